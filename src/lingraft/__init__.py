@@ -1,0 +1,35 @@
+"""lingraft adds new languages to a pretrained language model without losing the old ones, and proves it."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lingraft.evaluate import evaluate
+    from lingraft.init import init
+    from lingraft.report import report
+    from lingraft.run import run
+
+__all__ = ["evaluate", "init", "report", "run"]
+
+
+class _Package(ModuleType):
+    """Public functions are imported when they are first asked for, since torch takes seconds to load.
+
+    `lingraft.run` stays the function also once its module, of the same name, was imported.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'lingraft' has no attribute '{name}'")
+        return getattr(import_module(f"lingraft.{name}"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,130 @@
+"""What a run leaves on disk: written under a temporary name, renamed last, known by a fingerprint.
+
+A fingerprint stands for the content of files, the settings and the earlier artefacts that went
+into an artefact. It is cheap: of a large file it reads sizes and sampled blocks, never all of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import OutputError
+
+logger = logging.getLogger(__name__)
+
+_WHOLE_FILE_BYTES = 16 * 2**20
+_SAMPLED_BLOCKS = 64
+_BLOCK_BYTES = 64 * 2**10
+_RECORD = "fingerprint.json"
+
+
+def fingerprint(value: Any) -> str:
+    """A 16-digit name for any value that JSON can hold, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """Size and content of a file; of one over 16 MiB, 64 evenly spaced blocks of 64 KiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE_FILE_BYTES:
+            digest.update(file.read())
+        else:
+            for block in range(_SAMPLED_BLOCKS):
+                file.seek((size - _BLOCK_BYTES) * block // (_SAMPLED_BLOCKS - 1))
+                digest.update(file.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that it is there whole or not at all; a number that is not finite is an error."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its name, and its place, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
+    """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there.
+
+    `make` fills a temporary folder, which is renamed when it returns. The inputs, and their
+    fingerprint, are kept in the folder, so that a user can see what an artefact was made from.
+    """
+    if finished(path, inputs):
+        logger.info("%s: finished before, kept", path.name)
+        return path
+    with new_folder(path) as temporary:
+        make(temporary)
+        write_json(temporary / _RECORD, {"fingerprint": fingerprint(inputs), "inputs": inputs})
+    return path
+
+
+def finished(path: Path, inputs: dict[str, Any]) -> bool:
+    """Whether the artefact folder `path` is there, made from these inputs."""
+    return (path / _RECORD).exists() and stage_fingerprint(path) == fingerprint(inputs)
+
+
+def stage_fingerprint(path: Path) -> str:
+    """The fingerprint of the inputs that a finished artefact was made from."""
+    mark: str = read_json(path / _RECORD)["fingerprint"]
+    return mark
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+        OutputError: another process works in this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(
+                f"{folder}: another run is at work in this folder; wait for it or choose another --out"
+            ) from None
+        yield

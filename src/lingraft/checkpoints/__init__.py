@@ -1,0 +1,1 @@
+"""Model folders: found, opened, written and verified."""

@@ -1,0 +1,62 @@
+"""Write a plain Hugging Face model, and prove that what was written is what was meant."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lingraft.checkpoints.read import read_model
+from lingraft.errors import LingraftError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_ALONG = ("generation_config.json", "chat_template.jinja")
+_PROBE_TOKENS = 64
+
+
+def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, folder: Path) -> None:
+    """Save weights, config and tokenizer; what else the base has goes along unchanged."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for name in _ALONG:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+
+
+def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Round the weights of a model once, in place; buffers, such as rotary frequencies, keep their type."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+@torch.inference_mode()
+def probe_logits(model: nn.Module, config: Any) -> Tensor:
+    """Logits (1, T, V) in float32 for a fixed row of token ids, on the CPU in the model's own type."""
+    vocab_size = config.get_text_config().vocab_size
+    ids = torch.arange(_PROBE_TOKENS).mul(7919).remainder(vocab_size)[None]  # (1, T), spread over the vocabulary
+    logits: Tensor = model.cpu().eval()(input_ids=ids, use_cache=False).logits.float()
+    return logits
+
+
+def verify_model(folder: Path, expected: Tensor, dtype: torch.dtype, tolerance: float = 0.0) -> float:
+    """Load a written model again and compare its `probe_logits` with those that it should have.
+
+    Returns the largest difference.
+
+    Raises:
+        LingraftError: it is above `tolerance`, or not a number.
+    """
+    model = read_model(folder, dtype)
+    difference = float((probe_logits(model, model.config) - expected).abs().max())
+    if not difference <= tolerance:
+        raise LingraftError(
+            f"{folder}: the written model's logits differ by {difference:.3g} from the live model's "
+            f"(allowed: {tolerance:.3g}); please report this with recipe.resolved.yaml"
+        )
+    return difference

@@ -1,0 +1,183 @@
+"""The command line: each command is the Python function of its name, and nothing more."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+import lingraft
+from lingraft.errors import LingraftError, MachineError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Add new languages to a pretrained language model without losing the old ones, and prove it.",
+)
+console = Console(stderr=True)
+
+
+def main() -> None:
+    """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
+    logging.getLogger("lingraft").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except UserError as error:
+        _fail(error, 2)
+    except (MachineError, MemoryError, KeyboardInterrupt) as error:
+        _fail(_machine_message(error), 3)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(f"the disk is full ({error.filename or error.strerror}); make room and start the same command again", 3)
+    except RuntimeError as error:  # torch raises its own kinds of out-of-memory
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        _fail(_machine_message(error), 3)
+    except LingraftError as error:
+        _fail(error, 1)
+
+
+def _log_handler() -> logging.Handler:
+    if console.is_terminal:
+        return RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    return handler
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise MachineError("stopped by SIGTERM; start the same command again to go on")
+
+
+def _machine_message(error: BaseException) -> str:
+    if isinstance(error, MachineError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; start the same command again to go on"
+    return (
+        f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
+        "training.per_device_train_batch_size or max_length, set training.gradient_checkpointing=true, "
+        "and start again"
+    )
+
+
+def _fail(message: Any, code: int) -> None:
+    console.print(f"[bold]error:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+    sys.exit(code)
+
+
+def _load_quietly() -> None:
+    """Bars of weights that load into memory say nothing here; those of downloads stay."""
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    enable_progress_bars()
+
+
+def _pairs(values: list[str], option: str) -> dict[str, list[str]]:
+    """`swh_Latn=FILE` options, one or more a language."""
+    pairs: dict[str, list[str]] = {}
+    for value in values:
+        code, equals, file = value.partition("=")
+        if not equals or not code or not file:
+            raise UserError(
+                f"{option} {value}: this option is {option} LANGUAGE=FILE, as in {option} swh_Latn=text.jsonl"
+            )
+        pairs.setdefault(code, []).append(file)
+    return pairs
+
+
+def _codes(values: str) -> list[str]:
+    return [code for code in values.split(",") if code]
+
+
+@app.command()
+def init(
+    base: Annotated[str, typer.Option(help="Hub name or folder of the base model.")],
+    learn: Annotated[str, typer.Option(help="Languages to learn, as in swh_Latn,glg_Latn.")],
+    retain: Annotated[str, typer.Option(help="Languages to keep, as in eng_Latn,spa_Latn.")] = "",
+    goal: Annotated[str, typer.Option(help="comprehension, translation, balanced or coverage.")] = "balanced",
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("recipe.yaml"),
+) -> None:
+    """Write a first recipe."""
+    text = lingraft.init(base, _codes(learn), _codes(retain), goal, out)  # type: ignore[arg-type]
+    typer.echo(text, nl=False)
+    console.print(f"written to {out}; check it with: lingraft run {out} --out OUT --dry-run", highlight=False)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model, the results and the report.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key.path=value]...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan only.")] = False,
+) -> None:
+    """Graft languages as a recipe says. Starting it again resumes it."""
+    _load_quietly()
+    if not dry_run:
+        results = lingraft.run(recipe, out, overrides or [])
+        _print_results(results)
+        return
+    from lingraft.plan import make_plan, plan_text
+    from lingraft.recipe import load_recipe, recipe_yaml
+    from lingraft.run import check_output
+
+    resolved = load_recipe(recipe, overrides or [])
+    check_output(out, resolved)
+    typer.echo(recipe_yaml(resolved))
+    typer.echo(plan_text(resolved, make_plan(resolved)))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Hub name or folder of the model.")],
+    text: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, as often as needed.")],
+    out: Annotated[Path, typer.Option(help="The results file to write.")],
+    against: Annotated[str | None, typer.Option(help="The base to compare with.")] = None,
+    learn: Annotated[str, typer.Option(help="Languages that were learned.")] = "",
+    retain: Annotated[str, typer.Option(help="Languages that were to be kept.")] = "",
+    max_length: Annotated[int | None, typer.Option(help="Window in tokens.")] = None,
+    text_field: Annotated[str, typer.Option(help="The field of JSON Lines and Parquet that holds the text.")] = "text",
+) -> None:
+    """Measure a model on texts, alone or against its base."""
+    _load_quietly()
+    texts = _pairs(text, "--text")
+    results = lingraft.evaluate(model, texts, against, _codes(learn), _codes(retain), max_length, text_field, out)
+    _print_results(results)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, or results files.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+) -> None:
+    """Draw the results of runs on one page."""
+    lingraft.report(folders, out)
+    console.print(f"written to {out}", highlight=False)
+
+
+def _print_results(results: dict[str, Any]) -> None:
+    """Bits per byte per language on standard output, one line each."""
+    for code, entry in results["languages"].items():
+        bits = entry["bits_per_byte"]
+        before = f"{bits['before']:.4f} -> " if "before" in bits else ""
+        change = f"  {100 * (bits['after'] / bits['before'] - 1):+.1f} %" if "before" in bits else ""
+        typer.echo(f"{code}  {entry['role']:7}  {before}{bits['after']:.4f} bits per byte{change}")
+    for name in ("learning", "forgetting"):
+        if name in results:
+            typer.echo(f"{name} {100 * results[name]:+.1f} %")

@@ -1,0 +1,36 @@
+"""Documents of a dataset on the Hugging Face hub, streamed; works with a local dataset folder too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lingraft.corpus.read import DroppedText, field_text
+from lingraft.errors import CorpusError
+
+
+def read_hub_documents(name: str, subset: str | None, text_field: str, dropped: DroppedText) -> Iterator[str]:
+    """The documents of the split `train`, in the order of the hub's files.
+
+    Raises:
+        CorpusError: the dataset or subset cannot be opened, or has not one usable document.
+    """
+    import datasets
+
+    where = f"{name}/{subset}" if subset else name
+    seen = False
+    try:
+        rows = datasets.load_dataset(name, subset, split="train", streaming=True)
+        for number, record in enumerate(rows, start=1):
+            for _, text in field_text(record, text_field, f"{where}:row {number}", dropped):
+                if text.strip():
+                    seen = True
+                    yield text
+                else:
+                    dropped.add("empty documents", f"{where}:row {number}")
+    except (OSError, ValueError) as error:  # not found, no such subset, no connection, broken file
+        raise CorpusError(
+            f"hub dataset '{where}' cannot be read: {error}; check the name, the subset and the connection "
+            "(HF_HUB_OFFLINE), or give files instead"
+        ) from error
+    if not seen:
+        raise CorpusError(f"hub dataset '{where}': no document could be read: {dropped or 'it is empty'}")

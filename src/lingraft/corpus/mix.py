@@ -1,0 +1,109 @@
+"""Which documents train and how much of each: budgets and shares in tokens, drawn by seed.
+
+Sources without a share give up to their budget; the sources with one are replay, a share of
+*all* tokens, so N other tokens and shares of s in all make N / (1 - s) tokens together
+(arXiv 2410.02744 Tables 1, 2: p = 0.01, 0.1, 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lingraft.corpus import Indices
+from lingraft.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the mix has to know of a corpus: where it stands in the recipe, and its documents' sizes."""
+
+    place: str  # corpus.0
+    language: str
+    num_tokens: Indices  # (documents,), of those that may train
+    budget: int | None = None
+    share: float | None = None
+    repeat: int = 1  # how often a document may be seen
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Documents drawn from one source: positions into `Source.num_tokens`, and tokens taken of each."""
+
+    documents: Indices  # (drawn,)
+    tokens: Indices  # (drawn,), the last one may be cut
+
+    @property
+    def total(self) -> int:
+        return int(self.tokens.sum())
+
+
+def mix(sources: Sequence[Source], seed: int) -> list[Draw]:
+    """Draw from every source; the same sources and seed draw the same.
+
+    Raises:
+        CorpusError: a share asks for more tokens than its source has.
+    """
+    taken: list[int] = []
+    for source in sources:
+        available = int(source.num_tokens.sum())
+        if available == 0:
+            raise CorpusError(f"{source.place} ({source.language}): no document is left to train on")
+        limit = available * source.repeat
+        taken.append(0 if source.share else min(source.budget or limit, limit))
+    total = sum(taken) / (1 - sum(s.share or 0 for s in sources))
+    draws = []
+    for position, (source, tokens) in enumerate(zip(sources, taken, strict=True)):
+        if source.share:
+            tokens = round(source.share * total)
+            _check_share(source, tokens, total)
+        draws.append(_draw(source, tokens, np.random.default_rng([seed, position])))
+    return draws
+
+
+def _check_share(source: Source, tokens: int, total: float) -> None:
+    available = int(source.num_tokens.sum())
+    if tokens > available * source.repeat:
+        raise CorpusError(
+            f"{source.place} ({source.language}): a share of {source.share} of {total:,.0f} tokens is "
+            f"{tokens:,}, but the source has {available:,}; give more text, a smaller share, "
+            f"or 'repeat: {-(-tokens // available)}' to see its documents more than once"
+        )
+
+
+def _draw(source: Source, tokens: int, random: np.random.Generator) -> Draw:
+    """Whole passes in a new order each, the last document cut so that `tokens` is met exactly."""
+    available = int(source.num_tokens.sum())
+    passes = max(1, -(-tokens // available))
+    order = np.concatenate([random.permutation(len(source.num_tokens)) for _ in range(passes)])
+    lengths = source.num_tokens[order].astype(np.int64)
+    ends = np.cumsum(lengths)
+    count = int(np.searchsorted(ends, tokens)) + 1
+    order, lengths = order[:count].astype(np.int64), lengths[:count].copy()
+    if count <= len(ends) and ends[count - 1] > tokens:
+        lengths[-1] -= ends[count - 1] - tokens
+    return Draw(order, lengths)
+
+
+def hold_out(digests: Indices, num_tokens: Indices, share: float, max_tokens: int, seed: int) -> Indices:
+    """The digests of the documents that are kept from training, of all documents of one language.
+
+    Documents are taken in an order of their own, given by text and seed, while they stay within
+    `share` of all tokens and `max_tokens`; at least one is taken. Equal texts have one digest and
+    so go together.
+
+    Raises:
+        CorpusError: there are fewer than two different documents.
+    """
+    unique, inverse = np.unique(digests, return_inverse=True)
+    if len(unique) < 2:
+        raise CorpusError(
+            f"{len(digests)} document(s), {len(unique)} different: too few to hold one out; give more text"
+        )
+    tokens = np.bincount(inverse, weights=num_tokens)
+    order = np.random.default_rng([seed, 0x5EED]).permutation(len(unique))
+    limit = min(share * tokens.sum(), max_tokens)
+    count = int(np.searchsorted(np.cumsum(tokens[order]), limit, side="right"))
+    return unique[order[: min(max(count, 1), len(unique) - 1)]]

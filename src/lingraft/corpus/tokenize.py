@@ -1,0 +1,78 @@
+"""Documents -> token ids, kept on disk as a table of documents that is memory-mapped.
+
+A document in training is `[BOS] + ids + [EOS]`, each mark where the tokenizer has it. Text that
+looks like a special token stays text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from lingraft.corpus import Indices
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+SCHEMA = pa.schema(
+    [
+        ("text", pa.large_string()),
+        ("input_ids", pa.large_list(pa.int32())),
+        ("num_tokens", pa.int32()),
+        ("digest", pa.int64()),
+    ]
+)
+"""One row a document. `num_tokens` counts the marks; `digest` tells equal texts."""
+
+_BATCH_DOCUMENTS = 512
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, without marks; `<|endoftext|>` written in a text is no end of text."""
+    if not texts:
+        return []
+    ids = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+    return [list(row) for row in ids]
+
+
+def text_digest(text: str) -> int:
+    """A 64-bit signed number that equal texts share."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def write_documents(
+    path: Path, texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
+) -> int:
+    """Tokenize documents into the table `path`, until there are `max_tokens`; returns their tokens."""
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    total = 0
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as table:
+        while batch := list(islice(texts, _BATCH_DOCUMENTS)):
+            ids = [bos + row + eos for row in encode(tokenizer, batch)]
+            lengths = [len(row) for row in ids]
+            digests = [text_digest(text) for text in batch]
+            table.write_batch(pa.record_batch([batch, ids, lengths, digests], schema=SCHEMA))
+            total += sum(lengths)
+            if max_tokens is not None and total >= max_tokens:
+                break
+    return total
+
+
+def open_table(path: Path) -> Dataset:
+    """A table written by this package, memory-mapped by 🤗 datasets; nothing is loaded."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(path))
+
+
+def column(table: Dataset, name: str) -> Indices:
+    """One whole column of numbers, of shape (rows,)."""
+    return np.asarray(table.with_format("numpy", columns=[name])[:][name], dtype=np.int64)

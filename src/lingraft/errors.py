@@ -1,0 +1,76 @@
+"""Every error that lingraft raises on purpose, and the exit code it ends with.
+
+    LingraftError                1   our fault
+    ├── UserError                2   the input was wrong; one clear message, nothing written
+    │   ├── RecipeError              all problems of a recipe at once
+    │   ├── CorpusError              text that cannot be read or is not enough
+    │   ├── ModelError               a base that is missing, incomplete or not supported
+    │   ├── SelectionError           a layer range or module list that matches nothing
+    │   ├── TrainingError            training that cannot go on (a loss that is not a number)
+    │   └── OutputError              an output folder that is somebody else's
+    └── MachineError             3   the machine stopped it; start it again to resume
+
+A message says what was given, where, what is allowed, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class LingraftError(Exception):
+    """Base of all errors of this package. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UserError(LingraftError):
+    """The user's input was wrong: exit code 2, no traceback, nothing written."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """One or more problems of a recipe, reported together.
+
+    `problems` holds one line each, `path.to.key: what is wrong, what is allowed`.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {p}" for p in self.problems)]))
+
+
+class CorpusError(UserError):
+    """Text that cannot be read, or is not enough for what the recipe asks."""
+
+
+class ModelError(UserError):
+    """A base model that is missing, incomplete, or of an architecture we do not know."""
+
+
+class SelectionError(UserError):
+    """A range of layers or a list of modules that matches nothing or overlaps."""
+
+
+class TrainingError(UserError):
+    """Training that cannot go on with these settings."""
+
+
+class OutputError(UserError):
+    """An output path that exists and is not ours to write."""
+
+
+class MachineError(LingraftError):
+    """The machine stopped the work (disk full, out of memory, a signal): exit code 3."""
+
+    exit_code = 3
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the closest allowed word, or an empty string."""
+    close = get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,84 @@
+"""Measure a model on texts, alone or against its base: the function behind `lingraft evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lingraft.artefacts import write_json
+from lingraft.checkpoints.read import find_model, read_config
+from lingraft.corpus.read import DroppedText, find_files, read_documents
+from lingraft.errors import UserError
+from lingraft.evaluation.compare import Role, compare
+from lingraft.evaluation.measure import measure, measured_with
+from lingraft.languages import parse_language
+from lingraft.layer_groups import text_config
+
+DEFAULT_MAX_LENGTH = 2048
+
+
+def evaluate(
+    model: str,
+    text: Mapping[str, str | Sequence[str]],
+    against: str | None = None,
+    learn: Sequence[str] = (),
+    retain: Sequence[str] = (),
+    max_length: int | None = None,
+    text_field: str = "text",
+    out: Path | str | None = None,
+) -> dict[str, Any]:
+    """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
+
+    `text` maps a language to files or glob patterns. Without `against` only `after` is given.
+    Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
+
+    Raises:
+        UserError: text, models or languages that are not there, or roles without a text.
+    """
+    roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
+    texts = _texts(text, learn, retain, text_field)
+    folders = {name: find_model(name) for name in (model, against) if name is not None}
+    length = _max_length(max_length, list(folders.values()))
+    after = measure(folders[model], texts, length)
+    before = measure(folders[against], texts, length) if against is not None else None
+    results = {
+        "schema": 1,
+        "base": against,
+        "model": model,
+        "measured": measured_with(folders[model], length),
+        **compare(after, before, roles),
+    }
+    if out is not None:
+        write_json(Path(out), results)
+    return results
+
+
+def _texts(
+    text: Mapping[str, str | Sequence[str]], learn: Sequence[str], retain: Sequence[str], text_field: str
+) -> dict[str, list[str]]:
+    if not text:
+        raise UserError("there is no text to measure on; give at least one, as in --text swh_Latn=FILE")
+    both = sorted(set(learn) & set(retain))
+    if both:
+        raise UserError(f"{', '.join(both)}: given as learned and as retained; a language has one role")
+    for code in [*learn, *retain]:
+        if code not in text:
+            raise UserError(f"{code} has a role but no text; add --text {code}=FILE (texts: {', '.join(text)})")
+    texts = {}
+    for code, patterns in text.items():
+        parse_language(code)
+        files = [
+            path for pattern in ([patterns] if isinstance(patterns, str) else patterns) for path in find_files(pattern)
+        ]
+        texts[code] = list(read_documents(files, text_field, DroppedText()))
+    return texts
+
+
+def _max_length(given: int | None, folders: Sequence[Path]) -> int:
+    contexts = [int(text_config(read_config(folder)).max_position_embeddings) for folder in folders]
+    if given is None:
+        return min(DEFAULT_MAX_LENGTH, *contexts)
+    if not 8 <= given <= min(contexts):
+        raise UserError(f"--max-length {given}: allowed are 8 to {min(contexts)}, the context of the model")
+    return given

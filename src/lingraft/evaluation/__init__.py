@@ -1,0 +1,1 @@
+"""What was learned and what was forgotten, on the same bytes before and after."""

@@ -1,0 +1,148 @@
+"""Bits per byte of documents under a language model.
+
+    bits per byte = sum of -log2 p(token | context) / UTF-8 bytes of the text
+
+A loss per token cannot be compared between tokenizers; the bytes of a text stay the same.
+
+A document is `[BOS] + tokens`. It is scored in windows of `max_length` that step by half a
+window: the first scores all its tokens, each later one the second half, with the first half as
+context. So every token is scored once, with at least `max_length / 2` tokens before it from the
+second window on. A tokenizer without BOS starts a document with EOS, as packed training text
+does; one with neither leaves the first token of a document unscored.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from lingraft.corpus.tokenize import encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+TOKENS_PER_BATCH = 8192
+LOGITS_PER_CHUNK = 2**25
+"""Logits in memory at a time: 128 MiB in float32, for any vocabulary and document."""
+
+
+@dataclass(frozen=True)
+class DocumentScores:
+    """Scores of documents, one entry each, all of shape (documents,)."""
+
+    nats: npt.NDArray[np.float64]
+    num_bytes: npt.NDArray[np.int64]
+    num_tokens: npt.NDArray[np.int64]  # that were scored
+
+    @property
+    def bits_per_byte(self) -> float:
+        return float(self.nats.sum() / math.log(2) / self.num_bytes.sum())
+
+    @property
+    def perplexity(self) -> float:
+        """Per token of the model's own tokenizer, so only comparable while the vocabulary stays."""
+        return float(np.exp(self.nats.sum() / self.num_tokens.sum()))
+
+
+class Window(NamedTuple):
+    """Tokens `start` to `end` of a document (with its BOS); those from `scored` on are scored here."""
+
+    document: int
+    start: int
+    end: int
+    scored: int
+
+
+def windows(lengths: Sequence[int], max_length: int) -> list[Window]:
+    """The windows over documents of `lengths` tokens, BOS counted."""
+    stride = max_length // 2
+    result = []
+    for document, length in enumerate(lengths):
+        start, scored = 0, 1
+        while scored < length:
+            end = min(start + max_length, length)
+            result.append(Window(document, start, end, scored))
+            scored = end
+            start += stride
+    return result
+
+
+def start_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """What a document starts with: BOS, else EOS, else nothing."""
+    start: int | None = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return start
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[str],
+    max_length: int,
+    progress: Callable[[float], None] = lambda share: None,
+) -> DocumentScores:
+    """Score documents; memory does not grow with their length or number of logits.
+
+    `progress` is called with the share that is done.
+    """
+    model.eval()
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
+    ids = [prefix + row for row in encode(tokenizer, documents)]
+    nats = np.zeros(len(documents))
+    todo = sorted(windows([len(row) for row in ids], max_length), key=lambda w: w.start - w.end)
+    batch_size = max(1, TOKENS_PER_BATCH // max_length)
+    for first in range(0, len(todo), batch_size):
+        batch = todo[first : first + batch_size]
+        losses = _window_losses(
+            model, [ids[w.document][w.start : w.end] for w in batch], [w.scored - w.start for w in batch]
+        )
+        for window, loss in zip(batch, losses, strict=True):
+            nats[window.document] += loss
+        progress((first + len(batch)) / len(todo))
+    return DocumentScores(
+        nats=nats,
+        num_bytes=np.array([len(text.encode()) for text in documents], dtype=np.int64),
+        num_tokens=np.array([max(len(row) - 1, 0) for row in ids], dtype=np.int64),
+    )
+
+
+def _window_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: Sequence[int]) -> list[float]:
+    """Sum of -ln p over the tokens of each row from position `scored` on."""
+    width = max(map(len, rows))
+    input_ids = torch.zeros(len(rows), width, dtype=torch.long)  # (B, T), padded to the right
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)  # (B, T), tokens to score
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row)] = torch.tensor(row)
+        mask[i, scored[i] : len(row)] = True
+    input_ids, mask = input_ids.to(model.device), mask.to(model.device)
+    # A causal decoder cannot see the padding on the right of a token, so no attention mask is needed.
+    hidden = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
+    predicts, targets = hidden[:, :-1][mask[:, 1:]], input_ids[:, 1:][mask[:, 1:]]  # (N, D), (N,)
+    losses = token_losses(model, predicts, targets).double().cpu()
+    return [float(part.sum()) for part in losses.split(mask.sum(1).tolist())]
+
+
+def token_losses(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    """-ln p of each target in float32; `hidden` is (N, D), the result (N,). Logits in chunks."""
+    head = model.get_output_embeddings()
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    chunk = max(1, LOGITS_PER_CHUNK // model.config.get_text_config().vocab_size)
+    losses = []
+    for part, target in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+        logits = head(part).float()  # (chunk, V)
+        if softcap is not None:  # Gemma 2
+            logits = torch.tanh(logits / softcap) * softcap
+        losses.append(cross_entropy(logits, target, reduction="none"))
+    return torch.cat(losses) if losses else hidden.new_zeros(0)

@@ -1,0 +1,114 @@
+"""Write a first recipe for a base and its languages, with the places to fill in named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lingraft.artefacts import write_text
+from lingraft.checkpoints.read import find_model, read_config
+from lingraft.errors import ModelError, OutputError, UserError
+from lingraft.languages import parse_language
+from lingraft.layer_groups import depth
+
+Goal = Literal["comprehension", "translation", "balanced", "coverage"]
+
+PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
+"""LayRA's layers on Llama 3.1 8B (arXiv 2509.11414 §3.2), scaled to other depths."""
+
+
+class _Choice(NamedTuple):
+    method: str
+    reason: str
+
+
+GOALS: dict[Goal, _Choice] = {
+    "balanced": _Choice(
+        "{{name: layra, first: {first}, last: {last}}}",
+        "LayRA: retains most while it learns nearly as much as LoRA (arXiv 2509.11414 §4.1)",
+    ),
+    "comprehension": _Choice(
+        "{{name: layra, first: {first}, last: {last}}}",
+        "LayRA: the middle layers stay as they are, and drift there is what costs reading\n"
+        "# comprehension (arXiv 2606.00284 §4.1)",
+    ),
+    "translation": _Choice(
+        "{{name: full}}",
+        "all weights: dense training gave the best translation but for its reverted variant, and the\n"
+        "# most forgetting of comprehension (arXiv 2606.00284 §3.3, §3.4); watch the retained languages",
+    ),
+    "coverage": _Choice(
+        "{{name: lora, embeddings: true}}",
+        "LoRA in all layers, embeddings and head in full: room for several new languages at once",
+    ),
+}
+
+
+def init(
+    base: str,
+    learn: Sequence[str],
+    retain: Sequence[str] = (),
+    goal: Goal = "balanced",
+    out: Path | str = "recipe.yaml",
+) -> str:
+    """Write a recipe for grafting `learn` onto `base` while keeping `retain`; returns its text.
+
+    The layer range is fitted to the base's depth where its config can be read here, and is the
+    paper's otherwise.
+
+    Raises:
+        UserError: codes that are no languages, a goal that does not exist, a folder that is no model.
+        OutputError: `out` exists.
+    """
+    out = Path(out)
+    if goal not in GOALS:
+        raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}")
+    if not learn:
+        raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
+    for code in [*learn, *retain]:
+        parse_language(code)
+    if out.exists():
+        raise OutputError(f"{out} exists; give another -o, or remove it")
+    first, last, note = _layers(base)
+    text = _recipe(base, learn, retain, GOALS[goal], first, last, note)
+    write_text(out, text)
+    return text
+
+
+def _layers(base: str) -> tuple[int, int, str]:
+    try:
+        layers = depth(read_config(find_model(base, config_only=True)))
+    except ModelError:
+        if Path(base).exists():
+            raise
+        return PAPER_FIRST, PAPER_LAST, "the paper's layers; the base could not be looked up from here"
+    if layers < 2:
+        raise UserError(f"{base} has {layers} layer; a first and a last group need at least two")
+    first = max(1, round(layers * PAPER_FIRST / PAPER_DEPTH))
+    last = max(1, round(layers * PAPER_LAST / PAPER_DEPTH))
+    if layers >= 28:  # the paper takes the same layers of 28 and of 32
+        first, last = PAPER_FIRST, PAPER_LAST
+    return first, last, f"of {layers} layers"
+
+
+def _recipe(
+    base: str, learn: Sequence[str], retain: Sequence[str], choice: _Choice, first: int, last: int, note: str
+) -> str:
+    corpus = "\n".join(
+        f"  - {{language: {code}, hub: HuggingFaceFW/fineweb-2, subset: {code}, tokens: 100_000_000}}" for code in learn
+    )
+    texts = "\n".join(f"    {code}: {code}.jsonl.gz" for code in retain)
+    evaluation = (
+        f"\nevaluation:  # text of the old languages, to see what is forgotten; none of it trains\n  text:\n{texts}\n"
+    )
+    return f"""\
+base: {base}
+languages: {{learn: [{", ".join(learn)}], retain: [{", ".join(retain)}]}}
+
+corpus:  # or files: a path or pattern to .jsonl(.gz|.zst), .parquet or .txt
+{corpus}
+
+# {choice.reason}; {note}
+method: {choice.method.format(first=first, last=last)}
+{evaluation if retain else ""}"""

@@ -1,0 +1,97 @@
+"""The shape of a training method: a strict config with one verb, `apply(model) -> Adaptation`.
+
+A method chooses what may move. The model that it gives back computes what the model that it was
+given computes, until the first step; exactly the declared names train; and it goes back to a
+plain model. The contract suite holds every method to these laws.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from lingraft.layer_groups import LayerRange
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+PAPER_TRAINING: Mapping[str, Any] = {
+    "learning_rate": 3e-4,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.05,  # below 1: a share of all steps
+    "weight_decay": 0.1,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.95,
+    "adam_epsilon": 1e-5,
+    "num_train_epochs": 1,
+}
+"""Settings of continued pretraining in arXiv 2509.11414, Table 23 (its batch size is not legible)."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A model that is ready to train, and the way back.
+
+    `trainable` holds the names of the parameters that train, in the model's order.
+    """
+
+    model: nn.Module
+    trainable: tuple[str, ...]
+    merge: Callable[[], PreTrainedModel]
+    """The plain model with what was trained folded in; to be called once, the adaptation is spent."""
+    adapter: PeftModel | None = None
+    """The same model as peft sees it, where the method has an adapter to save."""
+
+
+class Method(BaseModel, ABC):
+    """A training method's settings; what a recipe's `method:` holds, less its name."""
+
+    name: str
+    """As the recipe says it; a method narrows this to the one word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mergeable: ClassVar[bool] = True
+    """Whether what was trained folds into a plain model."""
+    training: ClassVar[Mapping[str, Any]] = PAPER_TRAINING
+    """Defaults for the recipe's `training:`, the paper's."""
+
+    @abstractmethod
+    def layers(self, depth: int) -> LayerRange:
+        """The layer groups that this method parts a model of `depth` layers into.
+
+        Raises:
+            SelectionError: a range that does not fit the depth.
+        """
+
+    @abstractmethod
+    def apply(self, model: PreTrainedModel) -> Adaptation:
+        """Prepare `model`, which is changed in place, for training.
+
+        Raises:
+            SelectionError: a choice that the model does not have.
+        """
+
+
+def adaptation(
+    model: nn.Module,
+    declared: set[str],
+    merge: Callable[[], PreTrainedModel],
+    adapter: PeftModel | None = None,
+) -> Adaptation:
+    """Close an adaptation: exactly the declared parameters train, in float32."""
+    trainable = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name in declared
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+            trainable.append(name)
+    assert set(trainable) == declared, f"declared but not there: {sorted(declared - set(trainable))[:5]}"
+    return Adaptation(model, tuple(trainable), merge, adapter)

@@ -1,0 +1,74 @@
+"""LoRA factors on the linears of chosen layers, through peft; what `lora` and `layra` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lingraft.layer_groups import (
+    EMBEDDINGS,
+    HEAD,
+    LAYERS,
+    LINEARS,
+    NOT_LANGUAGE_MODEL,
+    LayerRange,
+    is_multimodal,
+    is_tied,
+    layer_index,
+    plain_name,
+)
+from lingraft.methods.base import Adaptation, adaptation
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+def apply_low_rank(
+    model: PreTrainedModel, *, layers: LayerRange, rank: int, alpha: float, dropout: float, embeddings: bool
+) -> Adaptation:
+    """LoRA on every linear of the outer layers of `layers`; embeddings and head in full, or frozen."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    tied = is_tied(model.config)
+    linears = {
+        name
+        for name, _ in model.named_modules()
+        if name.rsplit(".", 1)[-1] in LINEARS and layer_index(name + ".") in layers.outer
+    }
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(LINEARS),
+        layers_to_transform=layers.outer,
+        layers_pattern=LAYERS,
+        exclude_modules=NOT_LANGUAGE_MODEL if is_multimodal(model.config) else None,
+        modules_to_save=_saved_modules(tied) if embeddings else None,
+        ensure_weight_tying=tied and embeddings,
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, config)
+    assert isinstance(wrapped, PeftModel)
+    declared = set()
+    for name, _ in wrapped.named_parameters():
+        module = plain_name(name).removesuffix(".weight")
+        full = ".modules_to_save." in name and embeddings
+        if full or (".lora_" in name and module in linears):
+            declared.add(name)
+    adapted = {plain_name(name).removesuffix(".weight") for name in declared if ".lora_" in name}
+    assert adapted == linears, f"LoRA missed {sorted(linears - adapted)[:5]}"
+    return adaptation(wrapped, declared, merge=lambda: _merge(wrapped), adapter=wrapped)
+
+
+def _saved_modules(tied: bool) -> list[str]:
+    """Modules that train in full. A tied head is the embeddings, and follows them."""
+    return [EMBEDDINGS] if tied else [EMBEDDINGS, HEAD]
+
+
+def _merge(wrapped: PeftModel) -> PreTrainedModel:
+    """W_0 + (alpha / rank) B A in float32, on the CPU."""
+    merged = wrapped.cpu().float().merge_and_unload(safe_merge=True)
+    merged.requires_grad_(False)
+    if is_tied(merged.config):
+        merged.tie_weights()
+    return merged  # type: ignore[no-any-return]

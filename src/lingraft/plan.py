@@ -1,0 +1,214 @@
+"""What a recipe will do, before it does it: what trains, on how much, and whether it fits.
+
+Shapes come from the meta device, so a model of any size is planned on any machine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from lingraft.checkpoints.read import empty_model, find_model, read_config, read_tokenizer, stored_dtype
+from lingraft.corpus.read import DroppedText, find_files, read_documents
+from lingraft.corpus.tokenize import encode
+from lingraft.errors import UserError
+from lingraft.layer_groups import LayerGroup, LayerRange, by_group, depth, plain_name
+from lingraft.recipe import CorpusEntry, Recipe
+from lingraft.training import mixed_precision
+
+OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
+"""Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""
+BYTES_PER_LOGIT = 16
+"""Logits in bf16 or float32, their float32 copy, log-probabilities and gradients, at the peak."""
+ACTIVATION_BYTES = 34
+"""Activations per token, layer and hidden unit in bf16, without attention maps (arXiv 2205.05198 §4.1)."""
+_SAMPLED_DOCUMENTS = 500
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Weights of one layer group: of the base, trained in full, and trained in adapters."""
+
+    group: LayerGroup
+    layers: str
+    base: int
+    in_full: int
+    in_adapters: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    groups: tuple[GroupPlan, ...]
+    tokens: dict[int, int | None]
+    """Estimated training tokens per corpus entry; `None` where the source's size is not known."""
+    tokens_per_step: int
+    steps: int | None
+    memory: dict[str, int]
+    """Bytes by part: weights, gradients, optimizer, logits, activations."""
+    device: str
+    device_bytes: int
+
+    @property
+    def adapter_weights(self) -> int:
+        return sum(group.in_adapters for group in self.groups)
+
+    @property
+    def full_weights(self) -> int:
+        return sum(group.in_full for group in self.groups)
+
+    @property
+    def fits(self) -> bool:
+        return sum(self.memory.values()) <= self.device_bytes
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """The plan of a resolved recipe; reads the base's config and a sample of local text."""
+    folder = find_model(recipe.base, config_only=True)
+    config = read_config(folder)
+    model = empty_model(config)
+    layers = recipe.method.layers(depth(config))
+    base = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    adapted = recipe.method.apply(model)
+    full: list[tuple[str, int]] = []
+    adapters: list[tuple[str, int]] = []
+    for name in adapted.trainable:
+        size = adapted.model.get_parameter(name).numel()
+        (full if base.get(plain_name(name)) == size else adapters).append((name, size))
+    in_full, in_adapters, of_base = (by_group(sizes, layers) for sizes in (full, adapters, base.items()))
+    groups = tuple(
+        GroupPlan(group, _layers(group, layers), of_base[group], in_full.get(group, 0), in_adapters.get(group, 0))
+        for group in of_base
+    )
+    tokens = _tokens(recipe, folder)
+    tokens_per_step = _sequences_per_step(recipe) * (recipe.max_length or 0)
+    known = [count for count in tokens.values() if count is not None]
+    epochs = float(recipe.training.get("num_train_epochs", 1))
+    steps = int(sum(known) * epochs / tokens_per_step) if len(known) == len(tokens) else None
+    if recipe.training.get("max_steps", -1) > 0:
+        steps = int(recipe.training["max_steps"])
+    device, device_bytes = _device()
+    memory = _memory(recipe, config, adapted.model, _frozen_bytes(recipe, folder))
+    return Plan(groups, tokens, tokens_per_step, steps, memory, device, device_bytes)
+
+
+def _layers(group: LayerGroup, layers: LayerRange) -> str:
+    spans = {
+        LayerGroup.FIRST: (0, layers.first),
+        LayerGroup.MIDDLE: (layers.first, layers.depth - layers.last),
+        LayerGroup.LAST: (layers.depth - layers.last, layers.depth),
+    }
+    start, end = spans.get(group, (0, 0))
+    return f"{start}–{end - 1}" if end - start > 1 else str(start) if end > start else ""
+
+
+def _tokens(recipe: Recipe, folder: Path) -> dict[int, int | None]:
+    """Estimated tokens per entry: budgets, what files hold less what is held out, then shares."""
+    counts: dict[int, int | None] = {}
+    for i, entry in enumerate(recipe.corpus):
+        if entry.share is None:
+            available = _available_tokens(entry, folder)
+            if available is not None and entry.language in recipe.languages.learn:
+                available -= min(int(available * recipe.validation.share), recipe.validation.max_tokens)
+            limits = [x for x in (entry.tokens, available and available * entry.repeat) if x is not None]
+            counts[i] = min(limits) if limits else None
+    known = [count for count in counts.values() if count is not None]
+    total = sum(known) / (1 - sum(e.share or 0 for e in recipe.corpus)) if len(known) == len(counts) else None
+    for i, entry in enumerate(recipe.corpus):
+        if entry.share is not None:
+            counts[i] = None if total is None else round(entry.share * total)
+    return dict(sorted(counts.items()))
+
+
+def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
+    """Tokens that the files of an entry hold, from the first documents of each; `None` for the hub."""
+    if entry.files is None:
+        return None
+    try:
+        tokenizer = read_tokenizer(folder)
+    except UserError:  # a config without a tokenizer can be planned all the same
+        return None
+    total = 0.0
+    for path in (path for pattern in entry.files for path in find_files(pattern)):
+        documents = list(islice(read_documents([path], entry.text_field, DroppedText()), _SAMPLED_DOCUMENTS))
+        tokens = sum(len(ids) + 2 for ids in encode(tokenizer, documents))
+        if len(documents) < _SAMPLED_DOCUMENTS:
+            total += tokens
+            continue
+        packed = path.suffix in (".gz", ".zst", ".parquet")
+        bytes_on_disk = sum(len(document.encode()) + 1 for document in documents) / (3 if packed else 1)
+        total += tokens * max(1.0, path.stat().st_size / bytes_on_disk)
+    return int(total)
+
+
+def _sequences_per_step(recipe: Recipe) -> int:
+    per_device = int(recipe.training["per_device_train_batch_size"])
+    accumulation = int(recipe.training.get("gradient_accumulation_steps", 1))
+    return per_device * accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _frozen_bytes(recipe: Recipe, folder: Path) -> int:
+    """Bytes of a frozen weight: float32 unless training runs in mixed precision."""
+    if not mixed_precision(recipe.training):
+        return 4
+    has_weights = any(folder.glob("*.safetensors"))
+    return stored_dtype(folder).itemsize if has_weights else 2
+
+
+def _memory(recipe: Recipe, config: Any, model: torch.nn.Module, frozen_bytes: int) -> dict[str, int]:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    text = config.get_text_config()
+    tokens = int(recipe.training["per_device_train_batch_size"]) * (recipe.max_length or 0)
+    optimizer = str(recipe.training.get("optim", "adamw_torch"))
+    state = next((size for part, size in OPTIMIZER_BYTES.items() if part in optimizer), 8)
+    width = ACTIVATION_BYTES * (1 if mixed_precision(recipe.training) else 2)
+    layers = text.num_hidden_layers
+    checkpointed = recipe.training.get("gradient_checkpointing") or recipe.training.get("activation_checkpointing")
+    activations = tokens * text.hidden_size * (width * layers if not checkpointed else 4 * layers + width)
+    return {
+        "weights": frozen * frozen_bytes + trained * 4,
+        "gradients": trained * 4,
+        "optimizer": trained * state,
+        "logits": tokens * text.vocab_size * BYTES_PER_LOGIT,
+        "activations": int(activations),
+    }
+
+
+def _device() -> tuple[str, int]:
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return properties.name, int(properties.total_memory)
+    return "CPU", int(psutil.virtual_memory().available)
+
+
+def plan_text(recipe: Recipe, plan: Plan) -> str:
+    """The plan as a person reads it."""
+    lines = [
+        "what trains",
+        f"  {'layer group':12} {'layers':8} {'base weights':>16} {'in full':>16} {'in adapters':>14}",
+    ]
+    for of in plan.groups:
+        lines.append(f"  {of.group:12} {of.layers:8} {of.base:>16,} {of.in_full:>16,} {of.in_adapters:>14,}")
+    base = sum(of.base for of in plan.groups)
+    lines.append(f"  {'all':12} {'':8} {base:>16,} {plan.full_weights:>16,} {plan.adapter_weights:>14,}")
+    lines += ["", "text (estimated tokens)"]
+    for i, count in plan.tokens.items():
+        shown = f"{count:,}" if count is not None else "not known before it is read"
+        lines.append(f"  corpus.{i} {recipe.corpus[i].language}  {shown}")
+    steps = f"{plan.steps:,}" if plan.steps is not None else "not known before the text is read"
+    lines += ["", f"steps  {steps}, of {plan.tokens_per_step:,} tokens each"]
+    lines += ["", "memory for training (logits at their peak; activations are an estimate)"]
+    for part, size in plan.memory.items():
+        lines.append(f"  {part:12} {size / 2**30:10.2f} GiB")
+    total = sum(plan.memory.values())
+    verdict = "fits" if plan.fits else "does not fit: lower the batch or max_length, or set gradient_checkpointing"
+    lines.append(
+        f"  {'all':12} {total / 2**30:10.2f} GiB of {plan.device_bytes / 2**30:.2f} GiB ({plan.device}): {verdict}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""Where a model comes from: `lingraft.json`, beside the results and inside the model's folder."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lingraft.artefacts import read_json, stage_fingerprint
+from lingraft.checkpoints.read import empty_model, read_config
+from lingraft.evaluation.measure import read_scores
+from lingraft.layer_groups import by_group, depth
+from lingraft.recipe import Recipe
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of this package and of what its numbers depend on."""
+    return {name: version(name) for name in ("lingraft", *LIBRARIES)}
+
+
+def provenance(
+    recipe: Recipe,
+    base: Path,
+    mark: str,
+    tables: list[Path],
+    blocks: Path,
+    adapted: Path,
+    exported: Path,
+    unrounded: Path,
+) -> dict[str, Any]:
+    """What went into a model, and what was checked on the way out."""
+    training = read_json(adapted / "training.json")
+    mixed = read_json(blocks / "mix.json")
+    config = read_config(base)
+    layers = recipe.method.layers(depth(config))
+    sizes = [(name, parameter.numel()) for name, parameter in empty_model(config).named_parameters()]
+    return {
+        "versions": versions(),
+        "base": {"name": recipe.base, "fingerprint": mark},
+        "corpus": [
+            {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
+            for entry, table in zip(mixed["entries"], tables, strict=True)
+        ],
+        "tokens": mixed["tokens"],
+        "method": recipe.method.model_dump(),
+        "weights": {
+            "base": {str(group): size for group, size in by_group(sizes, layers).items()},
+            "trained": training["trainable_weights"],
+        },
+        "trainable": training["trainable"],
+        "steps": training["steps"],
+        "seconds": round(training["seconds"], 1),
+        "export": {
+            **read_json(exported / "export.json"),
+            "merge_difference": training["merge_difference"],
+            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in read_scores(unrounded).items()},
+        },
+    }

@@ -1,0 +1,138 @@
+"""What one value of a recipe cannot tell: how its parts fit each other, the base and the Trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from lingraft.checkpoints.read import find_model, read_config
+from lingraft.errors import RecipeError, UserError, nearest
+from lingraft.layer_groups import depth, text_config
+from lingraft.recipe.schema import Recipe
+from lingraft.training import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, training_arguments
+
+DEFAULT_MAX_LENGTH = 2048
+
+
+def check(recipe: Recipe, source: str) -> Recipe:
+    """The recipe with everything filled in.
+
+    Raises:
+        RecipeError: every problem that was found.
+    """
+    problems = [*_language_problems(recipe), *_corpus_problems(recipe), *_training_problems(recipe)]
+    config, base_problem = _config(recipe)
+    if config is None:
+        problems.append(base_problem)
+    else:
+        problems += _model_problems(recipe, config)
+    if problems:
+        raise RecipeError(source, problems)
+    context = _context(config)
+    text = {code: _absolute(patterns) for code, patterns in recipe.evaluation.text.items()}
+    return recipe.model_copy(
+        update={
+            "corpus": [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in recipe.corpus],
+            "evaluation": recipe.evaluation.model_copy(update={"text": text}),
+            "base": str(Path(recipe.base).resolve()) if Path(recipe.base).is_dir() else recipe.base,
+            "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context),
+            "training": {**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training},
+        }
+    )
+
+
+def _absolute(patterns: list[str] | None) -> list[str] | None:
+    return patterns and [str(Path(pattern).absolute()) for pattern in patterns]
+
+
+def _language_problems(recipe: Recipe) -> Iterator[str]:
+    languages = recipe.languages
+    named = [*languages.learn, *languages.retain, *languages.heldout]
+    for code in sorted({code for code in named if named.count(code) > 1}):
+        yield f"languages: {code} is named more than once; a language has one role"
+    for code in [*languages.retain, *languages.heldout]:
+        if code not in recipe.evaluation.text:
+            role = languages.roles[code]
+            yield (
+                f"evaluation.text.{code}: is missing; {code} is under languages.{role} and is measured on text "
+                f"of its own: add 'evaluation: {{text: {{{code}: FILE}}}}', or remove the language"
+            )
+    for code in recipe.evaluation.text:
+        if code not in languages.roles:
+            yield f"evaluation.text.{code}: the language has no role{nearest(code, named)}; add it under languages"
+
+
+def _corpus_problems(recipe: Recipe) -> Iterator[str]:
+    languages = recipe.languages
+    for i, entry in enumerate(recipe.corpus):
+        if entry.language not in [*languages.learn, *languages.retain]:
+            allowed = ", ".join([*languages.learn, *languages.retain])
+            yield f"corpus.{i}.language: {entry.language} is neither learned nor retained ({allowed})"
+    for code in languages.learn:
+        if all(entry.language != code for entry in recipe.corpus):
+            yield f"corpus: there is no text of {code}, which is to be learned; add an entry for it"
+    shares = sum(entry.share or 0 for entry in recipe.corpus)
+    if shares >= 1:
+        yield f"corpus: the shares add up to {shares:g}; together they must stay below 1"
+    if all(entry.share is not None for entry in recipe.corpus):
+        yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"
+
+
+def _training_problems(recipe: Recipe) -> Iterator[str]:
+    from transformers import TrainingArguments
+
+    hints = typing.get_type_hints(TrainingArguments)
+    names = {field.name for field in dataclasses.fields(TrainingArguments) if field.init} - set(OWNED_ARGUMENTS)
+    found = False
+    for name, value in recipe.training.items():
+        problem = _argument_problem(name, value, names, hints)
+        if problem:
+            found = True
+            yield f"training.{name}: {problem}"
+    if found:
+        return
+    try:
+        training_arguments({**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training}, Path(gettempdir()), 0)
+    except (ValueError, TypeError, ImportError) as error:
+        yield f"training: {error}"
+
+
+def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, Any]) -> str | None:
+    if name in OWNED_ARGUMENTS:
+        return f"lingraft sets this itself; {OWNED_ARGUMENTS[name]}"
+    if name not in names:
+        return f"transformers.TrainingArguments has no such name{nearest(name, names)}"
+    if name == "save_total_limit" and value is not None and value < 2:
+        return "at least 2 (given: 1): a killed run needs the checkpoint before the unfinished one"
+    try:
+        TypeAdapter(hints[name], config={"arbitrary_types_allowed": True}).validate_python(value)
+    except ValidationError as error:
+        return f"{error.errors()[0]['msg'].removeprefix('Input ')} (given: {value!r})"
+    return None
+
+
+def _config(recipe: Recipe) -> tuple[Any, str]:
+    try:
+        return read_config(find_model(recipe.base, config_only=True)), ""
+    except UserError as error:
+        return None, f"base: {error}"
+
+
+def _model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+    try:
+        recipe.method.layers(depth(config))
+    except UserError as error:
+        yield f"method: {error}"
+    context = _context(config)
+    if recipe.max_length is not None and recipe.max_length > context:
+        yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
+
+
+def _context(config: Any) -> int:
+    return int(text_config(config).max_position_embeddings)

@@ -1,0 +1,113 @@
+"""The keys of a recipe, their types, and what can be said of each value on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lingraft.corpus.read import find_files
+from lingraft.errors import UserError
+from lingraft.evaluation.compare import Role
+from lingraft.languages import parse_language
+from lingraft.methods import METHODS
+from lingraft.methods.base import Method
+
+if TYPE_CHECKING:
+    AnyMethod = Method
+else:
+    AnyMethod = Annotated[Union[tuple(METHODS.values())], Field(discriminator="name")]
+
+
+def _checked_by(check: Callable[[str], Any]) -> AfterValidator:
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    return AfterValidator(validate)
+
+
+LanguageCode = Annotated[str, _checked_by(parse_language)]
+FilePattern = Annotated[str, _checked_by(find_files)]
+FilePatterns = Annotated[list[FilePattern], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Languages(Section):
+    """Which languages are learned, which are to be kept, which are only watched."""
+
+    learn: list[LanguageCode] = Field(min_length=1)
+    retain: list[LanguageCode] = []
+    heldout: list[LanguageCode] = []
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        return {
+            **dict.fromkeys(self.learn, "learn"),
+            **dict.fromkeys(self.retain, "retain"),
+            **dict.fromkeys(self.heldout, "heldout"),
+        }
+
+
+class CorpusEntry(Section):
+    """Text to train on: files or a hub dataset, with a budget or a share of all tokens."""
+
+    language: LanguageCode
+    files: FilePatterns | None = None
+    hub: str | None = None
+    subset: str | None = None
+    text_field: str = "text"
+    tokens: Count | None = None
+    share: Share | None = None
+    repeat: Count = 1
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CorpusEntry:
+        if (self.files is None) == (self.hub is None):
+            given = "neither" if self.files is None else "both"
+            raise ValueError(f"give either 'files' or 'hub' ({given} are given)")
+        if self.subset is not None and self.hub is None:
+            raise ValueError("'subset' is of a hub dataset; give 'hub' too, or remove it")
+        if self.tokens is not None and self.share is not None:
+            raise ValueError("give either 'tokens' (a budget) or 'share' (of all tokens)")
+        return self
+
+
+class Validation(Section):
+    """The part of a learned language's documents that never trains."""
+
+    share: Share = 0.05
+    max_tokens: Count = 1_000_000
+    blocks: Count = 64
+    """Blocks per language that each evaluation during training looks at."""
+
+
+class Evaluation(Section):
+    """Text that is measured before and after; not trained on, even where it stands in the corpus."""
+
+    text: dict[LanguageCode, FilePatterns] = {}
+    text_field: str = "text"
+
+
+class Recipe(Section):
+    """A run. `load_recipe` fills in what is not given, so that a resolved recipe says everything."""
+
+    base: str = Field(min_length=1)
+    languages: Languages
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    corpus: list[CorpusEntry] = Field(min_length=1)
+    validation: Validation = Validation()
+    method: AnyMethod
+    training: dict[str, Any] = {}
+    evaluation: Evaluation = Evaluation()
+    export: Literal["plain"] = "plain"
+    seed: Annotated[int, Field(ge=0)] = 0

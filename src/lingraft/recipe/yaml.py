@@ -1,0 +1,115 @@
+"""YAML as recipes have it: no tags, no key twice, `3e-4` is a number and `no` is a word."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lingraft.errors import RecipeError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe (no tag builds an object), and a repeated key is an error instead of the last one's win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                problem = f"the key {key!r} is not text"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            if key in seen:
+                problem = f"the key '{key}' is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {  # YAML 1.1 reads no, yes, on and off as booleans
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_implicit_resolver(  # YAML 1.1 reads 3e-4 as text: its floats need a dot and a sign
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        RecipeError: it is not YAML, has a tag, or has a key twice; names the line.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = str(getattr(error, "problem", None) or error)
+        if "could not determine a constructor" in problem:
+            problem += "; tags (!…) are not allowed, write plain values"
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(source, [where + problem]) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        RecipeError: no such file, not text, or something else than `key: value` lines.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(str(path), [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        raise RecipeError(str(path), ["a recipe is a mapping of keys to values, as in 'base: path/to/model'"])
+    return value
+
+
+def override(recipe: dict[str, Any], assignments: list[str]) -> None:
+    """Apply `key.path=value` assignments in place; a list is indexed by number, its end extends it.
+
+    Raises:
+        RecipeError: an assignment without `=`, or a path through something that has no keys.
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise RecipeError("command line", [f"'{assignment}': overrides are key.path=value"])
+        keys = path.split(".")
+        target: Any = recipe
+        for key, following in pairwise(keys):
+            target = _child(target, key, [] if following == "0" else {}, path)
+        _set(target, keys[-1], parse_yaml(text, f"override {path}"), path)
+
+
+def _child(target: Any, key: str, empty: Any, path: str) -> Any:
+    if isinstance(target, dict):
+        if target.get(key) is None:
+            target[key] = empty
+        return target[key]
+    return target[_index(target, key, path)]
+
+
+def _set(target: Any, key: str, value: Any, path: str) -> None:
+    if isinstance(target, dict):
+        target[key] = value
+        return
+    if isinstance(target, list) and key == str(len(target)):
+        target.append(value)
+        return
+    target[_index(target, key, path)] = value
+
+
+def _index(target: Any, key: str, path: str) -> int:
+    if not isinstance(target, list):
+        raise RecipeError("command line", [f"{path}: '{key}' stands below a single value, which has no keys"])
+    if not key.isdigit() or int(key) >= len(target):
+        raise RecipeError("command line", [f"{path}: '{key}' is not an index of a list of {len(target)}"])
+    return int(key)

@@ -1,0 +1,22 @@
+"""The stages of a run: each takes values, leaves one artefact folder, and gives back its path.
+
+A finished artefact of the same inputs is kept, so a run that is started again goes on where it
+stopped. With several processes the first one works and the others find its result, except in
+training, where all work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from lingraft.artefacts import stage
+
+
+def one_after_another(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
+    """A stage that the main process makes while the others wait."""
+    with PartialState().main_process_first():
+        return stage(path, inputs, make)

@@ -1,0 +1,130 @@
+"""Stages of models: measure, adapt, export."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+
+from lingraft.artefacts import fingerprint, finished, stage_fingerprint, write_json
+from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
+from lingraft.checkpoints.read import read_model, read_tokenizer, stored_dtype
+from lingraft.corpus.tokenize import open_table, text_digest
+from lingraft.evaluation.measure import measure, measuring_device, write_scores
+from lingraft.layer_groups import by_group, depth
+from lingraft.methods import Adaptation
+from lingraft.recipe import Recipe
+from lingraft.stages import one_after_another
+from lingraft.training import mixed_precision, train, training_arguments
+
+logger = logging.getLogger(__name__)
+
+MERGE_TOLERANCE = 1e-3
+"""Largest difference of logits between adapters beside a weight and folded into it, in float32."""
+
+
+def measure_model(recipe: Recipe, model: Path, mark: str, texts: dict[str, list[str]], path: Path) -> Path:
+    """`scores.json`: what every document costs under a model, which `mark` tells apart from others."""
+    inputs = {
+        "model": mark,
+        "texts": {code: fingerprint([text_digest(text) for text in of]) for code, of in texts.items()},
+        "max_length": recipe.max_length,
+        "device": measuring_device(),
+    }
+
+    def make(folder: Path) -> None:
+        write_scores(folder, measure(model, texts, recipe.max_length or 0))
+
+    return one_after_another(path, inputs, make)
+
+
+def measure_adapted(recipe: Recipe, adapted: Path, texts: dict[str, list[str]], path: Path) -> Path:
+    """Scores of the float32 model as it was trained, before the rounding of the export."""
+    return measure_model(recipe, adapted / "model", stage_fingerprint(adapted), texts, path)
+
+
+def measure_exported(recipe: Recipe, exported: Path, texts: dict[str, list[str]], path: Path) -> Path:
+    """Scores of the model that the user gets."""
+    return measure_model(recipe, exported / "model", stage_fingerprint(exported), texts, path)
+
+
+def adapt(recipe: Recipe, base: Path, mark: str, blocks: Path, work: Path) -> Path:
+    """Train; leaves `model`, the plain model in float32, `adapter` where there is one, and `training.json`."""
+    path = work / "adapted"
+    inputs = {
+        "base": mark,
+        "blocks": stage_fingerprint(blocks),
+        "method": recipe.method.model_dump(),
+        "training": recipe.training,
+        "seed": recipe.seed,
+    }
+    checkpoints = work / f"training-{fingerprint(inputs)}"
+    for other in work.glob("training-*"):  # of inputs that have changed since
+        if other != checkpoints:
+            shutil.rmtree(other, ignore_errors=True)
+    if finished(path, inputs):
+        logger.info("%s: finished before, kept", path.name)
+        return path
+    arguments = training_arguments(recipe.training, checkpoints, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    adaptation = recipe.method.apply(read_model(base, "auto" if mixed_precision(recipe.training) else torch.float32))
+    trainable = _trainable(recipe, adaptation)
+    codes = list(recipe.languages.roles)
+    validation = {code: open_table(blocks / f"validation-{code}.arrow") for code in codes}
+    outcome = train(adaptation, open_table(blocks / "training.arrow"), validation, codes, arguments)
+
+    def make(folder: Path) -> None:
+        difference = _write_adapted(recipe, adaptation, base, folder)
+        write_json(
+            folder / "training.json",
+            {
+                "steps": outcome.num_steps,
+                "seconds": outcome.seconds,
+                "trainable": list(adaptation.trainable),
+                "trainable_weights": trainable,
+                "merge_difference": difference,
+                "log": outcome.log,
+            },
+        )
+
+    one_after_another(path, inputs, make)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return path
+
+
+def _trainable(recipe: Recipe, adaptation: Adaptation) -> dict[str, int]:
+    """Trainable weights per layer group, logged before the first step."""
+    layers = recipe.method.layers(depth(adaptation.model.config))
+    sizes = [(name, adaptation.model.get_parameter(name).numel()) for name in adaptation.trainable]
+    groups = {str(group): size for group, size in by_group(sizes, layers).items()}
+    shown = ", ".join(f"{group} {size:,}" for group, size in groups.items())
+    logger.info("%s trains %s weights: %s", recipe.method.name, f"{sum(groups.values()):,}", shown)
+    return groups
+
+
+def _write_adapted(recipe: Recipe, adaptation: Adaptation, base: Path, folder: Path) -> float:
+    """Fold the adaptation into a plain float32 model, save it, and check it against the live one."""
+    if adaptation.adapter is not None:
+        adaptation.adapter.peft_config["default"].base_model_name_or_path = recipe.base
+        adaptation.adapter.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    config = adaptation.model.config
+    live = probe_logits(adaptation.model.float(), config)
+    write_model(adaptation.merge(), read_tokenizer(base), base, folder / "model")
+    return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)
+
+
+def export(recipe: Recipe, base: Path, adapted: Path, work: Path) -> Path:
+    """`model`, the result in the type of the base's file, rounded once; `export.json`."""
+
+    def make(folder: Path) -> None:
+        dtype = stored_dtype(base)
+        model = round_weights(read_model(adapted / "model", torch.float32), dtype)
+        write_model(model, read_tokenizer(base), base, folder / "model")
+        difference = verify_model(folder / "model", probe_logits(model, model.config), dtype)
+        write_json(
+            folder / "export.json", {"dtype": str(dtype).removeprefix("torch."), "logits_difference": difference}
+        )
+
+    return one_after_another(work / "exported", {"adapted": stage_fingerprint(adapted), "export": recipe.export}, make)

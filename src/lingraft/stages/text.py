@@ -1,0 +1,163 @@
+"""Stages of text: what is measured, what is tokenized, what trains and what is held out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lingraft.artefacts import file_fingerprint, stage_fingerprint, write_json
+from lingraft.checkpoints.read import read_tokenizer
+from lingraft.corpus import Indices
+from lingraft.corpus.hub import read_hub_documents
+from lingraft.corpus.mix import Draw, Source, hold_out, mix
+from lingraft.corpus.pack import write_blocks, write_text_blocks
+from lingraft.corpus.read import DroppedText, find_files, read_documents, read_texts, write_texts
+from lingraft.corpus.tokenize import column, open_table, text_digest, write_documents
+from lingraft.recipe import CorpusEntry, Recipe
+from lingraft.stages import one_after_another
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+def read_measured_text(recipe: Recipe, work: Path) -> Path:
+    """`<language>.jsonl` of every language with text under `evaluation.text`."""
+    files = {
+        code: [p for pattern in patterns for p in find_files(pattern)]
+        for code, patterns in recipe.evaluation.text.items()
+    }
+    inputs = {
+        "files": {code: [file_fingerprint(path) for path in paths] for code, paths in files.items()},
+        "text_field": recipe.evaluation.text_field,
+    }
+
+    def make(folder: Path) -> None:
+        for code, paths in files.items():
+            dropped = DroppedText()
+            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped))
+            write_texts(folder / f"{code}.jsonl", documents)
+            logger.info("%s: %d documents to measure on%s", code, len(documents), _left_out(dropped))
+
+    return one_after_another(work / "measured-text", inputs, make)
+
+
+def tokenize_corpora(recipe: Recipe, base: Path, work: Path) -> list[Path]:
+    """One folder a corpus entry, with the table `documents.arrow` of its documents and token ids."""
+    return [_tokenize(recipe, entry, base, work / f"corpus-{i}") for i, entry in enumerate(recipe.corpus)]
+
+
+def _tokenize(recipe: Recipe, entry: CorpusEntry, base: Path, path: Path) -> Path:
+    files = [p for pattern in entry.files or [] for p in find_files(pattern)]
+    limit = None
+    if entry.hub and entry.tokens:  # a stream is read only as far as it is needed
+        limit = entry.tokens + min(int(entry.tokens * recipe.validation.share) + 1, recipe.validation.max_tokens)
+    inputs = {
+        "files": [file_fingerprint(file) for file in files],
+        "hub": [entry.hub, entry.subset, limit],
+        "text_field": entry.text_field,
+        "tokenizer": file_fingerprint(base / "tokenizer.json") if (base / "tokenizer.json").exists() else str(base),
+    }
+
+    def make(folder: Path) -> None:
+        dropped = DroppedText()
+        if entry.hub:
+            texts = read_hub_documents(entry.hub, entry.subset, entry.text_field, dropped)
+        else:
+            texts = read_documents(files, entry.text_field, dropped)
+        tokens = write_documents(folder / "documents.arrow", texts, read_tokenizer(base), limit)
+        write_json(folder / "corpus.json", {"tokens": tokens, "dropped": dropped.counts, "first": dropped.first_place})
+        logger.info("%s %s: %s tokens%s", path.name, entry.language, f"{tokens:,}", _left_out(dropped))
+
+    return one_after_another(path, inputs, make)
+
+
+def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path, work: Path) -> Path:
+    """`training.arrow`, a block a row; `heldout-<language>.jsonl`; `validation-<language>.arrow`; `mix.json`.
+
+    Documents that stand in measured text, or are held out, never train.
+    """
+    inputs = {
+        "corpora": [stage_fingerprint(path) for path in tables],
+        "measured": stage_fingerprint(measured),
+        "entries": [entry.model_dump(include={"language", "tokens", "share", "repeat"}) for entry in recipe.corpus],
+        "learn": recipe.languages.learn,
+        "validation": recipe.validation.model_dump(),
+        "max_length": recipe.max_length,
+        "seed": recipe.seed,
+    }
+    return one_after_another(work / "blocks", inputs, lambda folder: _pack(recipe, base, tables, measured, folder))
+
+
+def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder: Path) -> None:
+    documents = [open_table(path / "documents.arrow") for path in paths]
+    digests = [column(table, "digest") for table in documents]
+    lengths = [column(table, "num_tokens") for table in documents]
+    tokenizer = read_tokenizer(base)
+    evaluated = {code: read_texts(measured / f"{code}.jsonl") for code in recipe.evaluation.text}
+    heldout = {}
+    for language in recipe.languages.learn:
+        own = [i for i, entry in enumerate(recipe.corpus) if entry.language == language]
+        heldout[language] = _held_out_texts(recipe, [(documents[i], digests[i], lengths[i]) for i in own])
+        write_texts(folder / f"heldout-{language}.jsonl", heldout[language])
+    for language, texts in {**evaluated, **heldout}.items():
+        write_text_blocks(
+            folder / f"validation-{language}.arrow", texts, tokenizer, recipe.max_length or 0, recipe.validation.blocks
+        )
+    never = np.array([text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts])
+    rows = [np.flatnonzero(~np.isin(own, never)) for own in digests]
+    draws = mix(
+        [
+            Source(f"corpus.{i}", entry.language, lengths[i][rows[i]], entry.tokens, entry.share, entry.repeat)
+            for i, entry in enumerate(recipe.corpus)
+        ],
+        recipe.seed,
+    )
+    draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
+    codes = list(recipe.languages.roles)
+    numbers = [codes.index(entry.language) for entry in recipe.corpus]
+    blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.max_length or 0, recipe.seed)
+    total = sum(draw.total for draw in draws)
+    entries = []
+    for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
+        documents_drawn, kept_out, share = len(draw.documents), len(digests[i]) - len(rows[i]), draw.total / total
+        entries.append(
+            {
+                "language": entry.language,
+                "documents": documents_drawn,
+                "tokens": draw.total,
+                "share": share,
+                "kept_out": kept_out,
+            }
+        )
+        shown = (i, entry.language, f"{draw.total:,}", f"{documents_drawn:,}", 100 * share, f"{kept_out:,}")
+        logger.info("corpus.%d %s: %s tokens of %s documents train, %.1f %% of all; %s documents kept out", *shown)
+    write_json(folder / "mix.json", {"blocks": blocks, "tokens": total, "entries": entries})
+
+
+def _held_out_texts(recipe: Recipe, sources: Sequence[tuple[Dataset, Indices, Indices]]) -> list[str]:
+    """The held-out documents of one language, each different text once."""
+    validation = recipe.validation
+    digests, lengths = (np.concatenate([source[i] for source in sources]) for i in (1, 2))
+    held = hold_out(digests, lengths, validation.share, validation.max_tokens, recipe.seed)
+    texts = [text for table, own, _ in sources for text in table.select(np.flatnonzero(np.isin(own, held)))["text"]]
+    return list(dict.fromkeys(texts))
+
+
+def measured_texts(recipe: Recipe, measured: Path, blocks: Path) -> dict[str, list[str]]:
+    """The text that each language is measured on: its own, or what was held out of its corpus."""
+    return {
+        code: read_texts(
+            measured / f"{code}.jsonl" if code in recipe.evaluation.text else blocks / f"heldout-{code}.jsonl"
+        )
+        for code in recipe.languages.roles
+    }
+
+
+def _left_out(dropped: DroppedText) -> str:
+    return f"; left out: {dropped}" if dropped.counts else ""
