@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -31,13 +32,14 @@ def main() -> None:
     """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
-    logging.getLogger("lingraft").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _stop)
+    logging.getLogger("lingraft").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _stop)
     try:
         app()
     except UserError as error:
         _fail(error, 2)
-    except (MachineError, MemoryError, KeyboardInterrupt) as error:
+    except (MachineError, MemoryError) as error:
         _fail(_machine_message(error), 3)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -51,6 +53,11 @@ def main() -> None:
         _fail(error, 1)
 
 
+def _is_main_process() -> bool:
+    """Of several processes that a launcher started, one speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _log_handler() -> logging.Handler:
     if console.is_terminal:
         return RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
@@ -60,14 +67,12 @@ def _log_handler() -> logging.Handler:
 
 
 def _stop(signum: int, frame: Any) -> None:
-    raise MachineError("stopped by SIGTERM; start the same command again to go on")
+    raise MachineError(f"stopped by {signal.Signals(signum).name}; start the same command again to go on")
 
 
 def _machine_message(error: BaseException) -> str:
     if isinstance(error, MachineError):
         return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped; start the same command again to go on"
     return (
         f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
         "training.per_device_train_batch_size or max_length, set training.gradient_checkpointing=true, "
@@ -173,6 +178,8 @@ def report(
 
 def _print_results(results: dict[str, Any]) -> None:
     """Bits per byte per language on standard output, one line each."""
+    if not _is_main_process():
+        return
     for code, entry in results["languages"].items():
         bits = entry["bits_per_byte"]
         before = f"{bits['before']:.4f} -> " if "before" in bits else ""

@@ -52,8 +52,12 @@ def parse_language(code: str) -> Language:
 def _suggest(given: str) -> str:
     """A hint for what is nearly a code: `sw`, `Swahili`, `swh_Latin`, `shw`."""
     word, _, script = given.replace("-", "_").partition("_")
-    if script and pycountry.languages.get(alpha_3=word):
-        return nearest(f"{word}_{script}", [f"{word}_{s.alpha_4}" for s in pycountry.scripts])
+    word = word.lower()
+    known = pycountry.languages.get(alpha_3=word)
+    if known and not script:
+        return f" ('{word}' is {known.name}; add the script, as in {word}_Latn)"
+    if known:
+        return nearest(f"{word}_{script.title()}", [f"{word}_{s.alpha_4}" for s in pycountry.scripts])
     by_two_letters = pycountry.languages.get(alpha_2=word.lower())
     if by_two_letters:
         return f" ('{word}' is {by_two_letters.name}, {by_two_letters.alpha_3} in ISO 639-3)"

@@ -102,7 +102,7 @@ _WRAPPERS = re.compile(
     r"_orig_mod\.|_fsdp_wrapped_module\.|^module\.|^base_model\.model\.|\.base_layer(?=\.)"
     r"|\.modules_to_save\.[^.]+|\.original_module(?=\.)"
 )
-_LORA = re.compile(r"\.(lora_[A-Za-z_]+|lora_magnitude_vector)(\.[^.]+)?(?=\.weight$|$)")
+_LORA = re.compile(r"\.(lora_[A-Za-z_]+|lora_magnitude_vector)(\.(?!weight$)[^.]+)?(?=\.weight$|$)")
 _LAYER = re.compile(rf"(?:^|\.){LAYERS}\.(\d+)\.")
 _OUTSIDE = re.compile(NOT_LANGUAGE_MODEL)
 

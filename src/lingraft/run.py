@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from lingraft.stages import text
 
 logger = logging.getLogger(__name__)
 
+LONGEST_STAGE = timedelta(days=7)
+"""How long other processes wait while the first one works alone."""
+
 
 def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Graft languages onto a base as a recipe says; returns what `results.json` holds.
@@ -38,11 +43,10 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
         OutputError: `out` holds something else.
         CorpusError, ModelError, TrainingError: what is wrong with text, base or settings.
     """
+    PartialState(timeout=LONGEST_STAGE)
     out = Path(out)
     resolved = load_recipe(recipe, overrides)
-    check_output(out, resolved)
-    with locked(out):
-        write_text(out / "recipe.resolved.yaml", recipe_yaml(resolved))
+    with claimed(out, resolved):
         results = _run(resolved, out, out / "work")
     logger.info("done: %s", out)
     return results
@@ -79,6 +83,18 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         write_json(out / "results.json", results)
         report([out], out / "report.html")
     return results
+
+
+@contextmanager
+def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
+    """Hold the run's folder in the main process, with the recipe that it is of."""
+    with ExitStack() as held:
+        if PartialState().is_main_process:
+            check_output(out, recipe)
+            held.enter_context(locked(out))
+            write_text(out / "recipe.resolved.yaml", recipe_yaml(recipe))
+        PartialState().wait_for_everyone()
+        yield
 
 
 def check_output(out: Path, recipe: Recipe) -> None:

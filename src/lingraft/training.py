@@ -62,6 +62,7 @@ DEFAULT_ARGUMENTS: Mapping[str, Any] = {
     "save_total_limit": 2,
     "report_to": "none",
     "dataloader_pin_memory": False,
+    "ddp_find_unused_parameters": False,
 }
 
 _FINISHED = "finished.json"

@@ -80,9 +80,9 @@ def _draw(source: Source, tokens: int, random: np.random.Generator) -> Draw:
     order = np.concatenate([random.permutation(len(source.num_tokens)) for _ in range(passes)])
     lengths = source.num_tokens[order].astype(np.int64)
     ends = np.cumsum(lengths)
-    count = int(np.searchsorted(ends, tokens)) + 1
+    count = int(np.searchsorted(ends, tokens)) + 1 if tokens else 0
     order, lengths = order[:count].astype(np.int64), lengths[:count].copy()
-    if count <= len(ends) and ends[count - 1] > tokens:
+    if count and ends[count - 1] > tokens:
         lengths[-1] -= ends[count - 1] - tokens
     return Draw(order, lengths)
 

@@ -1,7 +1,7 @@
 """Documents -> blocks of `max_length` tokens, each token with its language.
 
 Documents of all sources are put in one seeded order, set end to end, and cut into blocks; the
-last block may be shorter. Every token is used once.
+last block may be shorter. Every token is used once, but for a last one that is left alone.
 """
 
 from __future__ import annotations

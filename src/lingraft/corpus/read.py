@@ -11,13 +11,14 @@ import gzip
 import io
 import json
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as parquet
-import zstandard
 
 from lingraft.errors import CorpusError
 
@@ -32,7 +33,8 @@ def find_files(pattern: str) -> list[Path]:
     Raises:
         CorpusError: there is none, or one has a suffix that is not in `FORMATS`.
     """
-    paths = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
+    by_name = glob.glob(glob.escape(pattern))  # a name may hold brackets
+    paths = [Path(p) for p in by_name or sorted(glob.glob(pattern, recursive=True))]
     if not paths:
         raise CorpusError(f"no file matches '{pattern}' (looked for {Path(pattern).absolute()})")
     for path in paths:
@@ -52,6 +54,9 @@ class DroppedText:
     def add(self, reason: str, place: str, count: int = 1) -> None:
         self.counts[reason] += count
         self.first_place.setdefault(reason, place)
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
 
     def __str__(self) -> str:
         return "; ".join(f"{n} {reason} (first: {self.first_place[reason]})" for reason, n in self.counts.items())
@@ -95,7 +100,7 @@ def _open(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return io.BufferedReader(gzip.open(path))
     if path.suffix == ".zst":
-        return io.BufferedReader(zstandard.open(path, "rb"))
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
     return path.open("rb")
 
 
@@ -109,7 +114,7 @@ def _lines(path: Path, dropped: DroppedText) -> _Places:
                     yield f"{path}:{number}", raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
                     dropped.add("lines that are not UTF-8", f"{path}:{number}")
-    except (EOFError, gzip.BadGzipFile, zstandard.ZstdError, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
         dropped.add(f"files that break off ({error})", f"{path}:{number + 1}")
 
 
@@ -119,7 +124,7 @@ def _read_json_lines(path: Path, text_field: str, dropped: DroppedText) -> _Plac
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             dropped.add("lines that are not JSON", place)
             continue
         yield from field_text(record, text_field, place, dropped)

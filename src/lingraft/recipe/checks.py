@@ -65,7 +65,7 @@ def _language_problems(recipe: Recipe) -> Iterator[str]:
             )
     for code in recipe.evaluation.text:
         if code not in languages.roles:
-            yield f"evaluation.text.{code}: the language has no role{nearest(code, named)}; add it under languages"
+            yield f"evaluation.text.{code}: the language has no role; add it under languages"
 
 
 def _corpus_problems(recipe: Recipe) -> Iterator[str]:

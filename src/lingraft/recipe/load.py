@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = 
             and cannot have. Nothing is written.
     """
     source = "recipe" if isinstance(recipe, dict) else str(recipe)
-    values = recipe if isinstance(recipe, dict) else read_yaml(Path(recipe))
+    values = deepcopy(recipe) if isinstance(recipe, dict) else read_yaml(Path(recipe))
     override(values, list(overrides))
     try:
         parsed = Recipe.model_validate(values)

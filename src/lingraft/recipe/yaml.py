@@ -15,6 +15,13 @@ from lingraft.errors import RecipeError
 class _Loader(yaml.SafeLoader):
     """Safe (no tag builds an object), and a repeated key is an error instead of the last one's win."""
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None):
+            problem = f"tags ({event.tag}) are not allowed, write plain values"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
@@ -29,13 +36,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {  # YAML 1.1 reads no, yes, on and off as booleans
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+_Loader.yaml_implicit_resolvers = {  # YAML 1.1 reads no, yes, on and off as booleans, and recipes have no dates
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":")[-1] not in ("bool", "timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(  # YAML 1.1 reads 3e-4 as text: its floats need a dot and a sign
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
@@ -47,11 +54,9 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = str(getattr(error, "problem", None) or error)
-        if "could not determine a constructor" in problem:
-            problem += "; tags (!…) are not allowed, write plain values"
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise RecipeError(source, [where + problem]) from None
 
@@ -110,6 +115,6 @@ def _set(target: Any, key: str, value: Any, path: str) -> None:
 def _index(target: Any, key: str, path: str) -> int:
     if not isinstance(target, list):
         raise RecipeError("command line", [f"{path}: '{key}' stands below a single value, which has no keys"])
-    if not key.isdigit() or int(key) >= len(target):
+    if not key.isdecimal() or int(key) >= len(target):
         raise RecipeError("command line", [f"{path}: '{key}' is not an index of a list of {len(target)}"])
     return int(key)

@@ -1,0 +1,126 @@
+"""Tiny models, tokenizers and texts, made on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing beyond this machine, whatever a test does
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # two test processes on two cores, and what they start
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+CONFIGS = {
+    "llama": transformers.LlamaConfig,
+    "qwen2": transformers.Qwen2Config,
+    "gemma3_text": transformers.Gemma3TextConfig,
+}
+DEPTH = 4
+SPECIAL = ("<bos>", "<eos>")
+
+
+def _config(architecture: str = "llama", tied: bool = False, **settings: Any) -> Any:
+    shape = {
+        "vocab_size": 258,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": DEPTH,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 64,
+        "bos_token_id": 256,
+        "eos_token_id": 257,
+        "pad_token_id": None,
+        "tie_word_embeddings": tied,
+    }
+    return CONFIGS[architecture](**{**shape, **settings})
+
+
+@pytest.fixture
+def make_model() -> Callable[..., PreTrainedModel]:
+    """A factory of tiny models with weights large enough that every tensor matters."""
+
+    def make(architecture: str = "llama", tied: bool = False, **settings: Any) -> PreTrainedModel:
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(_config(architecture, tied, **settings))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, with BOS 256 and EOS 257."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(list(SPECIAL))
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=SPECIAL[0], eos_token=SPECIAL[1])
+
+
+@pytest.fixture
+def base(tmp_path: Path, make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A folder with a tiny Llama in bf16, untied, and its tokenizer."""
+    folder = tmp_path / "base"
+    make_model().to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _sentences(seed: int, words: list[str], count: int) -> Iterator[str]:
+    draw = random.Random(seed)
+    for _ in range(count):
+        yield " ".join(draw.choice(words) for _ in range(draw.randint(8, 30))) + "."
+
+
+WORDS = {
+    "swh_Latn": "watu nyumba maji moto kitabu shule mtoto mama baba jua mwezi samaki",
+    "eng_Latn": "people house water fire book school child mother father sun moon fish",
+    "spa_Latn": "gente casa agua fuego libro escuela niño madre padre sol luna pez",
+}
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, Path]:
+    """A JSON Lines file of 80 documents for each of three languages."""
+    paths = {}
+    for seed, (code, words) in enumerate(WORDS.items()):
+        paths[code] = tmp_path / f"{code}.jsonl"
+        lines = (json.dumps({"text": text}, ensure_ascii=False) for text in _sentences(seed, words.split(), 80))
+        paths[code].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return paths
+
+
+@pytest.fixture
+def recipe(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
+    """A good recipe that runs in seconds: Swahili learned, English and Spanish retained."""
+    return {
+        "base": str(base),
+        "languages": {"learn": ["swh_Latn"], "retain": ["eng_Latn", "spa_Latn"]},
+        "max_length": 32,
+        "corpus": [{"language": "swh_Latn", "files": str(texts["swh_Latn"]), "tokens": 4000}],
+        "validation": {"share": 0.1, "blocks": 4},
+        "method": {"name": "layra", "first": 2, "last": 1, "rank": 2},
+        "training": {
+            "per_device_train_batch_size": 4,
+            "learning_rate": 3e-3,
+            "logging_steps": 5,
+            "eval_steps": 10,
+            "save_steps": 4,
+        },
+        "evaluation": {"text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
+    }

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lingraft.evaluation import bits_per_byte
+from lingraft.evaluation.bits_per_byte import score, start_token, token_losses, windows
+
+DOCUMENTS = ["a", "ab", "house water " * 3, "fire book moon " * 20, "niño ∑ 🙂 " * 9]
+
+
+def naive_nats(model, tokenizer, text: str, max_length: int) -> float:
+    """-ln p of a document in float64 over full logits, window by window, one token at a time."""
+    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids]
+    model = model.double()
+    done, start, nats = 1, 0, 0.0
+    while done < len(ids):
+        end = min(start + max_length, len(ids))
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[start:end]])).logits[0]
+        for position in range(done, end):
+            nats -= float(logits[position - 1 - start].log_softmax(-1)[ids[position]])
+        done, start = end, start + max_length // 2
+    return nats
+
+
+@pytest.mark.parametrize("max_length", [8, 32, 63])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
+def test_scores_are_those_of_a_plain_loop_over_logits_in_float64(
+    make_model, tokenizer, architecture, max_length
+) -> None:
+    model = make_model(architecture)
+    expected = [naive_nats(make_model(architecture), tokenizer, text, max_length) for text in DOCUMENTS]
+    np.testing.assert_allclose(score(model, tokenizer, DOCUMENTS, max_length).nats, expected, rtol=1e-4)
+
+
+def test_final_logit_softcapping_is_applied(make_model, tokenizer) -> None:
+    model = make_model("gemma3_text", final_logit_softcapping=1.0)
+    expected = naive_nats(make_model("gemma3_text", final_logit_softcapping=1.0), tokenizer, DOCUMENTS[2], 32)
+    assert score(model, tokenizer, DOCUMENTS[2:3], 32).nats[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("max_length", [8, 9, 32])
+def test_every_token_but_the_start_is_scored_exactly_once(max_length) -> None:
+    lengths = [0, 1, 2, max_length - 1, max_length, max_length + 1, 5 * max_length + 3]
+    scored = [(w.document, t) for w in windows(lengths, max_length) for t in range(w.scored, w.end)]
+    assert sorted(scored) == [(d, t) for d, length in enumerate(lengths) for t in range(1, length)]
+
+
+@pytest.mark.parametrize("max_length", [8, 9, 32])
+def test_later_windows_give_half_a_window_of_context(max_length) -> None:
+    for window in windows([10 * max_length], max_length):
+        assert window.end - window.start <= max_length
+        assert window.start == 0 or window.scored - window.start >= max_length // 2
+
+
+def test_chunks_of_logits_change_nothing(make_model, monkeypatch) -> None:
+    model = make_model()
+    hidden, targets = torch.randn(50, 32), torch.randint(0, 258, (50,))
+    whole = token_losses(model, hidden, targets)
+    monkeypatch.setattr(bits_per_byte, "LOGITS_PER_CHUNK", 3 * 258)
+    torch.testing.assert_close(token_losses(model, hidden, targets), whole)
+
+
+def test_logits_in_memory_are_bounded_by_the_chunk(make_model, tokenizer, monkeypatch) -> None:
+    model = make_model()
+    largest = 0
+
+    def watch(module, inputs, output) -> None:
+        nonlocal largest
+        largest = max(largest, output.numel())
+
+    model.lm_head.register_forward_hook(watch)
+    monkeypatch.setattr(bits_per_byte, "LOGITS_PER_CHUNK", 10 * 258)
+    score(model, tokenizer, ["moon " * 500], 32)
+    assert largest == 10 * 258
+
+
+def test_bytes_are_those_of_the_text_in_utf8(make_model, tokenizer) -> None:
+    scores = score(make_model(), tokenizer, ["niño", "🙂"], 8)
+    assert scores.num_bytes.tolist() == [5, 4]
+    assert scores.bits_per_byte == pytest.approx(scores.nats.sum() / math.log(2) / 9)
+
+
+def test_perplexity_is_per_scored_token(make_model, tokenizer) -> None:
+    scores = score(make_model(), tokenizer, ["abc"], 8)
+    assert scores.num_tokens.tolist() == [3]
+    assert scores.perplexity == pytest.approx(math.exp(scores.nats[0] / 3))
+
+
+def test_a_tokenizer_without_bos_starts_with_eos(tokenizer, monkeypatch) -> None:
+    assert start_token(tokenizer) == tokenizer.bos_token_id
+    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
+    assert start_token(tokenizer) == tokenizer.eos_token_id
+
+
+def test_order_and_company_of_documents_do_not_matter(make_model, tokenizer) -> None:
+    model = make_model()
+    together = score(model, tokenizer, DOCUMENTS, 16).nats
+    alone = [score(model, tokenizer, [text], 16).nats[0] for text in DOCUMENTS]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)

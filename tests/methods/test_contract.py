@@ -1,0 +1,154 @@
+"""The laws that every training method keeps; a new method adds a row to METHODS_UNDER_TEST."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+
+from lingraft.checkpoints.export import probe_logits
+from lingraft.layer_groups import LayerGroup, layer_group, plain_name
+from lingraft.methods import METHODS
+
+METHODS_UNDER_TEST = {
+    "full": {"name": "full"},
+    "lora": {"name": "lora", "rank": 2},
+    "lora with embeddings": {"name": "lora", "rank": 2, "embeddings": True},
+    "layra": {"name": "layra", "first": 2, "last": 1, "rank": 2},
+    "layra without embeddings": {"name": "layra", "first": 1, "last": 1, "rank": 2, "embeddings": False},
+}
+
+every_method = pytest.mark.parametrize("settings", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST)
+every_base = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
+
+
+@pytest.fixture
+def adapt(make_model, architecture, tied, settings):
+    """The base, untouched, and an adaptation of a second copy of it."""
+
+    def build():
+        return make_model(architecture, tied), METHODS[settings["name"]](**settings).apply(
+            make_model(architecture, tied)
+        )
+
+    return build
+
+
+def train(adaptation, steps: int = 3) -> None:
+    """A few steps with noise on the zero factors, so that every trained tensor moves."""
+    torch.manual_seed(1)
+    parameters = [p for p in adaptation.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+    adaptation.model.train()
+    for _ in range(steps):
+        ids = torch.randint(0, 256, (2, 24))
+        logits = adaptation.model(input_ids=ids).logits
+        cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    adaptation.model.eval()
+
+
+@every_method
+@every_base
+@every_architecture
+def test_logits_are_the_bases_before_the_first_step(adapt) -> None:
+    base, adaptation = adapt()
+    assert torch.equal(probe_logits(adaptation.model, base.config), probe_logits(base, base.config))
+
+
+@every_method
+@every_base
+@every_architecture
+def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) -> None:
+    _, adaptation = adapt()
+    before = {name: tensor.clone() for name, tensor in adaptation.model.named_parameters()}
+    train(adaptation)
+    moved = {name for name, tensor in adaptation.model.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved == set(adaptation.trainable)
+
+
+@every_method
+@every_base
+@every_architecture
+def test_merged_logits_are_the_adapted_ones(adapt) -> None:
+    base, adaptation = adapt()
+    train(adaptation)
+    adapted = probe_logits(adaptation.model, base.config)
+    merged = adaptation.merge()
+    assert type(merged) is type(base)
+    assert not torch.allclose(adapted, probe_logits(base, base.config), atol=1e-2)
+    torch.testing.assert_close(probe_logits(merged, base.config), adapted, atol=1e-5, rtol=1e-5)
+
+
+@every_method
+@every_base
+@every_architecture
+def test_the_merged_model_saves_and_loads_with_the_bases_keys(adapt, tmp_path) -> None:
+    base, adaptation = adapt()
+    train(adaptation)
+    merged = adaptation.merge()
+    merged.save_pretrained(tmp_path)
+    loaded = type(base).from_pretrained(tmp_path).eval()
+    assert [name for name, _ in loaded.named_parameters()] == [name for name, _ in base.named_parameters()]
+    assert torch.equal(probe_logits(loaded, base.config), probe_logits(merged, base.config))
+
+
+@every_method
+@every_base
+@every_architecture
+def test_a_tied_head_stays_the_embeddings(adapt, tied) -> None:
+    _, adaptation = adapt()
+    train(adaptation)
+    merged = adaptation.merge()
+    assert (merged.get_input_embeddings().weight is merged.get_output_embeddings().weight) == tied
+
+
+@every_method
+@every_base
+@pytest.mark.parametrize("architecture", ["llama"])
+def test_what_trains_is_float32_and_the_rest_keeps_its_type(make_model, settings, tied, architecture) -> None:
+    model = make_model(architecture, tied).to(torch.bfloat16)
+    adaptation = METHODS[settings["name"]](**settings).apply(model)
+    types = {p.dtype for p in adaptation.model.parameters() if p.requires_grad}
+    frozen = {p.dtype for p in adaptation.model.parameters() if not p.requires_grad}
+    assert types == {torch.float32}
+    assert frozen <= {torch.bfloat16}
+
+
+@pytest.mark.parametrize("settings", [of for name, of in METHODS_UNDER_TEST.items() if name != "full"])
+@every_base
+@pytest.mark.parametrize("architecture", ["llama"])
+def test_an_adapter_loads_into_a_fresh_base_with_the_same_keys(adapt, tmp_path) -> None:
+    base, adaptation = adapt()
+    train(adaptation)
+    adaptation.adapter.save_pretrained(tmp_path, save_embedding_layers=False)
+    loaded = PeftModel.from_pretrained(base, tmp_path).eval()
+    assert [n for n, _ in loaded.named_parameters()] == [n for n, _ in adaptation.model.named_parameters()]
+    expected = probe_logits(adaptation.model, base.config)
+    torch.testing.assert_close(probe_logits(loaded, base.config), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_layra_leaves_the_middle_layers_and_the_final_norm_alone(make_model, tied) -> None:
+    method = METHODS["layra"](name="layra", first=1, last=2, rank=2)
+    adaptation = method.apply(make_model(tied=tied))
+    groups = {layer_group(name, method.layers(4)) for name in adaptation.trainable}
+    head = set() if tied else {LayerGroup.HEAD}
+    assert groups == {LayerGroup.EMBEDDINGS, LayerGroup.FIRST, LayerGroup.LAST} | head
+
+
+def test_lora_adapts_every_linear_of_every_layer(make_model) -> None:
+    model = make_model()
+    linears = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    adaptation = METHODS["lora"](name="lora", rank=2).apply(model)
+    assert {plain_name(name) for name in adaptation.trainable} == linears - {"lm_head.weight"}
+
+
+def test_the_base_of_an_adapter_is_named_in_its_config(make_model, tmp_path) -> None:
+    adaptation = METHODS["layra"](name="layra", first=1, last=1, rank=2).apply(make_model())
+    adaptation.adapter.peft_config["default"].base_model_name_or_path = "some/base"
+    adaptation.adapter.save_pretrained(tmp_path, save_embedding_layers=False)
+    assert '"base_model_name_or_path": "some/base"' in (tmp_path / "adapter_config.json").read_text()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lingraft.errors import RecipeError
+from lingraft.recipe import Recipe, load_recipe, recipe_yaml
+
+BROKEN = {
+    "unknown key": (["lerning_rate=1"], "lerning_rate: unknown key; allowed here: base, languages,"),
+    "unknown key below": (["method.frist=2"], "method.frist: unknown key (did you mean 'first'?)"),
+    "unknown key in a list": (["corpus.0.token=5"], "corpus.0.token: unknown key (did you mean 'tokens'?)"),
+    "wrong type": (["max_length=long"], "max_length: should be a valid integer (given: 'long')"),
+    "a number written as text": (["method.rank='8'"], "method.rank: should be a valid integer (given: '8')"),
+    "too many layers": (["method.first=40"], "first=40 and last=1 are 41 layers, but the model has 4"),
+    "no layers": (["method.first=0", "method.last=0"], "selects no layer; the model has 4 layers"),
+    "missing file": (["corpus.0.files=nowhere/*.jsonl"], "corpus.0.files.0: no file matches 'nowhere/*.jsonl'"),
+    "unknown language": (["languages.learn.0=xxq_Latn"], "languages.learn.0: 'xxq_Latn': ISO 639-3 has no language"),
+    "share over 1": (["corpus.0={language: swh_Latn, files: X, share: 1.5}"], "corpus.0.share: should be less than 1"),
+    "no text to retain": (["languages.retain.2=fra_Latn"], "evaluation.text.fra_Latn: is missing; fra_Latn is under"),
+    "no such method": (["method.name=lyra"], "there is no method 'lyra' (did you mean 'layra'?); methods: full, lora"),
+    "no method": (["method={rank: 2}"], "method.name: is missing; methods: full, lora, layra"),
+    "no base here": (["base=./nowhere"], "base: './nowhere': there is no such folder (looked for /"),
+    "no base on the hub": (["base=no-such/model"], "base: 'no-such/model' is not a folder here"),
+    "owned argument": (["training.output_dir=x"], "training.output_dir: lingraft sets this itself; use --out"),
+    "unknown argument": (["training.lerning_rate=1"], "no such name (did you mean 'learning_rate'?)"),
+    "argument of another type": (["training.learning_rate=fast"], "training.learning_rate: should be a valid number"),
+    "one checkpoint": (["training.save_total_limit=1"], "training.save_total_limit: at least 2"),
+    "beyond the context": (["max_length=999"], "max_length: 999 is longer than the model's context; at most 64"),
+    "two roles": (["languages.heldout=[eng_Latn]"], "languages: eng_Latn is named more than once"),
+    "text without a role": (["languages.retain=[eng_Latn]"], "evaluation.text.spa_Latn: the language has no role"),
+    "nothing to learn from": (["corpus.0.language=eng_Latn"], "corpus: there is no text of swh_Latn"),
+    "a stranger trains": (["corpus.1={language: fra_Latn, hub: x}"], "corpus.1.language: fra_Latn is neither learned"),
+    "files and hub": (["corpus.0.hub=x"], "corpus.0: give either 'files' or 'hub' (both are given)"),
+    "only shares": (["corpus.0={language: swh_Latn, hub: x, share: 0.5}"], "corpus: every entry has a 'share'"),
+    "budget and share": (["corpus.0.share=0.5"], "corpus.0: give either 'tokens' (a budget) or 'share'"),
+    "an export that is not there": (["export=remote-code"], "export: should be 'plain' (given: 'remote-code')"),
+    "a tag": (["seed=!!python/object/apply:os.getcwd []"], "are not allowed, write plain values"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_recipe_is_one_problem_with_its_place_and_the_way_out(recipe, overrides, message) -> None:
+    overrides = [o.replace("files: X", f"files: {recipe['corpus'][0]['files']}") for o in overrides]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides)
+    assert len(caught.value.problems) == 1
+    assert message in str(caught.value)
+
+
+def test_all_problems_of_form_are_reported_at_once(recipe) -> None:
+    broken = ["method.rank=0", "max_length=long", "corpus.0.tokens=-1", "nothing=1"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, broken)
+    assert len(caught.value.problems) == 4
+
+
+def test_all_problems_of_fit_are_reported_at_once(recipe) -> None:
+    broken = ["method.first=40", "max_length=999", "languages.heldout=[fra_Latn]", "training.do_eval=true"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, broken)
+    assert len(caught.value.problems) == 4
+
+
+def test_a_resolved_recipe_says_everything_and_resolves_to_itself(recipe) -> None:
+    resolved = load_recipe(recipe)
+    again = load_recipe(yaml.safe_load(recipe_yaml(resolved)))
+    assert recipe_yaml(again) == recipe_yaml(resolved)
+    assert resolved.training["adam_beta2"] == 0.95  # the paper's, filled in
+    assert resolved.training["learning_rate"] == 3e-3  # the recipe's, kept
+
+
+def test_max_length_defaults_to_the_models_context(recipe) -> None:
+    del recipe["max_length"]
+    assert load_recipe(recipe).max_length == 64
+
+
+def test_relative_paths_become_absolute(recipe, texts, monkeypatch) -> None:
+    folder = texts["swh_Latn"].parent
+    monkeypatch.chdir(folder)
+    recipe["corpus"][0]["files"] = "swh*.jsonl"
+    recipe["base"] = "base"
+    resolved = load_recipe(recipe)
+    assert resolved.corpus[0].files == [str(folder / "swh*.jsonl")]
+    assert resolved.base == str(folder / "base")
+
+
+def test_overrides_win_over_the_file(recipe) -> None:
+    assert load_recipe(recipe, ["method.rank=3", "training.learning_rate=2e-5"]).method.rank == 3
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_well_formed(path, texts, monkeypatch) -> None:
+    """Its base and its text are elsewhere, so the form is checked and the method against any depth."""
+    monkeypatch.chdir(texts["swh_Latn"].parent)
+    values = copy.deepcopy(yaml.safe_load(path.read_text()))
+    values["evaluation"]["text"] = {code: str(texts["eng_Latn"]) for code in values["evaluation"]["text"]}
+    parsed = Recipe.model_validate(values)
+    assert parsed.method.layers(32).depth == 32
+
+
+def test_there_are_shipped_recipes() -> None:
+    assert SHIPPED

@@ -1,0 +1,202 @@
+"""The command line as a user meets it: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+import lingraft
+from lingraft import cli
+from lingraft.errors import MachineError
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Run a command in this process; gives its exit code, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lingraft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capsys.readouterr()
+        return end.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def recipe_file(recipe, tmp_path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+BROKEN = {
+    "unknown key": ("nothing=1", "nothing: unknown key"),
+    "wrong type": ("max_length=long", "max_length: should be a valid integer"),
+    "too many layers": ("method.first=40", "first=40 and last=1 are 41 layers, but the model has 4"),
+    "missing file": ("corpus.0.files=nowhere.jsonl", "no file matches 'nowhere.jsonl'"),
+    "unknown language": ("languages.learn.0=xxq_Latn", "ISO 639-3 has no language 'xxq'"),
+    "share over 1": ("corpus.0.share=1.5", "corpus.0.share: should be less than 1"),
+    "no text to retain": ("languages.retain.2=fra_Latn", "evaluation.text.fra_Latn: is missing"),
+    "no such method": ("method.name=lyra", "there is no method 'lyra' (did you mean 'layra'?)"),
+    "no base": ("base=./nowhere", "base: './nowhere': there is no such folder"),
+    "owned argument": ("training.output_dir=x", "lingraft sets this itself; use --out"),
+    "a tag": ("seed=!!python/object/apply:os.getcwd []", "are not allowed, write plain values"),
+}
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["run", "dry-run"])
+@pytest.mark.parametrize(("override", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_recipe_ends_with_2_and_writes_nothing(
+    run_cli, recipe_file, tmp_path, override, message, dry_run
+) -> None:
+    code, _, error = run_cli("run", recipe_file, override, "--out", tmp_path / "out", *dry_run)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_recipe_is_refused_and_left_alone(run_cli, recipe_file, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "recipe.resolved.yaml").write_text("method: {name: full}\n")
+    code, _, error = run_cli("run", recipe_file, "--out", out)
+    assert code == 2
+    assert "belongs to another recipe" in error
+    assert "method: {'name': 'full'} there" in error
+    assert [path.name for path in out.iterdir()] == ["recipe.resolved.yaml"]
+
+
+def test_a_folder_that_is_no_run_is_refused_and_left_alone(run_cli, recipe_file, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("")
+    code, _, error = run_cli("run", recipe_file, "--out", tmp_path / "out")
+    assert code == 2
+    assert "it holds thesis.tex" in error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file, tmp_path) -> None:
+    code, printed, _ = run_cli("run", recipe_file, "--out", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert not (tmp_path / "out").exists()
+    resolved = yaml.safe_load(printed.split("what trains")[0])
+    assert resolved["training"]["adam_epsilon"] == 1e-5
+    for part in ("embeddings", "first        0–1", "middle       2", "steps  31", "optimizer", "logits", "fits"):
+        assert part in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MachineError("stopped"), 3),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), 3),
+        (OSError(28, "No space left on device", "model"), 3),
+        (MemoryError(), 3),
+    ],
+    ids=["signal", "GPU memory", "disk", "memory"],
+)
+def test_what_the_machine_stopped_ends_with_3_and_says_to_start_again(
+    run_cli, recipe_file, tmp_path, monkeypatch, error, code
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(lingraft.__dict__, "run", fail)
+    ended, _, message = run_cli("run", recipe_file, "--out", tmp_path / "out")
+    assert ended == code
+    assert "Traceback" not in message
+
+
+def test_our_own_fault_shows_its_traceback(monkeypatch, recipe_file, tmp_path) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(lingraft.__dict__, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["lingraft", "run", str(recipe_file), "--out", str(tmp_path / "out")])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_evaluate_agrees_with_a_plain_loop_over_logits(run_cli, base, texts, tokenizer, tmp_path) -> None:
+    code, _, _ = run_cli(
+        "evaluate", base, "--text", f"eng_Latn={texts['eng_Latn']}", "--max-length", 32, "--out", tmp_path / "r.json"
+    )
+    assert code == 0
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    nats = num_bytes = 0.0
+    for line in texts["eng_Latn"].read_text().splitlines():
+        text = json.loads(line)["text"]
+        ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids]
+        done, start = 1, 0
+        while done < len(ids):
+            end = min(start + 32, len(ids))
+            with torch.no_grad():
+                logits = model(torch.tensor([ids[start:end]])).logits[0].log_softmax(-1)
+            nats -= sum(logits[i - 1 - start, ids[i]].item() for i in range(done, end))
+            done, start = end, start + 16
+        num_bytes += len(text.encode())
+    measured = json.loads((tmp_path / "r.json").read_text())["languages"]["eng_Latn"]["bits_per_byte"]["after"]
+    assert measured == pytest.approx(nats / math.log(2) / num_bytes, abs=1e-5)
+
+
+def test_evaluate_against_a_base_gives_roles_and_sums(run_cli, base, texts, tmp_path) -> None:
+    options = ["--text", f"eng_Latn={texts['eng_Latn']}", "--text", f"swh_Latn={texts['swh_Latn']}", "--max-length", 32]
+    roles = ["--against", base, "--learn", "swh_Latn", "--retain", "eng_Latn"]
+    code, printed, _ = run_cli("evaluate", base, *options, *roles, "--out", tmp_path / "r.json")
+    assert code == 0
+    results = json.loads((tmp_path / "r.json").read_text())
+    assert (results["learning"], results["forgetting"]) == (0, 0)
+    assert results["languages"]["swh_Latn"]["bits_per_byte"]["ci95"] == [0, 0]
+    assert "learning +0.0 %" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", "eng_Latn"], "this option is --text LANGUAGE=FILE"),
+        (["--text", "english=x.jsonl"], "'english' is not a language code"),
+        (["--text", "eng_Latn=nowhere.jsonl"], "no file matches 'nowhere.jsonl'"),
+        (["--text", "eng_Latn=TEXT", "--learn", "swh_Latn"], "swh_Latn has a role but no text"),
+        (["--text", "eng_Latn=TEXT", "--learn", "eng_Latn", "--retain", "eng_Latn"], "a language has one role"),
+        (["--text", "eng_Latn=TEXT", "--max-length", "4096"], "--max-length 4096: allowed are 8 to 64"),
+        (["--text", "eng_Latn=TEXT", "--against", "./nowhere"], "'./nowhere': there is no such folder"),
+        (["--text", "eng_Latn=TEXT", "--text-field", "body"], "records without the field 'body'"),
+    ],
+)
+def test_evaluate_with_wrong_input_ends_with_2_and_writes_nothing(
+    run_cli, base, texts, tmp_path, arguments, message
+) -> None:
+    arguments = [argument.replace("TEXT", str(texts["eng_Latn"])) for argument in arguments]
+    code, _, error = run_cli("evaluate", base, *arguments, "--out", tmp_path / "r.json")
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_python_functions_stay_functions_after_their_modules_are_imported() -> None:
+    import lingraft.run
+
+    assert all(callable(getattr(lingraft, name)) for name in lingraft.__all__)
+    assert lingraft.__all__ == ["evaluate", "init", "report", "run"]
+    with pytest.raises(AttributeError, match="no attribute 'merge'"):
+        _ = lingraft.merge
+
+
+def test_help_does_not_load_torch() -> None:
+    program = "import sys; sys.argv = ['lingraft', '--help']\ntry:\n from lingraft.cli import main; main()\n"
+    program += "except SystemExit:\n print('torch' in sys.modules, 'transformers' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert printed.endswith("False False\n")
+    for name in ("init", "run", "evaluate", "report"):
+        assert name in printed

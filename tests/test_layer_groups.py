@@ -1,0 +1,288 @@
+from collections import Counter
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from lingraft.errors import ModelError, SelectionError
+from lingraft.layer_groups import (
+    ARCHITECTURES,
+    LINEARS,
+    NOT_LANGUAGE_MODEL,
+    LayerGroup,
+    LayerRange,
+    by_group,
+    depth,
+    is_multimodal,
+    is_tied,
+    layer_group,
+    layer_index,
+    plain_name,
+    text_config,
+)
+
+DEPTH = 4
+RANGE = LayerRange(first=1, last=2, depth=DEPTH)
+TEXT = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+CONFIGS = {
+    "llama": "LlamaConfig",
+    "mistral": "MistralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
+    "gemma": "GemmaConfig",
+    "gemma2": "Gemma2Config",
+    "gemma3_text": "Gemma3TextConfig",
+    "olmo2": "Olmo2Config",
+}
+STYLES = ["all wrappers", "compiled", "compiled layers", "disk", "live", "parallel", "peft", "peft file"]
+
+
+def config_of(model_type, **settings):
+    if model_type != "gemma3":
+        return getattr(transformers, CONFIGS[model_type])(**TEXT, **settings)
+    vision = transformers.SiglipVisionConfig(**VISION).to_dict()
+    text = transformers.Gemma3TextConfig(**TEXT)
+    return transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **settings)
+
+
+def empty_model(config):
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+class Met(NamedTuple):
+    """A tensor as it is met in one style, with what it is in the plain model."""
+
+    name: str
+    size: int
+    plain: str
+    group: LayerGroup
+
+
+def groups_by_identity(model):
+    """Live name -> group, told by the model's own objects, without a look at the name."""
+    decoder = model.get_decoder()
+    owners = [(LayerGroup.EMBEDDINGS, model.get_input_embeddings()), (LayerGroup.FINAL_NORM, decoder.norm)]
+    owners += [(RANGE.group(i), layer) for i, layer in enumerate(decoder.layers)]
+    owners += [(LayerGroup.HEAD, model.get_output_embeddings())]
+    groups = {}
+    for group, module in owners:
+        for parameter in module.parameters():
+            groups.setdefault(id(parameter), group)  # a tied head comes last and stays embeddings
+    return {name: groups.get(id(parameter), LayerGroup.OUTSIDE) for name, parameter in model.named_parameters()}
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def met(request, tmp_path_factory):
+    """Every tensor of an architecture in every style.
+
+    The n-th parameter is filled with n, and so are its LoRA factors: a tensor is known by its
+    value wherever it turns up.
+    """
+    folder = tmp_path_factory.mktemp("model")
+    model = AutoModelForCausalLM.from_config(config_of(request.param))
+    groups = groups_by_identity(model)
+    live = list(groups)
+    for number, parameter in enumerate(model.parameters()):
+        parameter.data.fill_(number)
+
+    def look(tensors):
+        found = [(name, tensor.numel(), live[int(tensor.flatten()[0])]) for name, tensor in tensors]
+        return [Met(name, size, plain, groups[plain]) for name, size, plain in found]
+
+    styles = {
+        "live": look(model.named_parameters()),
+        "compiled": look(torch.compile(model).named_parameters()),
+        "parallel": look(torch.nn.DataParallel(model).named_parameters()),
+    }
+    model.save_pretrained(folder / "plain")
+    styles["disk"] = look(load_file(folder / "plain" / "model.safetensors").items())
+
+    tied = is_tied(model.config)
+    config = LoraConfig(
+        target_modules=list(LINEARS),
+        exclude_modules=NOT_LANGUAGE_MODEL,
+        modules_to_save=["embed_tokens"] if tied else ["embed_tokens", "lm_head"],
+        ensure_weight_tying=tied,
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, config)
+    for module in wrapped.modules():
+        for factors in (getattr(module, "lora_A", {}), getattr(module, "lora_B", {})):
+            for factor in factors.values():
+                factor.weight.data.fill_(module.base_layer.weight.flatten()[0].item())
+    styles["peft"] = look(wrapped.named_parameters())
+    wrapped.save_pretrained(folder / "adapter")
+    saved = load_file(folder / "adapter" / "adapter_model.safetensors")
+    if tied:
+        del saved["base_model.model.lm_head.weight"]  # peft's second copy of the embeddings
+    styles["peft file"] = look(saved.items())
+    styles["all wrappers"] = look(torch.nn.DataParallel(torch.compile(wrapped)).named_parameters())
+
+    layers = wrapped.get_base_model().get_decoder().layers
+    for i in range(DEPTH):
+        layers[i] = torch.compile(layers[i])
+    styles["compiled layers"] = look(wrapped.named_parameters())
+    assert set(styles) == set(STYLES)
+    return styles
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_tensor_lies_in_exactly_one_group(met, style):
+    assert {t.name: layer_group(t.name, RANGE) for t in met[style]} == {t.name: t.group for t in met[style]}
+
+
+@pytest.mark.parametrize("style", [style for style in STYLES if style != "disk"])
+def test_plain_name_is_the_live_name_whatever_wraps_it(met, style):
+    assert {t.name: plain_name(t.name) for t in met[style]} == {t.name: t.plain for t in met[style]}
+
+
+def test_plain_name_leaves_the_names_of_a_plain_file(met):
+    # of a multimodal model these are not the live names, but nothing wraps them
+    assert [plain_name(t.name) for t in met["disk"]] == [t.name for t in met["disk"]]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_plain_name_of_a_plain_name_is_itself(met, style):
+    names = {plain_name(t.name) for t in met[style]}
+    assert {plain_name(name) for name in names} == names
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_vision_towers_layers_are_no_decoder_layers(met, style):
+    layers = {t.name: layer_index(plain_name(t.name)) for t in met[style]}
+    decoder = {t.name for t in met[style] if t.group in (LayerGroup.FIRST, LayerGroup.MIDDLE, LayerGroup.LAST)}
+    assert {name for name, index in layers.items() if index is not None} == decoder
+
+
+def test_by_group_sums_to_the_total(met):
+    for tensors in met.values():
+        totals = by_group([(t.name, t.size) for t in tensors], RANGE)
+        assert sum(totals.values()) == sum(t.size for t in tensors)
+
+
+def test_by_group_sums_each_group_in_the_models_order(met):
+    expected = Counter()
+    for tensor in met["live"]:
+        expected[tensor.group] += tensor.size
+    totals = by_group([(t.name, t.size) for t in met["live"]], RANGE)
+    assert list(totals.items()) == [(group, expected[group]) for group in LayerGroup if group in expected]
+
+
+def test_a_file_and_the_live_model_have_equal_groups(met):
+    disk, live = (by_group([(t.name, t.size) for t in met[style]], RANGE) for style in ("disk", "live"))
+    assert disk == live
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_only_an_untied_head_has_a_tensor_of_its_own(model_type, tied):
+    config = config_of(model_type, tie_word_embeddings=tied)
+    names = [name for name, _ in empty_model(config).named_parameters()]
+    heads = [name for name in names if layer_group(name, RANGE) == LayerGroup.HEAD]
+    assert heads == ([] if tied else ["lm_head.weight"])
+    assert is_tied(config) == tied
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_depth_is_the_number_of_decoder_layers(model_type):
+    config = config_of(model_type)
+    assert depth(config) == len(empty_model(config).get_decoder().layers)
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_only_a_config_of_several_parts_is_multimodal(model_type):
+    assert is_multimodal(config_of(model_type)) == (model_type == "gemma3")
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.", "module._orig_mod.base_model.model."],
+)
+def test_a_wrapper_leaves_the_group_as_it_is(prefix):
+    for name in ("model.embed_tokens.weight", "model.layers.3.mlp.up_proj.weight", "model.norm.weight"):
+        assert layer_group(prefix + name, RANGE) == layer_group(name, RANGE)
+        assert plain_name(prefix + name) == name
+
+
+@pytest.mark.parametrize("name", ["model.rotary.weight", "score.weight", "transformer.h.0.attn.weight", ""])
+def test_a_tensor_of_an_unknown_layout_is_an_error_that_names_it(name):
+    with pytest.raises(SelectionError, match=f"'{name}' lies in no layer group"):
+        layer_group(name, RANGE)
+
+
+def test_a_tensor_below_the_models_depth_is_an_error():
+    with pytest.raises(SelectionError, match="layers 0 to 3"):
+        layer_group("model.layers.4.mlp.up_proj.weight", RANGE)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", None])
+def test_an_unknown_architecture_is_an_error_that_lists_the_known(model_type):
+    with pytest.raises(ModelError) as caught:
+        text_config(SimpleNamespace(model_type=model_type))
+    assert f"'{model_type}'" in str(caught.value)
+    assert ", ".join(ARCHITECTURES) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 0), (-1, 2), (2, -1), (3, 2), (5, 0), (0, 5)], ids=lambda count: str(count)
+)
+def test_a_range_that_does_not_fit_is_an_error_that_names_the_depth(first, last):
+    with pytest.raises(SelectionError, match=rf"first={first}.*last={last}.*the model has 4"):
+        LayerRange(first, last, 4)
+
+
+def ranges():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        layers = int(random.integers(1, 81))
+        first = int(random.integers(0, layers + 1))
+        last = int(random.integers(0 if first else 1, layers - first + 1)) if first < layers else 0
+        yield LayerRange(first, last, layers)
+
+
+def test_first_middle_and_last_partition_the_layers():
+    for layers in ranges():
+        groups = [layers.group(i) for i in range(layers.depth)]
+        middle = layers.depth - layers.first - layers.last
+        expected = [LayerGroup.FIRST] * layers.first + [LayerGroup.MIDDLE] * middle + [LayerGroup.LAST] * layers.last
+        assert groups == expected
+
+
+def test_outer_layers_are_those_that_are_not_in_the_middle():
+    for layers in ranges():
+        assert layers.outer == [i for i in range(layers.depth) if layers.group(i) != LayerGroup.MIDDLE]
+        assert all(a < b for a, b in pairwise(layers.outer))
+
+
+@pytest.mark.parametrize("layer", [-1, 4])
+def test_a_layer_that_is_not_there_has_no_group(layer):
+    with pytest.raises(SelectionError, match="layers 0 to 3"):
+        RANGE.group(layer)

@@ -1,0 +1,185 @@
+"""The main job from a recipe to a folder, on a tiny base."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lingraft
+from lingraft.corpus.read import read_texts
+from lingraft.corpus.tokenize import open_table
+
+PROBE = torch.arange(40)[None]
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(PROBE).logits.float()
+
+
+def test_a_run_learns_and_leaves_all_that_it_promises(recipe, tmp_path) -> None:
+    out = tmp_path / "out"
+    results = lingraft.run(recipe, out)
+    written = {path.name for path in out.iterdir()} - {"work", ".lock"}
+    assert written == {
+        "adapter",
+        "lingraft.json",
+        "model",
+        "recipe.resolved.yaml",
+        "report.html",
+        "results.json",
+    }
+    assert json.loads((out / "results.json").read_text()) == results
+    swahili = results["languages"]["swh_Latn"]
+    assert swahili["role"] == "learn"
+    assert swahili["bits_per_byte"]["after"] < 0.8 * swahili["bits_per_byte"]["before"]
+    assert swahili["bits_per_byte"]["ci95"][1] < 0
+    assert results["learning"] > 0.2
+    assert {code: entry["role"] for code, entry in results["languages"].items()} == {
+        "swh_Latn": "learn",
+        "eng_Latn": "retain",
+        "spa_Latn": "retain",
+    }
+
+    # A plain model: the adapter on the base computes the same, up to the export's rounding to bf16.
+    model = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(recipe["base"], dtype=torch.float32)
+    adapter = PeftModel.from_pretrained(base, out / "adapter")
+    torch.testing.assert_close(logits(model), logits(adapter), atol=0.15, rtol=0.05)
+    assert AutoTokenizer.from_pretrained(out / "model")("maji").input_ids
+    stored = load_file(out / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
+
+    # The middle layer is the base's, bit for bit.
+    original = load_file(Path(recipe["base"]) / "model.safetensors")
+    assert stored.keys() == original.keys()
+    same = {name for name in stored if torch.equal(stored[name], original[name])}
+    assert {name for name in stored if ".layers.2." in name} <= same
+    assert "lm_head.weight" not in same
+
+    # What was held out never trained.
+    blocks = open_table(out / "work" / "blocks" / "training.arrow")
+    trained = bytes_of(blocks)
+    heldout = read_texts(out / "work" / "blocks" / "heldout-swh_Latn.jsonl")
+    assert heldout
+    assert all(text.encode() not in trained for text in heldout)
+
+
+def bytes_of(blocks) -> bytes:
+    """The text of packed blocks of the byte-level tokenizer, whose ids follow its alphabet."""
+    from tokenizers import pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = {**dict(enumerate(alphabet)), 256: "\n", 257: "\n"}
+    text = "".join(letters[i] for block in blocks for i in block["input_ids"])
+    return text.replace("Ġ", " ").encode()
+
+
+def test_text_that_is_measured_never_trains(recipe, texts, tmp_path) -> None:
+    """The file of retained English is given as replay too: what is measured is left out of it."""
+    lines = texts["eng_Latn"].read_text().splitlines()
+    measured = tmp_path / "measured.jsonl.gz"
+    measured.write_bytes(gzip.compress("\n".join(lines[:20]).encode()))
+    recipe["evaluation"]["text"]["eng_Latn"] = str(measured)
+    recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.25})
+    recipe["training"]["max_steps"] = 1
+    out = tmp_path / "out"
+    lingraft.run(recipe, out)
+    replay = json.loads((out / "lingraft.json").read_text())["corpus"][1]
+    assert replay["kept_out"] == 20
+    assert replay["share"] == pytest.approx(0.25, abs=0.001)
+    trained = bytes_of(open_table(out / "work" / "blocks" / "training.arrow"))
+    assert all(json.loads(line)["text"].encode() not in trained for line in lines[:20])
+
+
+def test_the_method_full_has_no_adapter_and_starts_from_a_float32_base_too(recipe, make_model, tmp_path) -> None:
+    make_model(tied=True).save_pretrained(recipe["base"])
+    recipe["method"] = {"name": "full"}
+    out = tmp_path / "out"
+    lingraft.run(recipe, out)
+    assert not (out / "adapter").exists()
+    stored = load_file(out / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    assert "lm_head.weight" not in stored
+    origin = json.loads((out / "lingraft.json").read_text())
+    assert origin["export"]["bits_per_byte_unrounded"].keys() == {"swh_Latn", "eng_Latn", "spa_Latn"}
+
+
+def test_a_finished_run_started_again_does_nothing_and_says_the_same(recipe, tmp_path) -> None:
+    out = tmp_path / "out"
+    recipe["training"]["max_steps"] = 2
+    first = lingraft.run(recipe, out)
+    times = {path: path.stat().st_mtime_ns for path in (out / "work").rglob("*") if path.is_file()}
+    assert lingraft.run(recipe, out) == first
+    assert {path: path.stat().st_mtime_ns for path in (out / "work").rglob("*") if path.is_file()} == times
+
+
+def test_changed_text_is_read_again(recipe, texts, tmp_path) -> None:
+    out = tmp_path / "out"
+    recipe["training"]["max_steps"] = 2
+    before = lingraft.run(recipe, out)
+    with texts["spa_Latn"].open("a") as file:
+        file.write('{"text": "otra vez el sol y la luna"}\n')
+    after = lingraft.run(recipe, out)
+    spanish = [results["languages"]["spa_Latn"]["bytes"] for results in (before, after)]
+    assert spanish[1] == spanish[0] + len("otra vez el sol y la luna")
+
+
+def command(recipe: dict, out: Path, folder: Path) -> list[str]:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return [sys.executable, "-c", "from lingraft.cli import main; main()", "run", str(path), "--out", str(out)]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+def test_a_killed_run_started_again_ends_with_the_same_model(recipe, tmp_path, how) -> None:
+    recipe["training"] |= {"num_train_epochs": 3, "save_steps": 5}
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    subprocess.run(command(recipe, straight, tmp_path), check=True, timeout=150, capture_output=True)
+
+    process = subprocess.Popen(command(recipe, killed, tmp_path), stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("work/training-*/checkpoint-*/finished.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(how)
+    assert process.wait(60) == (-signal.SIGKILL if how == signal.SIGKILL else 3)
+    assert not (killed / "model").exists()
+
+    resumed = subprocess.run(command(recipe, killed, tmp_path), check=True, timeout=150, capture_output=True, text=True)
+    assert "resuming from" in resumed.stderr
+    for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (killed / name).read_bytes() == (straight / name).read_bytes()
+
+
+def test_two_processes_train_what_one_trains(recipe, tmp_path) -> None:
+    """Half the batch on each of two processes is the same step; every stage is made once."""
+    recipe["training"] |= {"use_cpu": True, "max_steps": 12}
+    recipe["method"]["dropout"] = 0.0
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lingraft"]
+    halves = ["training.per_device_train_batch_size=2", "training.ddp_backend=gloo"]
+    done = subprocess.run(
+        [*launch, "run", str(path), *halves, "--out", str(tmp_path / "two")],
+        check=True,
+        timeout=150,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("learning") == 1
+    one = lingraft.run(path, tmp_path / "one")
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert two["learning"] == pytest.approx(one["learning"], rel=1e-3)
+    assert two["forgetting"] == pytest.approx(one["forgetting"], rel=1e-3)

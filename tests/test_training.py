@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+from transformers import TrainerCallback
+
+from lingraft import training
+from lingraft.errors import TrainingError
+from lingraft.methods import METHODS
+from lingraft.training import LanguageTrainer, collate, newest_checkpoint, train, training_arguments
+
+LANGUAGES = ["swh_Latn", "eng_Latn"]
+
+
+@pytest.fixture
+def blocks() -> Dataset:
+    """22 blocks of 16 tokens and a short one; languages change within blocks."""
+    random = np.random.default_rng(0)
+    lengths = [16] * 22 + [5]
+    return Dataset.from_dict(
+        {
+            "input_ids": [random.integers(0, 256, n).tolist() for n in lengths],
+            "languages": [random.integers(0, 2, n).tolist() for n in lengths],
+        }
+    )
+
+
+@pytest.fixture
+def adapt(make_model):
+    def build(name: str = "layra", **settings):
+        torch.manual_seed(0)
+        shape = {"first": 1, "last": 1, "rank": 2, "dropout": 0.3} if name == "layra" else {}
+        return METHODS[name](name=name, **{**shape, **settings}).apply(make_model())
+
+    return build
+
+
+def arguments(folder: Path, **settings):
+    defaults = {"per_device_train_batch_size": 2, "learning_rate": 1e-2, "logging_steps": 1, "num_train_epochs": 1}
+    defaults |= {"eval_strategy": "no"}
+    return training_arguments({**defaults, **settings}, folder, seed=0)
+
+
+def weights(adaptation) -> dict[str, torch.Tensor]:
+    return {name: adaptation.model.get_parameter(name).detach().clone() for name in adaptation.trainable}
+
+
+def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens_of_a_step(make_model, blocks, tmp_path) -> None:
+    """Four micro-batches of unequal numbers of tokens, against one naive sum in float64."""
+    model = make_model()
+    trainer = LanguageTrainer(
+        LANGUAGES,
+        model=model,
+        args=arguments(tmp_path, gradient_accumulation_steps=4, max_grad_norm=0, max_steps=1),
+        train_dataset=blocks.with_format("numpy"),
+        data_collator=collate,
+    )
+    micro_batches = [collate([blocks[i] for i in pair]) for pair in ((0, 1), (2, 22), (22, 3), (4, 5))]
+    tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
+    trainer.create_optimizer()
+    for batch in micro_batches:
+        trainer.training_step(model, batch, tokens)
+    reference = make_model().double()
+    total = sum(
+        cross_entropy(
+            reference(batch["input_ids"]).logits[:, :-1].flatten(0, 1),
+            batch["labels"][:, 1:].flatten(),
+            reduction="sum",
+        )
+        for batch in micro_batches
+    )
+    (total / tokens).backward()
+    for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(got.grad.double(), expected.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_each_language_is_logged_and_they_make_up_the_whole(adapt, blocks, tmp_path) -> None:
+    outcome = train(adapt(dropout=0.0), blocks, {}, LANGUAGES, arguments(tmp_path, learning_rate=0.0, logging_steps=12))
+    entry = next(entry for entry in outcome.log if "loss" in entry)
+    rows = [(np.array(block["input_ids"]), np.array(block["languages"])) for block in blocks]
+    of_language = [sum(int((marks[1:] == number).sum()) for _, marks in rows) for number in range(2)]
+    mean = sum(entry[f"loss_{code}"] * n for code, n in zip(LANGUAGES, of_language, strict=True)) / sum(of_language)
+    # The Trainer's loss is a mean over steps; the short block makes one step of the twelve smaller.
+    assert entry["loss"] == pytest.approx(mean, rel=0.01)
+    assert entry["loss_swh_Latn"] != entry["loss_eng_Latn"]
+
+
+def test_validation_is_logged_for_every_language_at_each_evaluation(adapt, blocks, tmp_path) -> None:
+    validation = {"swh_Latn": blocks.select(range(4)), "eng_Latn": blocks.select(range(4, 8))}
+    settings = {"eval_strategy": "steps", "eval_steps": 4}
+    outcome = train(adapt(), blocks, validation, LANGUAGES, arguments(tmp_path, **settings))
+    for code in LANGUAGES:
+        assert [e["step"] for e in outcome.log if f"eval_{code}_loss" in e] == [4, 8, 12]
+
+
+def test_validation_loss_is_the_mean_over_tokens_of_the_blocks(adapt, blocks, tmp_path) -> None:
+    adaptation = adapt()
+    chosen = blocks.select(range(4))
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "max_steps": 1, "learning_rate": 0.0}
+    outcome = train(adaptation, blocks, {"swh_Latn": chosen}, LANGUAGES, arguments(tmp_path, **settings))
+    ids = torch.tensor([block["input_ids"] for block in chosen])
+    logits = adaptation.model.eval()(input_ids=ids).logits
+    expected = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    logged = next(e["eval_swh_Latn_loss"] for e in outcome.log if "eval_swh_Latn_loss" in e)
+    assert logged == pytest.approx(expected.item(), rel=1e-5)
+
+
+class _Kill(TrainerCallback):
+    """Ends training as a kill does, between the end of a step and what would be saved after it."""
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        if state.global_step == 7:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["full", "layra"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypatch, method, accumulation) -> None:
+    """Dropout, a learning-rate schedule and two epochs: all that a resumed run has to pick up."""
+    settings = {"save_steps": 3, "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
+    settings |= {"eval_strategy": "steps", "eval_steps": 2}
+    validation = {"swh_Latn": blocks.select(range(4))}
+
+    straight = adapt(method)
+    train(straight, blocks, validation, LANGUAGES, arguments(tmp_path / "straight", **settings))
+
+    class Killed(LanguageTrainer):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            self.add_callback(_Kill())
+
+    monkeypatch.setattr(training, "LanguageTrainer", Killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(adapt(method), blocks, validation, LANGUAGES, arguments(tmp_path / "killed", **settings))
+    monkeypatch.undo()
+    assert newest_checkpoint(tmp_path / "killed").name == "checkpoint-6"
+    resumed = adapt(method)
+    train(resumed, blocks, validation, LANGUAGES, arguments(tmp_path / "killed", **settings))
+
+    expected = weights(straight)
+    for name, tensor in weights(resumed).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path) -> None:
+    for step, finished in ((5, True), (10, True), (15, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if finished:
+            (folder / "finished.json").write_text("{}")
+    assert newest_checkpoint(tmp_path).name == "checkpoint-10"
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path) -> None:
+    assert newest_checkpoint(tmp_path / "none") is None
+
+
+def test_a_loss_that_is_not_a_number_ends_training_with_advice(adapt, blocks, tmp_path) -> None:
+    adaptation = adapt("full")
+    with torch.no_grad():
+        adaptation.model.get_parameter(adaptation.trainable[0]).fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"loss at step 1 is nan; lower training\.learning_rate"):
+        train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path))
+
+
+def test_frozen_layers_learn_through_gradient_checkpointing(adapt, blocks, tmp_path) -> None:
+    """The embeddings are frozen: without a gradient into the first layer nothing would train."""
+    adaptation = adapt(embeddings=False)
+    before = weights(adaptation)
+    train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path, gradient_checkpointing=True))
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in weights(adaptation).items())
+
+
+def test_autocast_is_gone_from_the_model_after_training(make_model, blocks, tmp_path) -> None:
+    """Mixed precision leaves the logits of the merged model those of the live one in float32."""
+    adaptation = METHODS["layra"](name="layra", first=1, last=1, rank=2).apply(make_model().to(torch.bfloat16))
+    train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path, bf16=True, use_cpu=True, max_steps=2))
+    ids = torch.arange(20)[None]
+    live = adaptation.model.float().eval()(input_ids=ids).logits
+    torch.testing.assert_close(adaptation.merge()(input_ids=ids).logits, live, atol=1e-5, rtol=1e-5)
