@@ -49,7 +49,7 @@ BROKEN = {
     "no text to retain": ("languages.retain.2=fra_Latn", "evaluation.text.fra_Latn: is missing"),
     "no such method": ("method.name=lyra", "there is no method 'lyra' (did you mean 'layra'?)"),
     "no base": ("base=./nowhere", "base: './nowhere': there is no such folder"),
-    "owned argument": ("training.output_dir=x", "lingraft sets this itself; use --out"),
+    "owned argument": ("training.output_dir=x", "this argument is not yours to set: use --out"),
     "a tag": ("seed=!!python/object/apply:os.getcwd []", "are not allowed, write plain values"),
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from lingraft import training
 from lingraft.errors import TrainingError
 from lingraft.methods import METHODS
-from lingraft.training import LanguageTrainer, collate, newest_checkpoint, train, training_arguments
+from lingraft.training import OWNED_ARGUMENTS, LanguageTrainer, collate, newest_checkpoint, train, training_arguments
 
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 
@@ -145,6 +146,11 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_every_owned_argument_is_one_of_the_trainers() -> None:
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert set(OWNED_ARGUMENTS) <= names
 
 
 def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path) -> None:

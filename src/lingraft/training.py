@@ -47,8 +47,17 @@ OWNED_ARGUMENTS: Mapping[str, str] = {
     "do_predict": "use 'evaluation'",
     "disable_tqdm": "progress is logged line by line",
     "push_to_hub": "upload the finished model folder",
+    "label_smoothing_factor": "the loss is the plain cross-entropy, as it is measured",
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
+        "a sharded model cannot be merged yet; train on whole replicas, with torchrun",
+    ),
+    **dict.fromkeys(
+        ("hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"),
+        "upload the finished model folder",
+    ),
 }
-"""Names of TrainingArguments that a recipe may not set, and what to do instead."""
+"""Names of TrainingArguments that a recipe may not set, and why or what to do instead."""
 
 DEFAULT_ARGUMENTS: Mapping[str, Any] = {
     "per_device_train_batch_size": 8,

@@ -105,7 +105,7 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
 
 def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, Any]) -> str | None:
     if name in OWNED_ARGUMENTS:
-        return f"lingraft sets this itself; {OWNED_ARGUMENTS[name]}"
+        return f"this argument is not yours to set: {OWNED_ARGUMENTS[name]}"
     if name not in names:
         return f"transformers.TrainingArguments has no such name{nearest(name, names)}"
     if name == "save_total_limit" and value is not None and value < 2:
