@@ -44,13 +44,15 @@ def test_layra_trains_the_papers_weights_on_the_papers_models(recipe_of, config,
     assert sum(group.base for group in plan.groups) > 7e9
 
 
-def test_memory_parts_follow_from_the_weights(recipe_of) -> None:
+def test_memory_parts_follow_from_the_weights(recipe_of, recipe, tmp_path) -> None:
     plan = make_plan(recipe_of(LLAMA_8B))
     trained = 7_864_320 + 1_050_673_152
     assert plan.memory["gradients"] == 4 * trained
     assert plan.memory["optimizer"] == 8 * trained
     assert plan.memory["weights"] >= 4 * trained
     assert plan.memory["logits"] == 4 * 32 * 128256 * 16  # batch, length, vocabulary, bytes
+    long = load_recipe({**recipe, "base": str(tmp_path / "llama"), "max_length": 2048})
+    assert make_plan(long).memory["logits"] == 2**25 * 16  # a chunk
 
 
 def test_weights_by_group_are_those_that_the_run_trains(recipe, base) -> None:

@@ -20,12 +20,13 @@ from lingraft.corpus.tokenize import encode
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, by_group, depth, plain_name
 from lingraft.recipe import CorpusEntry, Recipe
+from lingraft.token_loss import LOGITS_PER_CHUNK
 from lingraft.training import mixed_precision
 
 OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
 """Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""
 BYTES_PER_LOGIT = 16
-"""Logits in bf16 or float32, their float32 copy, log-probabilities and gradients, at the peak."""
+"""A chunk of logits in bf16 or float32, its float32 copy, log-probabilities and gradients."""
 ACTIVATION_BYTES = 34
 """Activations per token, layer and hidden unit in bf16, without attention maps (arXiv 2205.05198 §4.1)."""
 _SAMPLED_DOCUMENTS = 500
@@ -175,7 +176,7 @@ def _memory(recipe: Recipe, config: Any, model: torch.nn.Module, frozen_bytes: i
         "weights": frozen * frozen_bytes + trained * 4,
         "gradients": trained * 4,
         "optimizer": trained * state,
-        "logits": tokens * text.vocab_size * BYTES_PER_LOGIT,
+        "logits": min(tokens * text.vocab_size, LOGITS_PER_CHUNK) * BYTES_PER_LOGIT,
         "activations": int(activations),
     }
 

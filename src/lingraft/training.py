@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lingraft.artefacts import write_json
 from lingraft.errors import TrainingError
+from lingraft.token_loss import IGNORED, returning_token_losses
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,7 +75,6 @@ DEFAULT_ARGUMENTS: Mapping[str, Any] = {
 }
 
 _FINISHED = "finished.json"
-_IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,10 @@ def train(
     checkpoint = newest_checkpoint(folder)
     if checkpoint:
         logger.info("resuming from %s", checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
-    trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    with returning_token_losses(adaptation.plain):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
+        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started)
 
 
@@ -166,7 +166,7 @@ def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
 
     return {
         "input_ids": stack("input_ids", 0),
-        "labels": stack("input_ids", _IGNORED),
+        "labels": stack("input_ids", IGNORED),
         "languages": stack("languages", 0),
     }
 
@@ -188,15 +188,13 @@ class LanguageTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Mean cross-entropy over the tokens of all micro-batches and processes of a step."""
-        outputs = model(input_ids=inputs["input_ids"], use_cache=False)
-        targets = inputs["labels"][:, 1:]  # (B, T - 1)
-        logits = outputs.logits[:, :-1].float()  # (B, T - 1, V)
-        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=_IGNORED, reduction="none")
-        scored = targets.flatten() != _IGNORED
+        outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"])
+        losses = outputs.logits  # (B, T - 1), see token_loss.returning_token_losses
+        scored = inputs["labels"][:, 1:] != IGNORED
         if num_items_in_batch is None or not model.training:
             loss = losses.sum() / scored.sum()
         else:
-            self._add(losses.detach()[scored], inputs["languages"][:, 1:].flatten()[scored])
+            self._add(losses.detach()[scored], inputs["languages"][:, 1:][scored])
             loss = losses.sum() / num_items_in_batch
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes

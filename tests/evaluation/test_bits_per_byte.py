@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft.evaluation import bits_per_byte
-from lingraft.evaluation.bits_per_byte import score, start_token, token_losses, windows
+from lingraft import token_loss
+from lingraft.evaluation.bits_per_byte import score, start_token, windows
 
 DOCUMENTS = ["a", "ab", "house water " * 3, "fire book moon " * 20, "niño ∑ 🙂 " * 9]
 
@@ -57,14 +57,6 @@ def test_later_windows_give_half_a_window_of_context(max_length) -> None:
         assert window.start == 0 or window.scored - window.start >= max_length // 2
 
 
-def test_chunks_of_logits_change_nothing(make_model, monkeypatch) -> None:
-    model = make_model()
-    hidden, targets = torch.randn(50, 32), torch.randint(0, 258, (50,))
-    whole = token_losses(model, hidden, targets)
-    monkeypatch.setattr(bits_per_byte, "LOGITS_PER_CHUNK", 3 * 258)
-    torch.testing.assert_close(token_losses(model, hidden, targets), whole)
-
-
 def test_logits_in_memory_are_bounded_by_the_chunk(make_model, tokenizer, monkeypatch) -> None:
     model = make_model()
     largest = 0
@@ -74,7 +66,7 @@ def test_logits_in_memory_are_bounded_by_the_chunk(make_model, tokenizer, monkey
         largest = max(largest, output.numel())
 
     model.lm_head.register_forward_hook(watch)
-    monkeypatch.setattr(bits_per_byte, "LOGITS_PER_CHUNK", 10 * 258)
+    monkeypatch.setattr(token_loss, "LOGITS_PER_CHUNK", 10 * 258)
     score(model, tokenizer, ["moon " * 500], 32)
     assert largest == 10 * 258
 

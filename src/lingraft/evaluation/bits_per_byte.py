@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from lingraft.corpus.tokenize import encode
+from lingraft.token_loss import token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOKENS_PER_BATCH = 8192
-LOGITS_PER_CHUNK = 2**25
-"""Logits in memory at a time: 128 MiB in float32, for any vocabulary and document."""
 
 
 @dataclass(frozen=True)
@@ -132,17 +129,3 @@ def _window_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored
     predicts, targets = hidden[:, :-1][mask[:, 1:]], input_ids[:, 1:][mask[:, 1:]]  # (N, D), (N,)
     losses = token_losses(model, predicts, targets).double().cpu()
     return [float(part.sum()) for part in losses.split(mask.sum(1).tolist())]
-
-
-def token_losses(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """-ln p of each target in float32; `hidden` is (N, D), the result (N,). Logits in chunks."""
-    head = model.get_output_embeddings()
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    chunk = max(1, LOGITS_PER_CHUNK // model.config.get_text_config().vocab_size)
-    losses = []
-    for part, target in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-        logits = head(part).float()  # (chunk, V)
-        if softcap is not None:  # Gemma 2
-            logits = torch.tanh(logits / softcap) * softcap
-        losses.append(cross_entropy(logits, target, reduction="none"))
-    return torch.cat(losses) if losses else hidden.new_zeros(0)

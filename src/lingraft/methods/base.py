@@ -49,6 +49,11 @@ class Adaptation:
     adapter: PeftModel | None = None
     """The same model as peft sees it, where the method has an adapter to save."""
 
+    @property
+    def plain(self) -> PreTrainedModel:
+        """The causal language model inside whatever wraps it."""
+        return self.model if self.adapter is None else self.adapter.get_base_model()  # type: ignore[return-value]
+
 
 class Method(BaseModel, ABC):
     """A training method's settings; what a recipe's `method:` holds, less its name."""
