@@ -18,9 +18,10 @@ SHARED = ROOT.parent / "shared"
 BASE = SHARED / "models" / "backbone"
 MAX_LENGTH = 256
 
-pytestmark = pytest.mark.skipif(
-    not BASE.is_dir(), reason="there is no folder 'shared' with a base beside the repository"
-)
+pytestmark = [
+    pytest.mark.skipif(not BASE.is_dir(), reason="no folder 'shared' with a base beside the repository"),
+    pytest.mark.xdist_group("real text"),  # one run serves both tests
+]
 
 
 @pytest.fixture(scope="module")
