@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 import lingraft
@@ -66,6 +67,62 @@ def test_a_broken_recipe_ends_with_2_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+LATE = {
+    "a field that no record has": ("corpus.0.text_field=body", "records without the field 'body'"),
+    "text too short to hold any out": ("corpus.0.files=ONE", "too few to hold one out"),
+    "a replay that is too small": (
+        "corpus.1={language: eng_Latn, files: ONE, share: 0.9}",
+        "give more text",
+    ),
+    "no step": ("training.num_train_epochs=0", "training took no step"),
+}
+
+
+@pytest.mark.parametrize(("override", "message"), LATE.values(), ids=LATE)
+def test_input_that_turns_out_wrong_on_the_way_leaves_nothing_behind(
+    run_cli, recipe_file, tmp_path, override, message
+) -> None:
+    one = tmp_path / "one.jsonl"
+    one.write_text('{"text": "one short text, and that is all"}')
+    code, _, error = run_cli("run", recipe_file, override.replace("ONE", str(one)), "--out", tmp_path / "out")
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_cannot_be_trained_is_refused(run_cli, recipe_file, base, make_model, tmp_path) -> None:
+    make_model().double().save_pretrained(base)
+    code, _, error = run_cli("run", recipe_file, "--out", tmp_path / "out")
+    assert code == 2
+    assert "weights of type F64; supported are BF16, F16, F32" in error
+    assert "tokens" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda base: (base / "model.safetensors").unlink(), "there are no weights"),
+        (lambda base: (base / "model.safetensors").write_bytes(b"PK\x03\x04 a pickle"), "not a safetensors file"),
+        (lambda base: (base / "tokenizer.json").unlink(), "its tokenizer cannot be read"),
+    ],
+    ids=["no weights", "no safetensors", "no tokenizer"],
+)
+def test_an_incomplete_base_is_refused(run_cli, recipe_file, base, tmp_path, spoil, message) -> None:
+    spoil(base)
+    code, _, error = run_cli("run", recipe_file, "--out", tmp_path / "out")
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_below_a_file_is_refused(run_cli, recipe_file, tmp_path) -> None:
+    for dry_run in ([], ["--dry-run"]):
+        code, _, error = run_cli("run", recipe_file, "--out", recipe_file / "out", *dry_run)
+        assert code == 2
+        assert f"{recipe_file} is a file" in error
+
+
 def test_a_folder_of_another_recipe_is_refused_and_left_alone(run_cli, recipe_file, tmp_path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -92,7 +149,7 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
     assert not (tmp_path / "out").exists()
     resolved = yaml.safe_load(printed.split("what trains")[0])
     assert resolved["training"]["adam_epsilon"] == 1e-5
-    for part in ("embeddings", "first        0–1", "middle       2", "steps  31", "optimizer", "logits", "fits"):
+    for part in ("embeddings", "first        0–1", "middle       2", "steps  32", "optimizer", "logits", "fits"):
         assert part in printed
 
 
@@ -102,9 +159,11 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
         (MachineError("stopped"), 3),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), 3),
         (OSError(28, "No space left on device", "model"), 3),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), 3),
+        (RuntimeError("[enforce fail at inline_container.cc:858] . unexpected pos 1 vs 0"), 3),
         (MemoryError(), 3),
     ],
-    ids=["signal", "GPU memory", "disk", "memory"],
+    ids=["signal", "GPU memory", "disk", "disk in safetensors", "disk in torch", "memory"],
 )
 def test_what_the_machine_stopped_ends_with_3_and_says_to_start_again(
     run_cli, recipe_file, tmp_path, monkeypatch, error, code
@@ -171,17 +230,28 @@ def test_evaluate_against_a_base_gives_roles_and_sums(run_cli, base, texts, tmp_
         (["--text", "eng_Latn=TEXT", "--learn", "eng_Latn", "--retain", "eng_Latn"], "a language has one role"),
         (["--text", "eng_Latn=TEXT", "--max-length", "4096"], "--max-length 4096: allowed are 8 to 64"),
         (["--text", "eng_Latn=TEXT", "--against", "./nowhere"], "'./nowhere': there is no such folder"),
+        (["--text", "eng_Latn=TEXT", "--out", "FOLDER"], "is a folder; give the name of a file"),
         (["--text", "eng_Latn=TEXT", "--text-field", "body"], "records without the field 'body'"),
     ],
 )
 def test_evaluate_with_wrong_input_ends_with_2_and_writes_nothing(
     run_cli, base, texts, tmp_path, arguments, message
 ) -> None:
-    arguments = [argument.replace("TEXT", str(texts["eng_Latn"])) for argument in arguments]
-    code, _, error = run_cli("evaluate", base, *arguments, "--out", tmp_path / "r.json")
+    places = {"TEXT": texts["eng_Latn"], "FOLDER": tmp_path}
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+    code, _, error = run_cli("evaluate", base, "--out", tmp_path / "r.json", *arguments)
     assert code == 2
     assert message in error
     assert not (tmp_path / "r.json").exists()
+
+
+def test_evaluate_says_what_it_leaves_out(run_cli, base, texts, tmp_path, caplog) -> None:
+    with texts["eng_Latn"].open("a") as file:
+        file.write("{broken\n")
+    options = ["--text", f"eng_Latn={texts['eng_Latn']}", "--max-length", 32]
+    assert run_cli("evaluate", base, *options, "--out", tmp_path / "r.json")[0] == 0
+    assert f"left out: 1 lines that are not JSON (first: {texts['eng_Latn']}:81)" in caplog.text
 
 
 def test_python_functions_stay_functions_after_their_modules_are_imported() -> None:

@@ -27,14 +27,24 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def english(tmp_path_factory) -> Path:
     """A few real documents of English."""
-    path = tmp_path_factory.mktemp("text") / "eng_Latn.jsonl"
-    with gzip.open(SHARED / "corpora" / "eng_Latn.gnomehelp.jsonl.gz", "rt") as lines:
+    return some_documents("eng_Latn", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def spanish(tmp_path_factory) -> Path:
+    """A few real documents of Spanish."""
+    return some_documents("spa_Latn", tmp_path_factory)
+
+
+def some_documents(code: str, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("text") / f"{code}.jsonl"
+    with gzip.open(SHARED / "corpora" / f"{code}.gnomehelp.jsonl.gz", "rt") as lines:
         path.write_text("".join(line for number, line in enumerate(lines) if number % 60 == 0))
     return path
 
 
 @pytest.fixture(scope="module")
-def out(english, tmp_path_factory) -> Path:
+def out(english, spanish, tmp_path_factory) -> Path:
     """The shipped recipe on local files, as a user overrides it."""
     out = tmp_path_factory.mktemp("run") / "swahili"
     corpus = f"[{{language: swh_Latn, files: {SHARED}/corpora/swh_Latn.lafand.jsonl.gz, tokens: 16_000}}]"
@@ -42,7 +52,7 @@ def out(english, tmp_path_factory) -> Path:
         f"base={BASE}",
         f"corpus={corpus}",
         f"evaluation.text.eng_Latn={english}",
-        f"evaluation.text.spa_Latn={english}",
+        f"evaluation.text.spa_Latn={spanish}",
         "method.first=4",
         "method.last=1",
         "validation.max_tokens=3000",

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
+from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
 
@@ -135,6 +136,46 @@ def test_changed_text_is_read_again(recipe, texts, tmp_path) -> None:
     after = lingraft.run(recipe, out)
     spanish = [results["languages"]["spa_Latn"]["bytes"] for results in (before, after)]
     assert spanish[1] == spanish[0] + len("otra vez el sol y la luna")
+
+
+def test_a_changed_tokenizer_is_noticed(recipe, base, tmp_path) -> None:
+    out = tmp_path / "out"
+    recipe["training"]["max_steps"] = 2
+    lingraft.run(recipe, out)
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": None}))
+    assert lingraft.run(recipe, out)["measured"]["bos"] is False
+    blocks = open_table(out / "work" / "blocks" / "training.arrow")
+    assert all(256 not in block["input_ids"] for block in blocks)
+
+
+def test_a_hub_dataset_is_read_only_as_far_as_it_is_needed(recipe, texts, tmp_path) -> None:
+    """A folder in the place of the hub; more documents than the budget and the share ask for."""
+    hub = tmp_path / "hub"
+    for code in ("swh_Latn", "eng_Latn"):
+        (hub / code).mkdir(parents=True)
+        lines = texts[code].read_text().splitlines()
+        many = [json.dumps({"text": f"{i} {json.loads(line)['text']}"}) for i in range(40) for line in lines]
+        (hub / code / "train.jsonl").write_text("\n".join(many))
+    recipe["corpus"] = [
+        {"language": "swh_Latn", "hub": str(hub / "swh_Latn"), "tokens": 4000},
+        {"language": "eng_Latn", "hub": str(hub / "eng_Latn"), "share": 0.2},
+    ]
+    recipe["training"]["max_steps"] = 2
+    out = tmp_path / "out"
+    lingraft.run(recipe, out)
+    corpora = json.loads((out / "lingraft.json").read_text())["corpus"]
+    assert [entry["tokens"] for entry in corpora] == [4000, 1000]
+    held = [open_table(out / "work" / f"corpus-{i}" / "documents.arrow").num_rows for i in range(2)]
+    assert max(held) <= 512  # one batch of the tokenizer, of 3,200 documents
+
+
+def test_a_changed_hub_folder_has_another_revision(tmp_path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "maji"}')
+    before = hub_revision(str(tmp_path))
+    (tmp_path / "train.jsonl").write_text('{"text": "moto"}')
+    assert hub_revision(str(tmp_path)) != before
+    assert hub_revision("no-such/dataset") is None  # out of reach
 
 
 def command(recipe: dict, out: Path, folder: Path) -> list[str]:

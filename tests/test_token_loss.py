@@ -72,7 +72,7 @@ def test_a_model_that_returns_losses_returns_logits_again_afterwards(make_model)
     model, ids = make_model(), torch.arange(20)[None]
     logits = model(ids).logits
     with returning_token_losses(model):
-        losses = model(input_ids=ids, labels=ids).logits
+        losses = model(input_ids=ids, labels=ids).loss
     assert losses.shape == (1, 19)
     torch.testing.assert_close(losses[0], cross_entropy(logits[0, :-1], ids[0, 1:], reduction="none"))
     assert torch.equal(model(ids).logits, logits)

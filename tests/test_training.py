@@ -53,33 +53,37 @@ def weights(adaptation) -> dict[str, torch.Tensor]:
 
 
 def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens_of_a_step(make_model, blocks, tmp_path) -> None:
-    """Four micro-batches of unequal numbers of tokens, against one naive sum in float64."""
-    model = make_model()
+    """Micro-batches of unequal numbers of tokens, as the Trainer counts them, against one naive sum in float64."""
+    seen, gradients = [], []
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **_) -> None:
+            gradients.extend(parameter.grad.double() for parameter in model.parameters())
+
+    def watch(rows):
+        seen.append(collate(rows))
+        return seen[-1]
+
+    model, unequal = make_model(), blocks.select([0, 22, 1, 2, 22, 3, 4])
     trainer = LanguageTrainer(
         LANGUAGES,
         model=model,
         args=arguments(tmp_path, gradient_accumulation_steps=4, max_grad_norm=0, max_steps=1),
-        train_dataset=blocks.with_format("numpy"),
-        data_collator=collate,
+        train_dataset=unequal.with_format("numpy"),
+        data_collator=watch,
+        callbacks=[Watch()],
     )
-    micro_batches = [collate([blocks[i] for i in pair]) for pair in ((0, 1), (2, 22), (22, 3), (4, 5))]
-    tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
-    trainer.create_optimizer()
     with returning_token_losses(model):
-        for batch in micro_batches:
-            trainer.training_step(model, batch, tokens)
+        trainer.train()
+
     reference = make_model().double()
-    total = sum(
-        cross_entropy(
-            reference(batch["input_ids"]).logits[:, :-1].flatten(0, 1),
-            batch["labels"][:, 1:].flatten(),
-            reduction="sum",
-        )
-        for batch in micro_batches
-    )
-    (total / tokens).backward()
-    for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(got.grad.double(), expected.grad, rtol=1e-4, atol=1e-6)
+    tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in seen)
+    assert tokens == 5 * 15 + 2 * 4
+    for batch in seen:
+        logits = reference(batch["input_ids"]).logits[:, :-1].flatten(0, 1)
+        (cross_entropy(logits, batch["labels"][:, 1:].flatten(), reduction="sum") / tokens).backward()
+    for got, expected in zip(gradients, reference.parameters(), strict=True):
+        torch.testing.assert_close(got, expected.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_of_each_language_is_logged_and_they_make_up_the_whole(adapt, blocks, tmp_path) -> None:
@@ -150,6 +154,18 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
         assert torch.equal(tensor, expected[name]), name
 
 
+def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blocks, tmp_path) -> None:
+    """The window in which a large model is merged and written."""
+    settings = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant"}
+    straight, resumed = adapt(), adapt()
+    train(straight, blocks, {}, LANGUAGES, arguments(tmp_path, **settings))
+    outcome = train(resumed, blocks, {}, LANGUAGES, arguments(tmp_path, **settings))
+    assert outcome.num_steps == 4
+    expected = weights(straight)
+    for name, tensor in weights(resumed).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 def test_every_owned_argument_is_one_of_the_trainers() -> None:
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
     assert set(OWNED_ARGUMENTS) <= names
@@ -172,7 +188,7 @@ def test_a_loss_that_is_not_a_number_ends_training_with_advice(adapt, blocks, tm
     adaptation = adapt("full")
     with torch.no_grad():
         adaptation.model.get_parameter(adaptation.trainable[0]).fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"loss at step 1 is nan; lower training\.learning_rate"):
+    with pytest.raises(TrainingError, match=r"loss at step 1 is nan; training diverged; lower training\.learning_rate"):
         train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path))
 
 

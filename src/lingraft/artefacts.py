@@ -70,6 +70,32 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def check_target(path: Path) -> None:
+    """Refuse a path that cannot be written, before any work is done for it.
+
+    Raises:
+        OutputError: a folder above it is a file, or may not be written.
+    """
+    above = path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise OutputError(f"{path} cannot be written: {above} is a file")
+    if not os.access(above, os.W_OK) and not path.exists():
+        raise OutputError(f"{path} cannot be written: no permission to write in {above}")
+
+
+def check_file_target(path: Path) -> None:
+    """As `check_target`, for a file.
+
+    Raises:
+        OutputError: as there, or the path is a folder.
+    """
+    check_target(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name, and its place, when the block ends well."""
@@ -95,6 +121,8 @@ def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> P
     if finished(path, inputs):
         logger.info("%s: finished before, kept", path.name)
         return path
+    if changed := changed_inputs(path, inputs):
+        logger.warning("%s: made again, since its inputs changed: %s", path.name, ", ".join(changed))
     with new_folder(path) as temporary:
         make(temporary)
         write_json(temporary / _RECORD, {"fingerprint": fingerprint(inputs), "inputs": inputs})
@@ -104,6 +132,19 @@ def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> P
 def finished(path: Path, inputs: dict[str, Any]) -> bool:
     """Whether the artefact folder `path` is there, made from these inputs."""
     return (path / _RECORD).exists() and stage_fingerprint(path) == fingerprint(inputs)
+
+
+def recorded_inputs(path: Path) -> dict[str, Any]:
+    """What the artefact folder `path` was made from; empty where there is none."""
+    record = path / _RECORD
+    inputs: dict[str, Any] = read_json(record)["inputs"] if record.exists() else {}
+    return inputs
+
+
+def changed_inputs(path: Path, inputs: dict[str, Any]) -> list[str]:
+    """Names of the inputs that differ from those that an artefact was made from."""
+    recorded, now = recorded_inputs(path), json.loads(json.dumps(inputs))
+    return [name for name in recorded if recorded[name] != now.get(name)]
 
 
 def stage_fingerprint(path: Path) -> str:
@@ -119,6 +160,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another process works in this folder.
     """
+    check_target(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:

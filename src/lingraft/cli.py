@@ -44,13 +44,15 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _fail(f"the disk is full ({error.filename or error.strerror}); make room and start the same command again", 3)
-    except RuntimeError as error:  # torch raises its own kinds of out-of-memory
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        _fail(_machine_message(error), 3)
+        _fail(_disk_full(error), 3)
     except LingraftError as error:
         _fail(error, 1)
+    except Exception as error:  # torch and safetensors have their own words for both
+        if any(words in str(error) for words in ("No space left on device", "inline_container", "Disk quota exceeded")):
+            _fail(_disk_full(error), 3)
+        if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            _fail(_machine_message(error), 3)
+        raise
 
 
 def _is_main_process() -> bool:
@@ -70,13 +72,17 @@ def _stop(signum: int, frame: Any) -> None:
     raise MachineError(f"stopped by {signal.Signals(signum).name}; start the same command again to go on")
 
 
+def _disk_full(error: BaseException) -> str:
+    return f"the disk is full ({str(error).splitlines()[0]}); make room and start the same command again"
+
+
 def _machine_message(error: BaseException) -> str:
     if isinstance(error, MachineError):
         return str(error)
     return (
         f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
-        "training.per_device_train_batch_size or max_length, set training.gradient_checkpointing=true, "
-        "and start again"
+        "training.per_device_train_batch_size or max_length, or set training.gradient_checkpointing=true, "
+        "with a new --out"
     )
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import write_json
-from lingraft.checkpoints.read import find_model, read_config
+from lingraft.artefacts import check_file_target, write_json
+from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role, compare
 from lingraft.evaluation.measure import measure, measured_with
 from lingraft.languages import parse_language
-from lingraft.layer_groups import text_config
 
-DEFAULT_MAX_LENGTH = 2048
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -36,6 +36,8 @@ def evaluate(
     Raises:
         UserError: text, models or languages that are not there, or roles without a text.
     """
+    if out is not None:
+        check_file_target(Path(out))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     texts = _texts(text, learn, retain, text_field)
     folders = {name: find_model(name) for name in (model, against) if name is not None}
@@ -68,15 +70,16 @@ def _texts(
     texts = {}
     for code, patterns in text.items():
         parse_language(code)
-        files = [
-            path for pattern in ([patterns] if isinstance(patterns, str) else patterns) for path in find_files(pattern)
-        ]
-        texts[code] = list(read_documents(files, text_field, DroppedText()))
+        dropped = DroppedText()
+        files = find_files(*([patterns] if isinstance(patterns, str) else patterns))
+        texts[code] = list(read_documents(files, text_field, dropped))
+        if dropped:
+            logger.warning("%s: left out: %s", code, dropped)
     return texts
 
 
 def _max_length(given: int | None, folders: Sequence[Path]) -> int:
-    contexts = [int(text_config(read_config(folder)).max_position_embeddings) for folder in folders]
+    contexts = [context_length(read_config(folder)) for folder in folders]
     if given is None:
         return min(DEFAULT_MAX_LENGTH, *contexts)
     if not 8 <= given <= min(contexts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -68,6 +69,8 @@ def init(
         raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
     for code in [*learn, *retain]:
         parse_language(code)
+        if [*learn, *retain].count(code) > 1:
+            raise UserError(f"{code} is named more than once; a language is learned or retained")
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
     first, last, note = _layers(base)
@@ -103,7 +106,7 @@ def _recipe(
         f"\nevaluation:  # text of the old languages, to see what is forgotten; none of it trains\n  text:\n{texts}\n"
     )
     return f"""\
-base: {base}
+base: {json.dumps(base, ensure_ascii=False)}
 languages: {{learn: [{", ".join(learn)}], retain: [{", ".join(retain)}]}}
 
 corpus:  # or files: a path or pattern to .jsonl(.gz|.zst), .parquet or .txt

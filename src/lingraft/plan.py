@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,10 @@ def make_plan(recipe: Recipe) -> Plan:
         for group in of_base
     )
     tokens = _tokens(recipe, folder)
-    tokens_per_step = _sequences_per_step(recipe) * (recipe.max_length or 0)
+    tokens_per_step = _sequences_per_step(recipe) * recipe.length
     known = [count for count in tokens.values() if count is not None]
     epochs = float(recipe.training.get("num_train_epochs", 1))
-    steps = int(sum(known) * epochs / tokens_per_step) if len(known) == len(tokens) else None
+    steps = ceil(ceil(sum(known) / tokens_per_step) * epochs) if len(known) == len(tokens) else None
     if recipe.training.get("max_steps", -1) > 0:
         steps = int(recipe.training["max_steps"])
     device, device_bytes = _device()
@@ -135,7 +136,7 @@ def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
     except UserError:  # a config without a tokenizer can be planned all the same
         return None
     total = 0.0
-    for path in (path for pattern in entry.files for path in find_files(pattern)):
+    for path in find_files(*entry.files):
         documents = list(islice(read_documents([path], entry.text_field, DroppedText()), _SAMPLED_DOCUMENTS))
         tokens = sum(len(ids) + 2 for ids in encode(tokenizer, documents))
         if len(documents) < _SAMPLED_DOCUMENTS:
@@ -165,7 +166,7 @@ def _memory(recipe: Recipe, config: Any, model: torch.nn.Module, frozen_bytes: i
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     text = config.get_text_config()
-    tokens = int(recipe.training["per_device_train_batch_size"]) * (recipe.max_length or 0)
+    tokens = int(recipe.training["per_device_train_batch_size"]) * recipe.length
     optimizer = str(recipe.training.get("optim", "adamw_torch"))
     state = next((size for part, size in OPTIMIZER_BYTES.items() if part in optimizer), 8)
     width = ACTIVATION_BYTES * (1 if mixed_precision(recipe.training) else 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import read_json, stage_fingerprint
-from lingraft.checkpoints.read import empty_model, read_config
+from lingraft.checkpoints.read import empty_model, model_fingerprint, read_config
 from lingraft.evaluation.measure import read_scores
 from lingraft.layer_groups import by_group, depth
 from lingraft.recipe import Recipe
@@ -23,7 +23,6 @@ def versions() -> dict[str, str]:
 def provenance(
     recipe: Recipe,
     base: Path,
-    mark: str,
     tables: list[Path],
     blocks: Path,
     adapted: Path,
@@ -38,7 +37,7 @@ def provenance(
     sizes = [(name, parameter.numel()) for name, parameter in empty_model(config).named_parameters()]
     return {
         "versions": versions(),
-        "base": {"name": recipe.base, "fingerprint": mark},
+        "base": {"name": recipe.base, "fingerprint": model_fingerprint(base)},
         "corpus": [
             {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
             for entry, table in zip(mixed["entries"], tables, strict=True)

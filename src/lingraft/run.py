@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 
-from lingraft.artefacts import locked, new_folder, write_json, write_text
-from lingraft.checkpoints.read import find_model, model_fingerprint
-from lingraft.errors import OutputError
+from lingraft.artefacts import check_target, locked, new_folder, stage_fingerprint, write_json, write_text
+from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
+from lingraft.errors import OutputError, UserError
 from lingraft.evaluation.compare import compare
 from lingraft.evaluation.measure import measured_with, read_scores
 from lingraft.provenance import provenance
@@ -54,27 +54,27 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
 
 def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base = find_model(recipe.base)
-    mark = model_fingerprint(base)
+    check_model(base)
 
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
     blocks = text.pack_corpora(recipe, base, tables, measured, work)
     texts = text.measured_texts(recipe, measured, blocks)
 
-    before = models.measure_model(recipe, base, mark, texts, work / "before")
-    adapted = models.adapt(recipe, base, mark, blocks, work)
+    before = models.measure_model(recipe, base, model_fingerprint(base), texts, work / "before")
+    adapted = models.adapt(recipe, base, blocks, work)
     exported = models.export(recipe, base, adapted, work)
-    unrounded = models.measure_adapted(recipe, adapted, texts, work / "unrounded")
-    after = models.measure_exported(recipe, exported, texts, work / "after")
+    unrounded = models.measure_model(recipe, adapted / "model", stage_fingerprint(adapted), texts, work / "unrounded")
+    after = models.measure_model(recipe, exported / "model", stage_fingerprint(exported), texts, work / "after")
 
     results = {
         "schema": 1,
         "base": recipe.base,
         "model": "model",
-        "measured": measured_with(base, recipe.max_length or 0),
+        "measured": measured_with(base, recipe.length),
         **compare(read_scores(after), read_scores(before), recipe.languages.roles),
     }
-    origin = provenance(recipe, base, mark, tables, blocks, adapted, exported, unrounded)
+    origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")
         publish(adapted / "adapter", out / "adapter")
@@ -87,14 +87,31 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
 
 @contextmanager
 def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
-    """Hold the run's folder in the main process, with the recipe that it is of."""
+    """Hold the run's folder in the main process, with the recipe that it is of.
+
+    Input that turns out wrong before training began leaves nothing behind in a new folder.
+    """
+    is_main, was_there, was_run = PartialState().is_main_process, out.exists(), (out / "recipe.resolved.yaml").exists()
     with ExitStack() as held:
-        if PartialState().is_main_process:
+        if is_main:
             check_output(out, recipe)
             held.enter_context(locked(out))
             write_text(out / "recipe.resolved.yaml", recipe_yaml(recipe))
         PartialState().wait_for_everyone()
-        yield
+        try:
+            yield
+        except UserError:
+            if is_main and not was_run and not models.training_began(out / "work"):
+                _remove_run(out, with_folder=not was_there)
+            raise
+
+
+def _remove_run(out: Path, with_folder: bool) -> None:
+    shutil.rmtree(out / "work", ignore_errors=True)
+    for name in ("recipe.resolved.yaml", ".lock"):
+        (out / name).unlink(missing_ok=True)
+    if with_folder:
+        out.rmdir()
 
 
 def check_output(out: Path, recipe: Recipe) -> None:
@@ -103,6 +120,7 @@ def check_output(out: Path, recipe: Recipe) -> None:
     Raises:
         OutputError: names the keys in which the recipes differ.
     """
+    check_target(out)
     previous = out / "recipe.resolved.yaml"
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file; give a folder")

@@ -53,7 +53,7 @@ def token_losses(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Ten
 
 @contextmanager
 def returning_token_losses(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block the model, called with `labels` (B, T), gives losses (B, T - 1) as its `logits`.
+    """Within the block the model, called with `labels` (B, T), gives a `loss` of each token, (B, T - 1).
 
     The change is in the model's own forward, so that it holds whatever wraps the model: peft,
     autocast, several processes.
@@ -62,7 +62,7 @@ def returning_token_losses(model: PreTrainedModel) -> Iterator[None]:
     def forward(input_ids: Tensor, labels: Tensor, **_: Any) -> CausalLMOutput:
         hidden = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
         losses = token_losses(model, hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        return CausalLMOutput(logits=losses.view(len(labels), -1))
+        return CausalLMOutput(loss=losses.view(len(labels), -1))
 
     model.forward = forward
     try:

@@ -13,13 +13,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from lingraft.artefacts import write_json
 from lingraft.errors import TrainingError
@@ -47,6 +48,10 @@ OWNED_ARGUMENTS: Mapping[str, str] = {
     "do_predict": "use 'evaluation'",
     "disable_tqdm": "progress is logged line by line",
     "push_to_hub": "upload the finished model folder",
+    **dict.fromkeys(
+        ("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+        "a model is not chosen on the text that it is measured on",
+    ),
     "label_smoothing_factor": "the loss is the plain cross-entropy, as it is measured",
     **dict.fromkeys(
         ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
@@ -74,6 +79,8 @@ DEFAULT_ARGUMENTS: Mapping[str, Any] = {
     "ddp_find_unused_parameters": False,
 }
 
+DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
+
 _FINISHED = "finished.json"
 
 
@@ -94,7 +101,7 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
     """
     bf16 = mixed_precision(settings) and not settings.get("fp16", False)
     merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         seed=seed,
         data_seed=seed,
@@ -103,6 +110,23 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
         disable_tqdm=True,
         **merged,
     )
+    if arguments.n_gpu > 1:  # several GPUs in one process would be DataParallel, which shares one forward
+        logger.warning("%d GPUs are here and one is used; start with torchrun to use all", arguments.n_gpu)
+        arguments._n_gpu = 1
+    return arguments
+
+
+def check_arguments(settings: Mapping[str, Any]) -> None:
+    """Let the Trainer itself build what it builds from its arguments, around one weight.
+
+    Raises:
+        ValueError, TypeError, ImportError, RuntimeError: in the Trainer's or the optimizer's words.
+    """
+    with TemporaryDirectory() as folder:
+        model = nn.Linear(1, 1)
+        arguments = training_arguments(settings, Path(folder), seed=0)
+        trainer = Trainer(model, arguments, train_dataset=[{}], eval_dataset=[{}])
+        trainer.create_optimizer_and_scheduler(num_training_steps=1)
 
 
 def mixed_precision(settings: Mapping[str, Any]) -> bool:
@@ -145,6 +169,8 @@ def train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    if trainer.state.global_step == 0:
+        raise TrainingError("training took no step: there is less text than one batch, or num_train_epochs is 0")
     return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started)
 
 
@@ -178,7 +204,18 @@ class LanguageTrainer(Trainer):
         super().__init__(**arguments)
         self.languages = list(languages)
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole window
-        self._sums = torch.zeros(2, len(languages), dtype=torch.float64)  # of losses, of tokens
+        precision = torch.float32 if self.args.device.type == "mps" else torch.float64
+        self._sums = torch.zeros(2, len(languages), dtype=precision)  # of losses, of tokens
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
+        """As the Trainer's, which looks whether `max_steps` is reached only after one more step."""
+        if isinstance(resume_from_checkpoint, str):
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+            if 0 < self.args.max_steps <= state.global_step:
+                self._load_from_checkpoint(resume_from_checkpoint)
+                self.state = state
+                return None
+        return super().train(resume_from_checkpoint, *arguments, **named)
 
     def compute_loss(
         self,
@@ -189,7 +226,7 @@ class LanguageTrainer(Trainer):
     ) -> Any:
         """Mean cross-entropy over the tokens of all micro-batches and processes of a step."""
         outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"])
-        losses = outputs.logits  # (B, T - 1), see token_loss.returning_token_losses
+        losses = outputs.loss  # (B, T - 1), see token_loss.returning_token_losses
         scored = inputs["labels"][:, 1:] != IGNORED
         if num_items_in_batch is None or not model.training:
             loss = losses.sum() / scored.sum()
@@ -202,17 +239,15 @@ class LanguageTrainer(Trainer):
 
     def _add(self, losses: Tensor, languages: Tensor) -> None:
         self._sums = self._sums.to(losses.device)
-        self._sums[0].index_add_(0, languages, losses.double())
-        self._sums[1].index_add_(0, languages, torch.ones_like(losses, dtype=torch.float64))
+        self._sums[0].index_add_(0, languages, losses.to(self._sums.dtype))
+        self._sums[1].index_add_(0, languages, torch.ones_like(losses, dtype=self._sums.dtype))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add `loss_<language>` to what the Trainer logs."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
-                raise TrainingError(
-                    f"the training loss at step {self.state.global_step} is {logs['loss']}; "
-                    "lower training.learning_rate, or check the corpus and the precision (bf16, fp16)"
-                )
+                step = self.state.global_step
+                raise TrainingError(f"the training loss at step {step} is {logs['loss']}; {DIVERGED}")
             sums = self.accelerator.reduce(self._sums, reduction="sum").cpu()
             for number, code in enumerate(self.languages):
                 if sums[1, number] > 0:

@@ -277,3 +277,25 @@ def test_texts_are_read_back_as_they_were_written(tmp_path):
     texts = [*DOCUMENTS, "", "a\nb\r\nc\rd", "\u2028\x85\x0b\x0c\x00", '"quoted" \\ {}', "\ufeff"]
     write_texts(tmp_path / "texts.jsonl", texts)
     assert read_texts(tmp_path / "texts.jsonl") == texts
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_one_parquet_value_that_is_not_utf8_costs_no_other(tmp_path, kind):
+    values = pa.array([b"one", b"two \xff", b"three"], kind)
+    text = pa.Array.from_buffers(pa.string() if kind == pa.binary() else pa.large_string(), 3, values.buffers())
+    parquet.write_table(pa.table({"text": text}), tmp_path / "corpus.parquet")
+    dropped = DroppedText()
+    assert list(read_documents([tmp_path / "corpus.parquet"], "text", dropped)) == ["one", "three"]
+    assert dropped.first_place == {"records that are not UTF-8": f"{tmp_path / 'corpus.parquet'}:row 2"}
+
+
+def test_a_file_that_may_not_be_read_is_an_error_and_not_a_short_corpus(tmp_path, monkeypatch):
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(json_lines({"text": text} for text in DOCUMENTS))
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", deny)
+    with pytest.raises(CorpusError, match=r"corpus\.jsonl cannot be read: Permission denied"):
+        read(path)

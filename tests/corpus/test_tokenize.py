@@ -109,3 +109,8 @@ def test_max_tokens_stops_the_reading(tmp_path):
 def test_documents_below_max_tokens_are_all_kept(tmp_path):
     table = write(tmp_path / "documents.arrow", TEXTS, byte_tokenizer(), max_tokens=10_000)
     assert table["text"] == TEXTS
+
+
+def test_texts_that_differ_in_white_space_alone_have_one_digest():
+    assert text_digest("maji  na\nmoto \n") == text_digest("maji na moto")
+    assert text_digest("maji na moto") != text_digest("majina moto")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lingraft import token_loss
-from lingraft.evaluation.bits_per_byte import score, start_token, windows
+from lingraft.evaluation.bits_per_byte import score, windows
 
 DOCUMENTS = ["a", "ab", "house water " * 3, "fire book moon " * 20, "niño ∑ 🙂 " * 9]
 
@@ -83,10 +83,16 @@ def test_perplexity_is_per_scored_token(make_model, tokenizer) -> None:
     assert scores.perplexity == pytest.approx(math.exp(scores.nats[0] / 3))
 
 
-def test_a_tokenizer_without_bos_starts_with_eos(tokenizer, monkeypatch) -> None:
-    assert start_token(tokenizer) == tokenizer.bos_token_id
+def test_without_a_bos_the_first_token_is_given_and_its_bytes_count(make_model, tokenizer, monkeypatch) -> None:
     monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
-    assert start_token(tokenizer) == tokenizer.eos_token_id
+    scores = score(make_model(), tokenizer, ["abc", "a"], 8)
+    ids = torch.tensor([tokenizer("abc", add_special_tokens=False).input_ids])
+    with torch.no_grad():
+        logits = make_model()(ids).logits[0].log_softmax(-1)
+    expected = -(logits[0, ids[0, 1]] + logits[1, ids[0, 2]])
+    assert scores.nats.tolist() == [pytest.approx(expected.item(), rel=1e-5), 0]
+    assert scores.num_tokens.tolist() == [2, 0]
+    assert scores.num_bytes.tolist() == [3, 1]
 
 
 def test_order_and_company_of_documents_do_not_matter(make_model, tokenizer) -> None:

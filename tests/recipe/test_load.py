@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ BROKEN = {
     "a sharded model": (["training.fsdp=full_shard"], "training.fsdp: this argument is not yours to set: a sharded"),
     "unknown argument": (["training.lerning_rate=1"], "no such name (did you mean 'learning_rate'?)"),
     "argument of another type": (["training.learning_rate=fast"], "training.learning_rate: should be a valid number"),
+    "a word for a switch": (["training.bf16=no"], "training.bf16: should be a valid boolean (given: 'no')"),
+    "a number in quotes": (["training.learning_rate='3e-4'"], "training.learning_rate: should be a valid number"),
+    "a rate below 0": (["training.learning_rate=-1"], "training: the Trainer refuses these settings: Invalid learning"),
+    "no such scheduler option": (["training.lr_scheduler_kwargs={foo: 1}"], "training: the Trainer refuses"),
+    "no such reporter": (["training.report_to=foo"], "training: the Trainer refuses these settings: foo is not"),
+    "an empty batch": (["training.per_device_train_batch_size=0"], "at least 1 (given: 0)"),
+    "a huge seed": (["seed=99999999999"], "seed: should be less than 4294967296"),
+    "no files": (["corpus.0.files=[]"], "corpus.0.files: List should have at least 1 item"),
+    "the best model": (["training.load_best_model_at_end=true"], "a model is not chosen on the text that it is"),
     "one checkpoint": (["training.save_total_limit=1"], "training.save_total_limit: at least 2"),
     "beyond the context": (["max_length=999"], "max_length: 999 is longer than the model's context; at most 64"),
     "two roles": (["languages.heldout=[eng_Latn]"], "languages: eng_Latn is named more than once"),
@@ -50,6 +60,13 @@ def test_a_broken_recipe_is_one_problem_with_its_place_and_the_way_out(recipe, o
         load_recipe(recipe, overrides)
     assert len(caught.value.problems) == 1
     assert message in str(caught.value)
+
+
+def test_a_quantized_base_is_refused(recipe, base) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
+    with pytest.raises(RecipeError, match="base: quantized weights cannot be trained"):
+        load_recipe(recipe)
 
 
 def test_all_problems_of_form_are_reported_at_once(recipe) -> None:

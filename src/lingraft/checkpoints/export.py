@@ -15,12 +15,12 @@ from lingraft.errors import LingraftError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_ALONG = ("generation_config.json", "chat_template.jinja")
+_ALONG = ("generation_config.json", "chat_template.jinja", "preprocessor_config.json", "processor_config.json")
 _PROBE_TOKENS = 64
 
 
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, folder: Path) -> None:
-    """Save weights, config and tokenizer; what else the base has goes along unchanged."""
+    """Save weights, config and tokenizer; the base's generation, chat and processor files go along."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for name in _ALONG:

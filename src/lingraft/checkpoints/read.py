@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
+_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+_NOT_FILES = ["consolidated*", "original/*", "*/*"]  # the same weights once more, or something else
+_WEIGHTS = "model*.safetensors"
+_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
+
+DEFAULT_MAX_LENGTH = 2048
+"""Tokens in a block or window where nothing is said and the model's context allows it."""
 
 
 def find_model(name: str, config_only: bool = False) -> Path:
@@ -42,8 +49,9 @@ def find_model(name: str, config_only: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["config.json"] if config_only else _FILES
     try:
-        return Path(snapshot_download(name, allow_patterns=["config.json"] if config_only else _FILES))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=_NOT_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -66,6 +74,11 @@ def read_config(folder: Path) -> Any:
         raise ModelError(f"{folder}/config.json cannot be read: {str(error).splitlines()[0]}") from None
     text_config(config)
     return config
+
+
+def context_length(config: Any) -> int:
+    """The longest row of tokens that the model was made for."""
+    return int(text_config(config).max_position_embeddings)
 
 
 def read_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
@@ -120,26 +133,62 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def model_fingerprint(folder: Path) -> str:
     """Stands for a model's weights, config and tokenizer."""
-    names = sorted(
-        p for p in folder.iterdir() if p.is_file() and p.suffix in {".safetensors", ".json", ".model", ".jinja"}
-    )
-    return fingerprint({path.name: file_fingerprint(path) for path in names})
+    return _fingerprint(folder, [_WEIGHTS, "config.json", *_TOKENIZER])
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """Stands for all files that a tokenizer is read from."""
+    return _fingerprint(folder, _TOKENIZER)
+
+
+def _fingerprint(folder: Path, patterns: Sequence[str]) -> str:
+    paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return fingerprint({path.name: file_fingerprint(path) for path in paths})
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type that most of the stored weights have, read from the headers of the files."""
+    """The type that most of the stored weights have, read from the headers of the files.
+
+    Raises:
+        ModelError: there are no safetensors files, or most weights have a type that cannot be trained.
+    """
     import torch
 
-    counts: dict[str, int] = {}
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
-                counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + size
     known = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-    largest = max(counts, key=lambda dtype: counts[dtype])
+    sizes: dict[str, int] = {}
+    for path in folder.glob(_WEIGHTS):
+        for name, tensor in _header(path).items():
+            if name != "__metadata__":
+                start, end = tensor["data_offsets"]
+                sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + end - start
+    if not sizes:
+        raise ModelError(f"{folder}: there are no weights; lingraft reads {_WEIGHTS} (safetensors only, no pickles)")
+    largest = max(sizes, key=lambda dtype: sizes[dtype])
     if largest not in known:
         raise ModelError(f"{folder}: weights of type {largest}; supported are {', '.join(known)}")
     return known[largest]
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            return header
+    except (ValueError, MemoryError, OverflowError):
+        raise ModelError(f"{path}: this is not a safetensors file, or it was cut short") from None
+
+
+def check_model(folder: Path) -> None:
+    """Refuse a base that cannot be trained, before any work is done with it.
+
+    Raises:
+        ModelError: quantized weights, weights of a type that we do not have, no tokenizer, or one
+            that does not fit the embeddings.
+    """
+    config = read_config(folder)
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelError(f"{folder}: quantized weights cannot be trained and merged; give the model in bf16 or float32")
+    stored_dtype(folder)
+    tokens, rows = len(read_tokenizer(folder)), int(text_config(config).vocab_size)
+    if tokens > rows:
+        raise ModelError(f"{folder}: the tokenizer has {tokens:,} tokens, the embeddings have {rows:,} rows")

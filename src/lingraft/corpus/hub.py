@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from lingraft.artefacts import file_fingerprint, fingerprint
 from lingraft.corpus.read import DroppedText, field_text
 from lingraft.errors import CorpusError
+
+
+def hub_revision(name: str) -> str | None:
+    """The dataset's commit on the hub, or the fingerprint of a local folder's files; `None` out of reach."""
+    if Path(name).is_dir():
+        files = sorted(path for path in Path(name).rglob("*") if path.is_file())
+        return fingerprint({str(path): file_fingerprint(path) for path in files})
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().dataset_info(name).sha
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
+        return None
 
 
 def read_hub_documents(name: str, subset: str | None, text_field: str, dropped: DroppedText) -> Iterator[str]:

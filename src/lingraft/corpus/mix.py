@@ -7,6 +7,7 @@ Sources without a share give up to their budget; the sources with one are replay
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from lingraft.corpus import Indices
 from lingraft.errors import CorpusError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,16 @@ def mix(sources: Sequence[Source], seed: int) -> list[Draw]:
     for source in sources:
         available = int(source.num_tokens.sum())
         if available == 0:
-            raise CorpusError(f"{source.place} ({source.language}): no document is left to train on")
+            raise CorpusError(
+                f"{source.place} ({source.language}): no document is left to train on; all of its text is measured or held out"
+            )
         limit = available * source.repeat
         taken.append(0 if source.share else min(source.budget or limit, limit))
+        if source.budget and source.budget > limit:
+            logger.warning(
+                "%s (%s): a budget of %s tokens, but the source has %s; all of it trains (repeat: more passes)",
+                *(source.place, source.language, f"{source.budget:,}", f"{limit:,}"),
+            )
     total = sum(taken) / (1 - sum(s.share or 0 for s in sources))
     draws = []
     for position, (source, tokens) in enumerate(zip(sources, taken, strict=True)):

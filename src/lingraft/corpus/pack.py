@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lingraft.corpus.mix import Draw
-from lingraft.corpus.tokenize import encode
+from lingraft.corpus.tokenize import encode_documents
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -100,10 +100,9 @@ def write_text_blocks(
     path: Path, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int, max_blocks: int
 ) -> int:
     """Pack the first texts into the table `path`, in their order, at most `max_blocks` of them."""
-    marks = [[] if token is None else [token] for token in (tokenizer.bos_token_id, tokenizer.eos_token_id)]
     ids: list[int] = []
     for text in texts:
-        ids += marks[0] + encode(tokenizer, [text])[0] + marks[1]
+        ids += encode_documents(tokenizer, [text])[0]
         if len(ids) >= max_blocks * max_length:
             break
     stream = np.array(ids[: max_blocks * max_length], dtype=np.int32)

@@ -27,12 +27,16 @@ logger = logging.getLogger(__name__)
 FORMATS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt", ".txt.gz", ".txt.zst")
 
 
-def find_files(pattern: str) -> list[Path]:
-    """The files that a path or a glob pattern names, sorted, relative to the current folder.
+def find_files(*patterns: str) -> list[Path]:
+    """The files that paths or glob patterns name, those of a pattern sorted, relative to the current folder.
 
     Raises:
         CorpusError: there is none, or one has a suffix that is not in `FORMATS`.
     """
+    return [path for pattern in patterns for path in _matching(pattern)]
+
+
+def _matching(pattern: str) -> list[Path]:
     by_name = glob.glob(glob.escape(pattern))  # a name may hold brackets
     paths = [Path(p) for p in by_name or sorted(glob.glob(pattern, recursive=True))]
     if not paths:
@@ -115,7 +119,14 @@ def _lines(path: Path, dropped: DroppedText) -> _Places:
                 except UnicodeDecodeError:
                     dropped.add("lines that are not UTF-8", f"{path}:{number}")
     except (EOFError, zlib.error, OSError) as error:
+        _check_readable(path, error)
         dropped.add(f"files that break off ({error})", f"{path}:{number + 1}")
+
+
+def _check_readable(path: Path, error: Exception) -> None:
+    """Tell a file that is broken from one that the system does not let us read."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _read_json_lines(path: Path, text_field: str, dropped: DroppedText) -> _Places:
@@ -171,11 +182,25 @@ def _read_parquet(path: Path, text_field: str, dropped: DroppedText) -> _Places:
                 dropped.add(f"records without the field '{text_field}'", place, file.metadata.num_rows)
                 return
             for batch in file.iter_batches(batch_size=256, columns=[text_field]):
-                for record in batch.to_pylist():
+                for value in _as_bytes(batch.column(0)).to_pylist():
                     row += 1
-                    yield from field_text(record, text_field, f"{path}:row {row}", dropped)
+                    place = f"{path}:row {row}"
+                    try:
+                        record = {text_field: value.decode("utf-8") if isinstance(value, bytes) else value}
+                    except UnicodeDecodeError:
+                        dropped.add("records that are not UTF-8", place)
+                        continue
+                    yield from field_text(record, text_field, place, dropped)
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        _check_readable(path, error)
         dropped.add(f"files that break off ({error})", f"{path}:row {row + 1}")
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    """Text as bytes, so that one value that is not UTF-8 does not cost the others."""
+    if pa.types.is_large_string(column.type):
+        return column.cast(pa.large_binary())
+    return column.cast(pa.binary()) if pa.types.is_string(column.type) else column
 
 
 def write_texts(path: Path, texts: Sequence[str]) -> None:

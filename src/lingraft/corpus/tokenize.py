@@ -42,21 +42,27 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[lis
     return [list(row) for row in ids]
 
 
+def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of documents as they train: `[BOS] + ids + [EOS]`, each mark where the tokenizer has it."""
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return [bos + ids + eos for ids in encode(tokenizer, texts)]
+
+
 def text_digest(text: str) -> int:
-    """A 64-bit signed number that equal texts share."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+    """A 64-bit signed number that texts of the same words share, whatever white space is between them."""
+    words = " ".join(text.split())
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def write_documents(
     path: Path, texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
 ) -> int:
     """Tokenize documents into the table `path`, until there are `max_tokens`; returns their tokens."""
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     total = 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as table:
         while batch := list(islice(texts, _BATCH_DOCUMENTS)):
-            ids = [bos + row + eos for row in encode(tokenizer, batch)]
+            ids = encode_documents(tokenizer, batch)
             lengths = [len(row) for row in ids]
             digests = [text_digest(text) for text in batch]
             table.write_batch(pa.record_batch([batch, ids, lengths, digests], schema=SCHEMA))

@@ -7,8 +7,9 @@ A loss per token cannot be compared between tokenizers; the bytes of a text stay
 A document is `[BOS] + tokens`. It is scored in windows of `max_length` that step by half a
 window: the first scores all its tokens, each later one the second half, with the first half as
 context. So every token is scored once, with at least `max_length / 2` tokens before it from the
-second window on. A tokenizer without BOS starts a document with EOS, as packed training text
-does; one with neither leaves the first token of a document unscored.
+second window on.
+
+Without a BOS the first token of a document has nothing before it and is not scored; its bytes count.
 """
 
 from __future__ import annotations
@@ -75,12 +76,6 @@ def windows(lengths: Sequence[int], max_length: int) -> list[Window]:
     return result
 
 
-def start_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """What a document starts with: BOS, else EOS, else nothing."""
-    start: int | None = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return start
-
-
 @torch.inference_mode()
 def score(
     model: PreTrainedModel,
@@ -89,14 +84,13 @@ def score(
     max_length: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> DocumentScores:
-    """Score documents; memory does not grow with their length or number of logits.
+    """Score documents; logits are held a chunk at a time, however long a document is.
 
     `progress` is called with the share that is done.
     """
     model.eval()
-    start = start_token(tokenizer)
-    prefix = [] if start is None else [start]
-    ids = [prefix + row for row in encode(tokenizer, documents)]
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    ids = [bos + row for row in encode(tokenizer, documents)]
     nats = np.zeros(len(documents))
     todo = sorted(windows([len(row) for row in ids], max_length), key=lambda w: w.start - w.end)
     batch_size = max(1, TOKENS_PER_BATCH // max_length)
@@ -127,5 +121,5 @@ def _window_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored
     # A causal decoder cannot see the padding on the right of a token, so no attention mask is needed.
     hidden = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
     predicts, targets = hidden[:, :-1][mask[:, 1:]], input_ids[:, 1:][mask[:, 1:]]  # (N, D), (N,)
-    losses = token_losses(model, predicts, targets).double().cpu()
+    losses = token_losses(model, predicts, targets).cpu().double()
     return [float(part.sum()) for part in losses.split(mask.sum(1).tolist())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,15 @@ def measuring_device() -> str:
 
 
 class _Progress:
-    """A log line at each tenth of a language."""
+    """A log line a minute, for texts that take longer."""
 
     def __init__(self, language: str) -> None:
-        self.language, self.tenths = language, 0
+        self.language, self.said = language, time.monotonic()
 
     def __call__(self, share: float) -> None:
-        if int(share * 10) > self.tenths:
-            self.tenths = int(share * 10)
-            logger.debug("%s: %d %% measured", self.language, self.tenths * 10)
+        if time.monotonic() - self.said > 60 and share < 1:
+            self.said = time.monotonic()
+            logger.info("%s: %.0f %% measured", self.language, 100 * share)
 
 
 def measured_with(folder: Path, max_length: int) -> dict[str, Any]:

@@ -6,18 +6,17 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lingraft.checkpoints.read import find_model, read_config
+from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.errors import RecipeError, UserError, nearest
-from lingraft.layer_groups import depth, text_config
+from lingraft.layer_groups import depth
 from lingraft.recipe.schema import Recipe
-from lingraft.training import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, training_arguments
+from lingraft.training import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, check_arguments
 
-DEFAULT_MAX_LENGTH = 2048
+AT_LEAST_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 
 
 def check(recipe: Recipe, source: str) -> Recipe:
@@ -34,7 +33,7 @@ def check(recipe: Recipe, source: str) -> Recipe:
         problems += _model_problems(recipe, config)
     if problems:
         raise RecipeError(source, problems)
-    context = _context(config)
+    context = context_length(config)
     text = {code: _absolute(patterns) for code, patterns in recipe.evaluation.text.items()}
     return recipe.model_copy(
         update={
@@ -98,9 +97,9 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
     if found:
         return
     try:
-        training_arguments({**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training}, Path(gettempdir()), 0)
-    except (ValueError, TypeError, ImportError) as error:
-        yield f"training: {error}"
+        check_arguments({**recipe.method.training, **recipe.training})
+    except (ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
+        yield f"training: the Trainer refuses these settings: {str(error).strip().splitlines()[0]}"
 
 
 def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, Any]) -> str | None:
@@ -108,10 +107,12 @@ def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, A
         return f"this argument is not yours to set: {OWNED_ARGUMENTS[name]}"
     if name not in names:
         return f"transformers.TrainingArguments has no such name{nearest(name, names)}"
+    if name in AT_LEAST_ONE and isinstance(value, int) and value < 1:
+        return f"at least 1 (given: {value})"
     if name == "save_total_limit" and value is not None and value < 2:
         return "at least 2 (given: 1): a killed run needs the checkpoint before the unfinished one"
     try:
-        TypeAdapter(hints[name], config={"arbitrary_types_allowed": True}).validate_python(value)
+        TypeAdapter(hints[name], config={"arbitrary_types_allowed": True}).validate_python(value, strict=True)
     except ValidationError as error:
         return f"{error.errors()[0]['msg'].removeprefix('Input ')} (given: {value!r})"
     return None
@@ -129,10 +130,8 @@ def _model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
         recipe.method.layers(depth(config))
     except UserError as error:
         yield f"method: {error}"
-    context = _context(config)
+    if getattr(config, "quantization_config", None) is not None:
+        yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
+    context = context_length(config)
     if recipe.max_length is not None and recipe.max_length > context:
         yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
-
-
-def _context(config: Any) -> int:
-    return int(text_config(config).max_position_embeddings)

@@ -31,9 +31,13 @@ def _checked_by(check: Callable[[str], Any]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 LanguageCode = Annotated[str, _checked_by(parse_language)]
 FilePattern = Annotated[str, _checked_by(find_files)]
-FilePatterns = Annotated[list[FilePattern], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+FilePatterns = Annotated[list[FilePattern], Field(min_length=1), BeforeValidator(_as_list)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -110,4 +114,10 @@ class Recipe(Section):
     training: dict[str, Any] = {}
     evaluation: Evaluation = Evaluation()
     export: Literal["plain"] = "plain"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def length(self) -> int:
+        """`max_length` of a resolved recipe, in tokens."""
+        assert self.max_length is not None, "the recipe is not resolved"
+        return self.max_length

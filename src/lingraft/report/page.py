@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lingraft.artefacts import read_json, write_text
+from lingraft.artefacts import check_file_target, read_json, write_text
 from lingraft.errors import UserError
 from lingraft.languages import parse_language
 
@@ -23,19 +23,20 @@ GROUP_TITLES = {
 }
 
 
-def report(folders: Sequence[Path], path: Path) -> None:
+def report(folders: Sequence[Path | str], out: Path | str) -> None:
     """Draw the results of one or more folders (or `results.json` files) on one page.
 
     Raises:
         UserError: a folder without results, or results of another schema.
     """
+    check_file_target(Path(out))
     environment = Environment(
         loader=PackageLoader("lingraft.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["percent"] = lambda share: f"{100 * share:+.1f} %"
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    runs = [_run(folder) for folder in folders]
-    write_text(path, environment.get_template("report.html").render(runs=runs))
+    runs = [_run(Path(folder)) for folder in folders]
+    write_text(Path(out), environment.get_template("report.html").render(runs=runs))
 
 
 def _run(folder: Path) -> dict[str, Any]:
@@ -47,18 +48,18 @@ def _run(folder: Path) -> dict[str, Any]:
         )
     try:
         results = read_json(file)
-        schema = results["schema"]
+        if results["schema"] != 1:
+            raise UserError(f"{file}: results of schema {results['schema']}; this version reads schema 1")
+        languages, _ = results["languages"], results["measured"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: this is not a results file of lingraft") from None
-    if schema != 1:
-        raise UserError(f"{file}: results of schema {schema}; this version reads schema 1")
     origin_file = file.parent / "lingraft.json"
     recipe_file = file.parent / "recipe.resolved.yaml"
     origin = read_json(origin_file) if file.name == "results.json" and origin_file.is_file() else None
     return {
         "name": file.parent.resolve().name if file.name == "results.json" else file.stem,
         "results": results,
-        "languages": [_language(code, entry) for code, entry in _by_role(results["languages"])],
+        "languages": [_language(code, entry) for code, entry in _by_role(languages)],
         "origin": origin,
         "groups": _groups(origin) if origin else [],
         "recipe": recipe_file.read_text(encoding="utf-8") if origin and recipe_file.is_file() else None,

@@ -10,14 +10,15 @@ import torch
 
 from lingraft.artefacts import fingerprint, finished, stage_fingerprint, write_json
 from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
-from lingraft.checkpoints.read import read_model, read_tokenizer, stored_dtype
+from lingraft.checkpoints.read import model_fingerprint, read_model, read_tokenizer, stored_dtype
 from lingraft.corpus.tokenize import open_table, text_digest
+from lingraft.errors import TrainingError
 from lingraft.evaluation.measure import measure, measuring_device, write_scores
 from lingraft.layer_groups import by_group, depth
 from lingraft.methods import Adaptation
 from lingraft.recipe import Recipe
 from lingraft.stages import one_after_another
-from lingraft.training import mixed_precision, train, training_arguments
+from lingraft.training import DIVERGED, mixed_precision, train, training_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -35,34 +36,30 @@ def measure_model(recipe: Recipe, model: Path, mark: str, texts: dict[str, list[
     }
 
     def make(folder: Path) -> None:
-        write_scores(folder, measure(model, texts, recipe.max_length or 0))
+        write_scores(folder, measure(model, texts, recipe.length))
 
     return one_after_another(path, inputs, make)
 
 
-def measure_adapted(recipe: Recipe, adapted: Path, texts: dict[str, list[str]], path: Path) -> Path:
-    """Scores of the float32 model as it was trained, before the rounding of the export."""
-    return measure_model(recipe, adapted / "model", stage_fingerprint(adapted), texts, path)
+def training_began(work: Path) -> bool:
+    """Whether there is training in this folder that would be lost with it."""
+    return (work / "adapted").exists() or any(work.glob("training-*/checkpoint-*"))
 
 
-def measure_exported(recipe: Recipe, exported: Path, texts: dict[str, list[str]], path: Path) -> Path:
-    """Scores of the model that the user gets."""
-    return measure_model(recipe, exported / "model", stage_fingerprint(exported), texts, path)
-
-
-def adapt(recipe: Recipe, base: Path, mark: str, blocks: Path, work: Path) -> Path:
+def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
     """Train; leaves `model`, the plain model in float32, `adapter` where there is one, and `training.json`."""
     path = work / "adapted"
     inputs = {
-        "base": mark,
+        "base": model_fingerprint(base),
         "blocks": stage_fingerprint(blocks),
         "method": recipe.method.model_dump(),
         "training": recipe.training,
         "seed": recipe.seed,
     }
     checkpoints = work / f"training-{fingerprint(inputs)}"
-    for other in work.glob("training-*"):  # of inputs that have changed since
+    for other in work.glob("training-*"):
         if other != checkpoints:
+            logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
             shutil.rmtree(other, ignore_errors=True)
     if finished(path, inputs):
         logger.info("%s: finished before, kept", path.name)
@@ -110,7 +107,9 @@ def _write_adapted(recipe: Recipe, adaptation: Adaptation, base: Path, folder: P
         adaptation.adapter.peft_config["default"].base_model_name_or_path = recipe.base
         adaptation.adapter.save_pretrained(folder / "adapter", save_embedding_layers=False)
     config = adaptation.model.config
-    live = probe_logits(adaptation.model.float(), config)
+    live = probe_logits(adaptation.model.cpu().float(), config)
+    if not live.isfinite().all():
+        raise TrainingError(f"the trained model's logits are not numbers; {DIVERGED}")
     write_model(adaptation.merge(), read_tokenizer(base), base, folder / "model")
     return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)
 
@@ -127,4 +126,5 @@ def export(recipe: Recipe, base: Path, adapted: Path, work: Path) -> Path:
             folder / "export.json", {"dtype": str(dtype).removeprefix("torch."), "logits_difference": difference}
         )
 
-    return one_after_another(work / "exported", {"adapted": stage_fingerprint(adapted), "export": recipe.export}, make)
+    inputs = {"adapted": stage_fingerprint(adapted), "export": recipe.export}
+    return one_after_another(work / "exported", inputs, make)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lingraft.artefacts import file_fingerprint, stage_fingerprint, write_json
-from lingraft.checkpoints.read import read_tokenizer
+from lingraft.artefacts import file_fingerprint, read_json, recorded_inputs, stage_fingerprint, write_json
+from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
 from lingraft.corpus import Indices
-from lingraft.corpus.hub import read_hub_documents
+from lingraft.corpus.hub import hub_revision, read_hub_documents
 from lingraft.corpus.mix import Draw, Source, hold_out, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.read import DroppedText, find_files, read_documents, read_texts, write_texts
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REPLAY_MARGIN = 1.1
+"""Of a hub dataset that is replayed, so much more is read than its share: some documents are kept out."""
+
 
 def read_measured_text(recipe: Recipe, work: Path) -> Path:
     """`<language>.jsonl` of every language with text under `evaluation.text`."""
-    files = {
-        code: [p for pattern in patterns for p in find_files(pattern)]
-        for code, patterns in recipe.evaluation.text.items()
-    }
+    files = {code: find_files(*patterns) for code, patterns in recipe.evaluation.text.items()}
     inputs = {
         "files": {code: [file_fingerprint(path) for path in paths] for code, paths in files.items()},
         "text_field": recipe.evaluation.text_field,
@@ -48,20 +49,40 @@ def read_measured_text(recipe: Recipe, work: Path) -> Path:
 
 
 def tokenize_corpora(recipe: Recipe, base: Path, work: Path) -> list[Path]:
-    """One folder a corpus entry, with the table `documents.arrow` of its documents and token ids."""
-    return [_tokenize(recipe, entry, base, work / f"corpus-{i}") for i, entry in enumerate(recipe.corpus)]
+    """One folder a corpus entry, with the table `documents.arrow` of its documents and token ids.
+
+    Files are read whole. A hub dataset is read as far as is needed: up to its budget and what is
+    held out of it, or up to its share of the entries without one, which are read first.
+    """
+    paths = {i: work / f"corpus-{i}" for i in range(len(recipe.corpus))}
+    total = 0
+    for i, entry in enumerate(recipe.corpus):
+        if entry.share is None:
+            limit = entry.tokens and entry.tokens + _held_out_tokens(recipe, entry.tokens)
+            _tokenize(entry, base, paths[i], limit)
+            total += min(read_json(paths[i] / "corpus.json")["tokens"] * entry.repeat, limit or sys.maxsize)
+    shares = sum(entry.share or 0 for entry in recipe.corpus)
+    for i, entry in enumerate(recipe.corpus):
+        if entry.share is not None:
+            limit = int(entry.share * total / (1 - shares) * REPLAY_MARGIN) + _held_out_tokens(recipe, total)
+            _tokenize(entry, base, paths[i], limit)
+    return list(paths.values())
 
 
-def _tokenize(recipe: Recipe, entry: CorpusEntry, base: Path, path: Path) -> Path:
-    files = [p for pattern in entry.files or [] for p in find_files(pattern)]
-    limit = None
-    if entry.hub and entry.tokens:  # a stream is read only as far as it is needed
-        limit = entry.tokens + min(int(entry.tokens * recipe.validation.share) + 1, recipe.validation.max_tokens)
+def _held_out_tokens(recipe: Recipe, tokens: int) -> int:
+    """About how many of so many tokens do not train, and have to be read beside them."""
+    return min(int(tokens * recipe.validation.share) + 1, recipe.validation.max_tokens)
+
+
+def _tokenize(entry: CorpusEntry, base: Path, path: Path, limit: int | None) -> None:
+    files = find_files(*entry.files or [])
+    limit = limit if entry.hub else None
     inputs = {
         "files": [file_fingerprint(file) for file in files],
         "hub": [entry.hub, entry.subset, limit],
+        "revision": entry.hub and (hub_revision(entry.hub) or recorded_inputs(path).get("revision")),
         "text_field": entry.text_field,
-        "tokenizer": file_fingerprint(base / "tokenizer.json") if (base / "tokenizer.json").exists() else str(base),
+        "tokenizer": tokenizer_fingerprint(base),
     }
 
     def make(folder: Path) -> None:
@@ -74,7 +95,7 @@ def _tokenize(recipe: Recipe, entry: CorpusEntry, base: Path, path: Path) -> Pat
         write_json(folder / "corpus.json", {"tokens": tokens, "dropped": dropped.counts, "first": dropped.first_place})
         logger.info("%s %s: %s tokens%s", path.name, entry.language, f"{tokens:,}", _left_out(dropped))
 
-    return one_after_another(path, inputs, make)
+    one_after_another(path, inputs, make)
 
 
 def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path, work: Path) -> Path:
@@ -107,7 +128,7 @@ def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder:
         write_texts(folder / f"heldout-{language}.jsonl", heldout[language])
     for language, texts in {**evaluated, **heldout}.items():
         write_text_blocks(
-            folder / f"validation-{language}.arrow", texts, tokenizer, recipe.max_length or 0, recipe.validation.blocks
+            folder / f"validation-{language}.arrow", texts, tokenizer, recipe.length, recipe.validation.blocks
         )
     never = np.array([text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts])
     rows = [np.flatnonzero(~np.isin(own, never)) for own in digests]
@@ -121,7 +142,7 @@ def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder:
     draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
     codes = list(recipe.languages.roles)
     numbers = [codes.index(entry.language) for entry in recipe.corpus]
-    blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.max_length or 0, recipe.seed)
+    blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
     total = sum(draw.total for draw in draws)
     entries = []
     for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
@@ -160,4 +181,4 @@ def measured_texts(recipe: Recipe, measured: Path, blocks: Path) -> dict[str, li
 
 
 def _left_out(dropped: DroppedText) -> str:
-    return f"; left out: {dropped}" if dropped.counts else ""
+    return f"; left out: {dropped}" if dropped else ""
