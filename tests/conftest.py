@@ -43,6 +43,13 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
         "pad_token_id": None,
         "tie_word_embeddings": tied,
     }
+    if architecture == "gemma3":  # multimodal, with a vision tower that has layers of its own
+        text = transformers.Gemma3TextConfig(**{**shape, **settings})
+        vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": DEPTH, "num_attention_heads": 2}
+        vision |= {"image_size": 28, "patch_size": 14}
+        return transformers.Gemma3Config(
+            text_config=text, vision_config=vision, mm_tokens_per_image=4, tie_word_embeddings=tied
+        )
     return CONFIGS[architecture](**{**shape, **settings})
 
 

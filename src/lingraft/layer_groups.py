@@ -176,7 +176,7 @@ def depth(config: Any) -> int:
 
 def is_tied(config: Any) -> bool:
     """Whether the head is the same tensor as the embeddings."""
-    return bool(getattr(config, "tie_word_embeddings", False) or text_config(config).tie_word_embeddings)
+    return bool(config.tie_word_embeddings)
 
 
 def is_multimodal(config: Any) -> bool:

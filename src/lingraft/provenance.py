@@ -50,7 +50,7 @@ def provenance(
         },
         "trainable": training["trainable"],
         "steps": training["steps"],
-        "seconds": round(training["seconds"], 1),
+        "seconds_since_last_start": round(training["seconds"], 1),
         "export": {
             **read_json(exported / "export.json"),
             "merge_difference": training["merge_difference"],

@@ -21,7 +21,7 @@ METHODS_UNDER_TEST = {
 
 every_method = pytest.mark.parametrize("settings", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST)
 every_base = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
+every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text", "gemma3"])
 
 
 @pytest.fixture

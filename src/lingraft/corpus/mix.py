@@ -54,7 +54,8 @@ def mix(sources: Sequence[Source], seed: int) -> list[Draw]:
         available = int(source.num_tokens.sum())
         if available == 0:
             raise CorpusError(
-                f"{source.place} ({source.language}): no document is left to train on; all of its text is measured or held out"
+                f"{source.place} ({source.language}): no document is left to train on; "
+                "all of its text is measured or held out, give more"
             )
         limit = available * source.repeat
         taken.append(0 if source.share else min(source.budget or limit, limit))
