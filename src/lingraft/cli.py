@@ -144,9 +144,9 @@ def run(
         results = lingraft.run(recipe, out, overrides or [])
         _print_results(results)
         return
+    from lingraft.output_folder import check_output
     from lingraft.plan import make_plan, plan_text
     from lingraft.recipe import load_recipe, recipe_yaml
-    from lingraft.run import check_output
 
     resolved = load_recipe(recipe, overrides or [])
     check_output(out, resolved)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
 from accelerate import PartialState
 
-from lingraft.artefacts import check_target, locked, new_folder, stage_fingerprint, write_json, write_text
+from lingraft.artefacts import stage_fingerprint, write_json
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
-from lingraft.errors import OutputError, UserError
 from lingraft.evaluation.compare import compare
 from lingraft.evaluation.measure import measured_with, read_scores
+from lingraft.output_folder import claimed, publish
 from lingraft.provenance import provenance
-from lingraft.recipe import Recipe, load_recipe, recipe_yaml
+from lingraft.recipe import Recipe, load_recipe
 from lingraft.report import report
 from lingraft.stages import model as models
 from lingraft.stages import text
@@ -83,73 +79,3 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         write_json(out / "results.json", results)
         report([out], out / "report.html")
     return results
-
-
-@contextmanager
-def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
-    """Hold the run's folder in the main process, with the recipe that it is of.
-
-    Input that turns out wrong before training began leaves nothing behind in a new folder.
-    """
-    is_main, was_there, was_run = PartialState().is_main_process, out.exists(), (out / "recipe.resolved.yaml").exists()
-    with ExitStack() as held:
-        if is_main:
-            check_output(out, recipe)
-            held.enter_context(locked(out))
-            write_text(out / "recipe.resolved.yaml", recipe_yaml(recipe))
-        PartialState().wait_for_everyone()
-        try:
-            yield
-        except UserError:
-            if is_main and not was_run and not models.training_began(out / "work"):
-                _remove_run(out, with_folder=not was_there)
-            raise
-
-
-def _remove_run(out: Path, with_folder: bool) -> None:
-    shutil.rmtree(out / "work", ignore_errors=True)
-    for name in ("recipe.resolved.yaml", ".lock"):
-        (out / name).unlink(missing_ok=True)
-    if with_folder:
-        out.rmdir()
-
-
-def check_output(out: Path, recipe: Recipe) -> None:
-    """Refuse a folder that holds another recipe's run, or something that is no run.
-
-    Raises:
-        OutputError: names the keys in which the recipes differ.
-    """
-    check_target(out)
-    previous = out / "recipe.resolved.yaml"
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"--out {out} is a file; give a folder")
-    if not previous.exists():
-        strangers = [path.name for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
-        if strangers:
-            raise OutputError(
-                f"--out {out} is not empty and not a run's folder (it holds {', '.join(sorted(strangers)[:3])}); "
-                "give a new folder"
-            )
-        return
-    was, now = yaml.safe_load(previous.read_text(encoding="utf-8")), yaml.safe_load(recipe_yaml(recipe))
-    different = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
-    if different:
-        changes = "; ".join(f"{key}: {was.get(key)!r} there, {now.get(key)!r} here" for key in different)
-        raise OutputError(
-            f"--out {out} belongs to another recipe ({changes}); give a new folder, or delete this one to start over"
-        )
-
-
-def publish(source: Path, target: Path) -> None:
-    """Give a stage's folder its public place beside the results; files are linked, not copied twice."""
-    if source.is_dir():
-        with new_folder(target) as temporary:
-            shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)

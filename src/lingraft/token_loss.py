@@ -46,9 +46,10 @@ def token_losses(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Ten
     chunk = max(1, LOGITS_PER_CHUNK // text.vocab_size)
     if len(targets) <= chunk:
         return losses(hidden, targets)
-    again = torch.is_grad_enabled()
     parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
-    return torch.cat([checkpoint(losses, *part, use_reentrant=False) if again else losses(*part) for part in parts])
+    if not torch.is_grad_enabled():
+        return torch.cat([losses(*part) for part in parts])
+    return torch.cat([checkpoint(losses, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+"""What the documents say of the code is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lingraft.methods import METHODS
+from lingraft.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SOURCES = sorted(path for path in (ROOT / "src" / "lingraft").rglob("*.py") if not path.name.startswith("__"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_every_file_is_on_the_readmes_map_with_a_comment(path) -> None:
+    tree = README.split("## The map")[1]
+    assert re.search(rf"^ +{re.escape(path.name)} +\S", tree, re.MULTILINE)
+
+
+def test_every_file_on_the_readmes_map_is_there() -> None:
+    tree = README.split("## The map")[1]
+    named = re.findall(r"^ +([a-z_]+\.py) ", tree, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in SOURCES)
+
+
+def test_the_readmes_recipe_is_well_formed(texts, monkeypatch) -> None:
+    monkeypatch.chdir(texts["eng_Latn"].parent)
+    recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
+    recipe["training"]["learning_rate"] = float(recipe["training"]["learning_rate"])  # 3e-4 is text in YAML 1.1
+    recipe["evaluation"]["text"] = {code: str(texts["eng_Latn"]) for code in recipe["evaluation"]["text"]}
+    assert Recipe.model_validate(recipe).method.layers(24).outer == [*range(8), 22, 23]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_section(name) -> None:
+    assert f"## `{name}`" in (ROOT / "docs" / "methods.md").read_text()
+
+
+def test_every_link_in_the_documents_leads_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_dependency_has_a_line_in_the_architecture() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    table = (ROOT / "docs" / "architecture.md").read_text().split("## Dependencies")[1]
+    for requirement in project["dependencies"]:
+        assert re.search(rf"^\|[^|]*\b{re.match('[a-z0-9-]+', requirement)[0]}\b", table, re.MULTILINE), requirement
