@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import nn
 
 from lingraft.checkpoints.read import empty_model, find_model, read_config, read_tokenizer, stored_dtype
 from lingraft.corpus.read import DroppedText, find_files, read_documents
@@ -52,7 +53,9 @@ class Plan:
     tokens_per_step: int
     steps: int | None
     memory: dict[str, int]
-    """Bytes by part: weights, gradients, optimizer, logits, activations."""
+    """Bytes by part on this machine: weights, gradients, optimizer, logits, activations."""
+    memory_mixed: dict[str, int]
+    """The same in mixed precision, as on a GPU that has bf16."""
     device: str
     device_bytes: int
 
@@ -95,8 +98,9 @@ def make_plan(recipe: Recipe) -> Plan:
     if recipe.training.get("max_steps", -1) > 0:
         steps = int(recipe.training["max_steps"])
     device, device_bytes = _device()
-    memory = _memory(recipe, config, adapted.model, _frozen_bytes(recipe, folder))
-    return Plan(groups, tokens, tokens_per_step, steps, memory, device, device_bytes)
+    mixed = mixed_precision(recipe.training)
+    memory, memory_mixed = (_memory(recipe, config, adapted.model, _frozen_bytes(folder, m), m) for m in (mixed, True))
+    return Plan(groups, tokens, tokens_per_step, steps, memory, memory_mixed, device, device_bytes)
 
 
 def _layers(group: LayerGroup, layers: LayerRange) -> str:
@@ -154,22 +158,22 @@ def _sequences_per_step(recipe: Recipe) -> int:
     return per_device * accumulation * int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _frozen_bytes(recipe: Recipe, folder: Path) -> int:
-    """Bytes of a frozen weight: float32 unless training runs in mixed precision."""
-    if not mixed_precision(recipe.training):
+def _frozen_bytes(folder: Path, mixed: bool) -> int:
+    """Bytes of a frozen weight: in mixed precision those of its file, bf16 where there is none."""
+    if not mixed:
         return 4
     has_weights = any(folder.glob("*.safetensors"))
     return stored_dtype(folder).itemsize if has_weights else 2
 
 
-def _memory(recipe: Recipe, config: Any, model: torch.nn.Module, frozen_bytes: int) -> dict[str, int]:
+def _memory(recipe: Recipe, config: Any, model: nn.Module, frozen_bytes: int, mixed: bool) -> dict[str, int]:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     text = config.get_text_config()
     tokens = int(recipe.training["per_device_train_batch_size"]) * recipe.length
     optimizer = str(recipe.training.get("optim", "adamw_torch"))
     state = next((size for part, size in OPTIMIZER_BYTES.items() if part in optimizer), 8)
-    width = ACTIVATION_BYTES * (1 if mixed_precision(recipe.training) else 2)
+    width = ACTIVATION_BYTES * (1 if mixed else 2)
     layers = text.num_hidden_layers
     checkpointed = recipe.training.get("gradient_checkpointing") or recipe.training.get("activation_checkpointing")
     activations = tokens * text.hidden_size * (width * layers if not checkpointed else 4 * layers + width)
@@ -206,11 +210,11 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
     steps = f"{plan.steps:,}" if plan.steps is not None else "not known before the text is read"
     lines += ["", f"steps  {steps}, of {plan.tokens_per_step:,} tokens each"]
     lines += ["", "memory for training (logits at their peak; activations are an estimate)"]
+    lines.append(f"  {'':12} {'here':>10}     {'GPU, bf16':>10}")
     for part, size in plan.memory.items():
-        lines.append(f"  {part:12} {size / 2**30:10.2f} GiB")
-    total = sum(plan.memory.values())
+        lines.append(f"  {part:12} {size / 2**30:10.2f} GiB {plan.memory_mixed[part] / 2**30:10.2f} GiB")
+    total, total_mixed = sum(plan.memory.values()) / 2**30, sum(plan.memory_mixed.values()) / 2**30
+    lines.append(f"  {'all':12} {total:10.2f} GiB {total_mixed:10.2f} GiB")
     verdict = "fits" if plan.fits else "does not fit: lower the batch or max_length, or set gradient_checkpointing"
-    lines.append(
-        f"  {'all':12} {total / 2**30:10.2f} GiB of {plan.device_bytes / 2**30:.2f} GiB ({plan.device}): {verdict}"
-    )
+    lines.append(f"  here: {plan.device}, {plan.device_bytes / 2**30:.2f} GiB: {verdict}")
     return "\n".join(lines)
