@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from lingraft.layer_groups import LayerRange, depth
-from lingraft.methods.base import Adaptation, Method
-from lingraft.methods.low_rank import apply_low_rank
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from lingraft.layer_groups import LayerRange
+from lingraft.methods.low_rank import LowRank
 
 
-class Layra(Method):
+class Layra(LowRank):
     """LoRA on the first and last layers; embeddings and head in full; the middle stays frozen.
 
         W_l = W_l,0 + (alpha / rank) B_l A_l    for l < first or l >= L - last
@@ -29,20 +25,7 @@ class Layra(Method):
     name: Literal["layra"] = "layra"
     first: int = Field(10, ge=0)
     last: int = Field(2, ge=0)
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
     embeddings: bool = True
 
     def layers(self, depth: int) -> LayerRange:
         return LayerRange(self.first, self.last, depth)
-
-    def apply(self, model: PreTrainedModel) -> Adaptation:
-        return apply_low_rank(
-            model,
-            layers=self.layers(depth(model.config)),
-            rank=self.rank,
-            alpha=self.alpha,
-            dropout=self.dropout,
-            embeddings=self.embeddings,
-        )

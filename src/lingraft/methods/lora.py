@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from lingraft.layer_groups import LayerRange, depth
-from lingraft.methods.base import Adaptation, Method
-from lingraft.methods.low_rank import apply_low_rank
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from lingraft.layer_groups import LayerRange
+from lingraft.methods.low_rank import LowRank
 
 
-class Lora(Method):
+class Lora(LowRank):
     """LoRA on every linear of every layer: W = W_0 + (alpha / rank) B A, with W_0 frozen.
 
     A is (rank, in), drawn at random; B is (out, rank), zero, so that training starts at the base.
@@ -24,20 +18,7 @@ class Lora(Method):
     """
 
     name: Literal["lora"] = "lora"
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
     embeddings: bool = False
 
     def layers(self, depth: int) -> LayerRange:
         return LayerRange(first=depth, last=0, depth=depth)
-
-    def apply(self, model: PreTrainedModel) -> Adaptation:
-        return apply_low_rank(
-            model,
-            layers=self.layers(depth(model.config)),
-            rank=self.rank,
-            alpha=self.alpha,
-            dropout=self.dropout,
-            embeddings=self.embeddings,
-        )

@@ -4,60 +4,71 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from lingraft.layer_groups import (
     EMBEDDINGS,
     HEAD,
     LAYERS,
     LINEARS,
     NOT_LANGUAGE_MODEL,
-    LayerRange,
+    depth,
     is_multimodal,
     is_tied,
     layer_index,
     plain_name,
 )
-from lingraft.methods.base import Adaptation, adaptation
+from lingraft.methods.base import Adaptation, Method, adaptation
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 
-def apply_low_rank(
-    model: PreTrainedModel, *, layers: LayerRange, rank: int, alpha: float, dropout: float, embeddings: bool
-) -> Adaptation:
-    """LoRA on every linear of the outer layers of `layers`; embeddings and head in full, or frozen."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+class LowRank(Method):
+    """LoRA on every linear of the first and last layers; embeddings and head in full, or frozen."""
 
-    tied = is_tied(model.config)
-    linears = {
-        name
-        for name, _ in model.named_modules()
-        if name.rsplit(".", 1)[-1] in LINEARS and layer_index(name + ".") in layers.outer
-    }
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=list(LINEARS),
-        layers_to_transform=layers.outer,
-        layers_pattern=LAYERS,
-        exclude_modules=NOT_LANGUAGE_MODEL if is_multimodal(model.config) else None,
-        modules_to_save=_saved_modules(tied) if embeddings else None,
-        ensure_weight_tying=tied and embeddings,
-        task_type="CAUSAL_LM",
-    )
-    wrapped = get_peft_model(model, config)
-    assert isinstance(wrapped, PeftModel)
-    declared = set()
-    for name, _ in wrapped.named_parameters():
-        module = plain_name(name).removesuffix(".weight")
-        full = ".modules_to_save." in name and embeddings
-        if full or (".lora_" in name and module in linears):
-            declared.add(name)
-    adapted = {plain_name(name).removesuffix(".weight") for name in declared if ".lora_" in name}
-    assert adapted == linears, f"LoRA missed {sorted(linears - adapted)[:5]}"
-    return adaptation(wrapped, declared, merge=lambda: _merge(wrapped), adapter=wrapped)
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    embeddings: bool
+
+    def apply(self, model: PreTrainedModel) -> Adaptation:
+        from peft import LoraConfig, PeftModel, get_peft_model
+
+        layers, tied = self.layers(depth(model.config)), is_tied(model.config)
+        linears = {
+            name
+            for name, _ in model.named_modules()
+            if name.rsplit(".", 1)[-1] in LINEARS and layer_index(name + ".") in layers.outer
+        }
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=list(LINEARS),
+            layers_to_transform=layers.outer,
+            layers_pattern=LAYERS,
+            exclude_modules=NOT_LANGUAGE_MODEL if is_multimodal(model.config) else None,
+            modules_to_save=_saved_modules(tied) if self.embeddings else None,
+            ensure_weight_tying=tied and self.embeddings,
+            task_type="CAUSAL_LM",
+        )
+        wrapped = get_peft_model(model, config)
+        assert isinstance(wrapped, PeftModel)
+        declared = {
+            name
+            for name, _ in wrapped.named_parameters()
+            if ".modules_to_save." in name or (".lora_" in name and _module(name) in linears)
+        }
+        adapted = {_module(name) for name in declared if ".lora_" in name}
+        assert adapted == linears, f"LoRA missed {sorted(linears - adapted)[:5]}"
+        return adaptation(wrapped, declared, merge=lambda: _merge(wrapped), adapter=wrapped)
+
+
+def _module(name: str) -> str:
+    """The module that a LoRA factor adapts."""
+    return plain_name(name).removesuffix(".weight")
 
 
 def _saved_modules(tied: bool) -> list[str]:
