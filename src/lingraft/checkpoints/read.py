@@ -45,7 +45,7 @@ def find_model(name: str, config_only: bool = False) -> Path:
     if folder.exists():
         raise ModelError(f"'{name}' is a file; give the model's folder")
     if not _HUB_NAME.fullmatch(name):
-        raise ModelError(f"'{name}': there is no such folder (looked for {folder.absolute()})")
+        raise ModelError(f"'{name}': there is no such folder (looked for {folder.resolve()})")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -55,7 +55,7 @@ def find_model(name: str, config_only: bool = False) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"'{name}' is not a folder here (looked for {folder.absolute()}) and the hub does not give it: {reason}; "
+            f"'{name}' is not a folder here (looked for {folder.resolve()}) and the hub does not give it: {reason}; "
             "check the name, the connection (HF_HUB_OFFLINE) and your access to a gated model"
         ) from None
 

@@ -40,7 +40,7 @@ def _matching(pattern: str) -> list[Path]:
     by_name = glob.glob(glob.escape(pattern))  # a name may hold brackets
     paths = [Path(p) for p in by_name or sorted(glob.glob(pattern, recursive=True))]
     if not paths:
-        raise CorpusError(f"no file matches '{pattern}' (looked for {Path(pattern).absolute()})")
+        raise CorpusError(f"no file matches '{pattern}' (looked for {Path(pattern).resolve()})")
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/*.jsonl.gz'")

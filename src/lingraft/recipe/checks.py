@@ -47,7 +47,7 @@ def check(recipe: Recipe, source: str) -> Recipe:
 
 
 def _absolute(patterns: list[str] | None) -> list[str] | None:
-    return patterns and [str(Path(pattern).absolute()) for pattern in patterns]
+    return patterns and [str(Path(pattern).resolve()) for pattern in patterns]
 
 
 def _language_problems(recipe: Recipe) -> Iterator[str]:
