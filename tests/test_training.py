@@ -10,11 +10,12 @@ from datasets import Dataset
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback, TrainingArguments
 
-from lingraft import training
 from lingraft.errors import TrainingError
 from lingraft.methods import METHODS
 from lingraft.token_loss import returning_token_losses
-from lingraft.training import OWNED_ARGUMENTS, LanguageTrainer, collate, newest_checkpoint, train, training_arguments
+from lingraft.training import trainer as training
+from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
+from lingraft.training.trainer import LanguageTrainer, collate, newest_checkpoint, train
 
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 

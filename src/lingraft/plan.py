@@ -23,7 +23,7 @@ from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, by_group, depth, plain_name
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.token_loss import LOGITS_PER_CHUNK
-from lingraft.training import mixed_precision
+from lingraft.training.arguments import mixed_precision
 
 OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
 """Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""

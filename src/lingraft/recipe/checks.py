@@ -14,7 +14,7 @@ from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_m
 from lingraft.errors import RecipeError, UserError, nearest
 from lingraft.layer_groups import depth
 from lingraft.recipe.schema import Recipe
-from lingraft.training import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, check_arguments
+from lingraft.training.arguments import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, check_arguments
 
 AT_LEAST_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 

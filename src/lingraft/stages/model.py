@@ -18,7 +18,8 @@ from lingraft.layer_groups import by_group, depth
 from lingraft.methods import Adaptation
 from lingraft.recipe import Recipe
 from lingraft.stages import one_after_another
-from lingraft.training import DIVERGED, mixed_precision, train, training_arguments
+from lingraft.training.arguments import mixed_precision, training_arguments
+from lingraft.training.trainer import DIVERGED, train
 
 logger = logging.getLogger(__name__)
 

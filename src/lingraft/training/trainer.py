@@ -6,25 +6,24 @@ here is what it cannot know: which language a token is of, and which checkpoint 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from lingraft.artefacts import write_json
 from lingraft.errors import TrainingError
 from lingraft.token_loss import IGNORED, returning_token_losses
+from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,52 +31,6 @@ if TYPE_CHECKING:
     from lingraft.methods import Adaptation
 
 logger = logging.getLogger(__name__)
-
-OWNED_ARGUMENTS: Mapping[str, str] = {
-    "output_dir": "use --out",
-    "resume_from_checkpoint": "a run that is started again resumes by itself",
-    "ignore_data_skip": "a resumed run sees exactly the data that is left",
-    "save_only_model": "a checkpoint without its optimizer cannot be resumed",
-    "remove_unused_columns": "the language of each token travels beside the text",
-    "label_names": "labels are the tokens themselves",
-    "prediction_loss_only": "validation needs the loss alone",
-    "seed": "use the recipe's top-level 'seed'",
-    "data_seed": "use the recipe's top-level 'seed'",
-    "do_train": "a recipe always trains",
-    "do_eval": "use eval_strategy",
-    "do_predict": "use 'evaluation'",
-    "disable_tqdm": "progress is logged line by line",
-    "push_to_hub": "upload the finished model folder",
-    **dict.fromkeys(
-        ("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
-        "a model is not chosen on the text that it is measured on",
-    ),
-    "label_smoothing_factor": "the loss is the plain cross-entropy, as it is measured",
-    **dict.fromkeys(
-        ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
-        "a sharded model cannot be merged yet; train on whole replicas, with torchrun",
-    ),
-    **dict.fromkeys(
-        ("hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"),
-        "upload the finished model folder",
-    ),
-}
-"""Names of TrainingArguments that a recipe may not set, and why or what to do instead."""
-
-DEFAULT_ARGUMENTS: Mapping[str, Any] = {
-    "per_device_train_batch_size": 8,
-    "per_device_eval_batch_size": 8,
-    "logging_steps": 10,
-    "logging_nan_inf_filter": False,
-    "eval_strategy": "steps",
-    "eval_steps": 0.1,  # below 1: a share of all steps
-    "save_strategy": "steps",
-    "save_steps": 0.05,
-    "save_total_limit": 2,
-    "report_to": "none",
-    "dataloader_pin_memory": False,
-    "ddp_find_unused_parameters": False,
-}
 
 DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
 
@@ -91,48 +44,6 @@ class TrainingOutcome:
     log: list[dict[str, Any]]
     num_steps: int
     seconds: float
-
-
-def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> TrainingArguments:
-    """The Trainer's arguments from names that are all its own.
-
-    Raises:
-        ValueError: the Trainer does not accept them together.
-    """
-    bf16 = mixed_precision(settings) and not settings.get("fp16", False)
-    merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        seed=seed,
-        data_seed=seed,
-        remove_unused_columns=False,
-        prediction_loss_only=True,
-        disable_tqdm=True,
-        **merged,
-    )
-    if arguments.n_gpu > 1:  # several GPUs in one process would be DataParallel, which shares one forward
-        logger.warning("%d GPUs are here and one is used; start with torchrun to use all", arguments.n_gpu)
-        arguments._n_gpu = 1
-    return arguments
-
-
-def check_arguments(settings: Mapping[str, Any]) -> None:
-    """Let the Trainer itself build what it builds from its arguments, around one weight.
-
-    Raises:
-        ValueError, TypeError, ImportError, RuntimeError: in the Trainer's or the optimizer's words.
-    """
-    with TemporaryDirectory() as folder:
-        model = nn.Linear(1, 1)
-        arguments = training_arguments(settings, Path(folder), seed=0)
-        trainer = Trainer(model, arguments, train_dataset=[{}], eval_dataset=[{}])
-        trainer.create_optimizer_and_scheduler(num_training_steps=1)
-
-
-def mixed_precision(settings: Mapping[str, Any]) -> bool:
-    """Whether training runs under autocast; then frozen weights keep the type of their file."""
-    default = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return bool(settings.get("bf16", default) or settings.get("fp16", False))
 
 
 def train(
@@ -262,48 +173,3 @@ class LanguageTrainer(Trainer):
         if self.args.should_save:
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             write_json(folder / _FINISHED, {"step": self.state.global_step})
-
-
-class ProgressLog(TrainerCallback):
-    """Says losses per language and the time that is left; keeps every entry of the log in a file."""
-
-    def __init__(self, path: Path, num_validated: int) -> None:
-        self.path = path
-        self.num_validated = num_validated
-        self.validation: dict[str, float] = {}
-
-    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self.started, self.first_step = time.monotonic(), state.global_step
-        if state.is_world_process_zero:  # what a killed process logged after its last checkpoint is void
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history))
-
-    def on_log(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
-        if not state.is_world_process_zero:
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps(state.log_history[-1]) + "\n")
-        losses = {n.removeprefix("loss_"): v for n, v in event["logs"].items() if n.startswith("loss")}
-        if losses:
-            self._say(state, "training", losses)
-
-    def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
-        """Called once a language; speaks when all are there."""
-        for name, value in event["metrics"].items():
-            if name.endswith("_loss"):
-                self.validation[name.removeprefix("eval_").removesuffix("_loss")] = value
-        if len(self.validation) == self.num_validated:
-            if state.is_world_process_zero:
-                self._say(state, "validation", self.validation)
-            self.validation = {}
-
-    def _say(self, state: Any, kind: str, losses: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        logger.info("step %d/%d  %s  %s%s", state.global_step, state.max_steps, kind, shown, self._time_left(state))
-
-    def _time_left(self, state: Any) -> str:
-        done = state.global_step - self.first_step
-        if not done or state.global_step >= state.max_steps:
-            return ""
-        seconds = (time.monotonic() - self.started) / done * (state.max_steps - state.global_step)
-        return f"  {seconds / 60:.0f} min left" if seconds >= 90 else f"  {seconds:.0f} s left"

@@ -1,0 +1,103 @@
+"""The Trainer's arguments, by their own names: which are ours, what they default to, what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+OWNED_ARGUMENTS: Mapping[str, str] = {
+    "output_dir": "use --out",
+    "resume_from_checkpoint": "a run that is started again resumes by itself",
+    "ignore_data_skip": "a resumed run sees exactly the data that is left",
+    "save_only_model": "a checkpoint without its optimizer cannot be resumed",
+    "remove_unused_columns": "the language of each token travels beside the text",
+    "label_names": "labels are the tokens themselves",
+    "prediction_loss_only": "validation needs the loss alone",
+    "seed": "use the recipe's top-level 'seed'",
+    "data_seed": "use the recipe's top-level 'seed'",
+    "do_train": "a recipe always trains",
+    "do_eval": "use eval_strategy",
+    "do_predict": "use 'evaluation'",
+    "disable_tqdm": "progress is logged line by line",
+    "push_to_hub": "upload the finished model folder",
+    **dict.fromkeys(
+        ("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+        "a model is not chosen on the text that it is measured on",
+    ),
+    "label_smoothing_factor": "the loss is the plain cross-entropy, as it is measured",
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
+        "a sharded model cannot be merged yet; train on whole replicas, with torchrun",
+    ),
+    **dict.fromkeys(
+        ("hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"),
+        "upload the finished model folder",
+    ),
+}
+"""Names of TrainingArguments that a recipe may not set, and why or what to do instead."""
+
+DEFAULT_ARGUMENTS: Mapping[str, Any] = {
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 8,
+    "logging_steps": 10,
+    "logging_nan_inf_filter": False,
+    "eval_strategy": "steps",
+    "eval_steps": 0.1,  # below 1: a share of all steps
+    "save_strategy": "steps",
+    "save_steps": 0.05,
+    "save_total_limit": 2,
+    "report_to": "none",
+    "dataloader_pin_memory": False,
+    "ddp_find_unused_parameters": False,
+}
+
+
+def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> TrainingArguments:
+    """The Trainer's arguments from names that are all its own.
+
+    Raises:
+        ValueError: the Trainer does not accept them together.
+    """
+    bf16 = mixed_precision(settings) and not settings.get("fp16", False)
+    merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        data_seed=seed,
+        remove_unused_columns=False,
+        prediction_loss_only=True,
+        disable_tqdm=True,
+        **merged,
+    )
+    if arguments.n_gpu > 1:  # several GPUs in one process would be DataParallel, which shares one forward
+        logger.warning("%d GPUs are here and one is used; start with torchrun to use all", arguments.n_gpu)
+        arguments._n_gpu = 1
+    return arguments
+
+
+def check_arguments(settings: Mapping[str, Any]) -> None:
+    """Let the Trainer itself build what it builds from its arguments, around one weight.
+
+    Raises:
+        ValueError, TypeError, ImportError, RuntimeError: in the Trainer's or the optimizer's words.
+    """
+    with TemporaryDirectory() as folder:
+        model = nn.Linear(1, 1)
+        arguments = training_arguments(settings, Path(folder), seed=0)
+        trainer = Trainer(model, arguments, train_dataset=[{}], eval_dataset=[{}])
+        trainer.create_optimizer_and_scheduler(num_training_steps=1)
+
+
+def mixed_precision(settings: Mapping[str, Any]) -> bool:
+    """Whether training runs under autocast; then frozen weights keep the type of their file."""
+    default = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return bool(settings.get("bf16", default) or settings.get("fp16", False))
