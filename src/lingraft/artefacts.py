@@ -119,10 +119,7 @@ def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> P
     fingerprint, are kept in the folder, so that a user can see what an artefact was made from.
     """
     if finished(path, inputs):
-        logger.info("%s: finished before, kept", path.name)
         return path
-    if changed := changed_inputs(path, inputs):
-        logger.warning("%s: made again, since its inputs changed: %s", path.name, ", ".join(changed))
     with new_folder(path) as temporary:
         make(temporary)
         write_json(temporary / _RECORD, {"fingerprint": fingerprint(inputs), "inputs": inputs})
@@ -130,8 +127,14 @@ def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> P
 
 
 def finished(path: Path, inputs: dict[str, Any]) -> bool:
-    """Whether the artefact folder `path` is there, made from these inputs."""
-    return (path / _RECORD).exists() and stage_fingerprint(path) == fingerprint(inputs)
+    """Whether the artefact folder `path` is there, made from these inputs; says so, or what changed since."""
+    if not (path / _RECORD).exists():
+        return False
+    if stage_fingerprint(path) == fingerprint(inputs):
+        logger.info("%s: finished before, kept", path.name)
+        return True
+    logger.warning("%s: made again, its inputs changed: %s", path.name, ", ".join(changed_inputs(path, inputs)))
+    return False
 
 
 def recorded_inputs(path: Path) -> dict[str, Any]:

@@ -37,21 +37,19 @@ def main() -> None:
         signal.signal(stop, _stop)
     try:
         app()
-    except UserError as error:
-        _fail(error, 2)
-    except (MachineError, MemoryError) as error:
-        _fail(_machine_message(error), 3)
+    except LingraftError as error:
+        _fail(error, error.exit_code)
+    except MemoryError as error:
+        _fail(_out_of_memory(error), 3)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _fail(_disk_full(error), 3)
-    except LingraftError as error:
-        _fail(error, 1)
     except Exception as error:  # torch and safetensors have their own words for both
         if any(words in str(error) for words in ("No space left on device", "inline_container", "Disk quota exceeded")):
             _fail(_disk_full(error), 3)
         if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
-            _fail(_machine_message(error), 3)
+            _fail(_out_of_memory(error), 3)
         raise
 
 
@@ -76,9 +74,7 @@ def _disk_full(error: BaseException) -> str:
     return f"the disk is full ({str(error).splitlines()[0]}); make room and start the same command again"
 
 
-def _machine_message(error: BaseException) -> str:
-    if isinstance(error, MachineError):
-        return str(error)
+def _out_of_memory(error: BaseException) -> str:
     return (
         f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
         "training.per_device_train_batch_size or max_length, or set training.gradient_checkpointing=true, "

@@ -1,7 +1,7 @@
 """Every error that lingraft raises on purpose, and the exit code it ends with.
 
     LingraftError                1   our fault
-    ├── UserError                2   the input was wrong; one clear message, nothing written
+    ├── UserError                2   the input was wrong; one clear message, nothing left behind
     │   ├── RecipeError              all problems of a recipe at once
     │   ├── CorpusError              text that cannot be read or is not enough
     │   ├── ModelError               a base that is missing, incomplete or not supported
@@ -26,7 +26,7 @@ class LingraftError(Exception):
 
 
 class UserError(LingraftError):
-    """The user's input was wrong: exit code 2, no traceback, nothing written."""
+    """The user's input was wrong: exit code 2, no traceback, nothing left behind but training that had begun."""
 
     exit_code = 2
 

@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import nn
 
-from lingraft.checkpoints.read import empty_model, find_model, read_config, read_tokenizer, stored_dtype
+from lingraft.checkpoints.read import WEIGHTS, empty_model, find_model, read_config, read_tokenizer, stored_dtype
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.corpus.tokenize import encode
 from lingraft.errors import UserError
@@ -162,7 +162,7 @@ def _frozen_bytes(folder: Path, mixed: bool) -> int:
     """Bytes of a frozen weight: in mixed precision those of its file, bf16 where there is none."""
     if not mixed:
         return 4
-    has_weights = any(folder.glob("*.safetensors"))
+    has_weights = any(folder.glob(WEIGHTS))
     return stored_dtype(folder).itemsize if has_weights else 2
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-_NOT_FILES = ["consolidated*", "original/*", "*/*"]  # the same weights once more, or something else
-_WEIGHTS = "model*.safetensors"
+_NOT_FILES = ["consolidated*", "*/*"]  # the same weights once more, or something else
+WEIGHTS = "model*.safetensors"
+"""The files of a checkpoint that hold its weights."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 
 DEFAULT_MAX_LENGTH = 2048
@@ -133,7 +134,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def model_fingerprint(folder: Path) -> str:
     """Stands for a model's weights, config and tokenizer."""
-    return _fingerprint(folder, [_WEIGHTS, "config.json", *_TOKENIZER])
+    return _fingerprint(folder, [WEIGHTS, "config.json", *_TOKENIZER])
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -156,13 +157,13 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
     known = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
     sizes: dict[str, int] = {}
-    for path in folder.glob(_WEIGHTS):
+    for path in folder.glob(WEIGHTS):
         for name, tensor in _header(path).items():
             if name != "__metadata__":
                 start, end = tensor["data_offsets"]
                 sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + end - start
     if not sizes:
-        raise ModelError(f"{folder}: there are no weights; lingraft reads {_WEIGHTS} (safetensors only, no pickles)")
+        raise ModelError(f"{folder}: there are no weights; lingraft reads {WEIGHTS} (safetensors only, no pickles)")
     largest = max(sizes, key=lambda dtype: sizes[dtype])
     if largest not in known:
         raise ModelError(f"{folder}: weights of type {largest}; supported are {', '.join(known)}")
@@ -182,13 +183,10 @@ def check_model(folder: Path) -> None:
     """Refuse a base that cannot be trained, before any work is done with it.
 
     Raises:
-        ModelError: quantized weights, weights of a type that we do not have, no tokenizer, or one
-            that does not fit the embeddings.
+        ModelError: no weights, weights of a type that we do not have, no tokenizer, or one that
+            does not fit the embeddings.
     """
-    config = read_config(folder)
-    if getattr(config, "quantization_config", None) is not None:
-        raise ModelError(f"{folder}: quantized weights cannot be trained and merged; give the model in bf16 or float32")
     stored_dtype(folder)
-    tokens, rows = len(read_tokenizer(folder)), int(text_config(config).vocab_size)
+    tokens, rows = len(read_tokenizer(folder)), int(text_config(read_config(folder)).vocab_size)
     if tokens > rows:
         raise ModelError(f"{folder}: the tokenizer has {tokens:,} tokens, the embeddings have {rows:,} rows")

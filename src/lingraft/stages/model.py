@@ -63,7 +63,6 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
             logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
             shutil.rmtree(other, ignore_errors=True)
     if finished(path, inputs):
-        logger.info("%s: finished before, kept", path.name)
         return path
     arguments = training_arguments(recipe.training, checkpoints, recipe.seed)
     torch.manual_seed(recipe.seed)
