@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test check bench clean
+.PHONY: setup demo test check bench clean
 
 setup: .venv/installed
 
@@ -9,6 +9,9 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+demo: setup
+	$(BIN)/lingraft demo --out demo
 
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup

@@ -74,6 +74,7 @@ LATE = {
         "corpus.1={language: eng_Latn, files: ONE, share: 0.9}",
         "give more text",
     ),
+    "a line that is no question": ("evaluation.tasks={cloze: {eng_Latn: ONE}}", "one.jsonl:1: context: Field required"),
     "no step": ("training.num_train_epochs=0", "training took no step"),
 }
 
@@ -225,6 +226,9 @@ def test_evaluate_against_a_base_gives_roles_and_sums(run_cli, base, texts, tmp_
     [
         (["--text", "eng_Latn"], "this option is --text LANGUAGE=FILE"),
         (["--text", "english=x.jsonl"], "'english' is not a language code"),
+        (["--text", "eng_Latn=TEXT", "--task", "eng_Latn=x"], "this option is --task NAME:LANGUAGE=FILE"),
+        (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn"], "--task cloze: eng_Latn"),
+        (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn=no.jsonl"], "no file matches 'no.jsonl'"),
         (["--text", "eng_Latn=nowhere.jsonl"], "no file matches 'nowhere.jsonl'"),
         (["--text", "eng_Latn=TEXT", "--learn", "swh_Latn"], "swh_Latn has a role but no text"),
         (["--text", "eng_Latn=TEXT", "--learn", "eng_Latn", "--retain", "eng_Latn"], "a language has one role"),
@@ -258,7 +262,7 @@ def test_python_functions_stay_functions_after_their_modules_are_imported() -> N
     import lingraft.run
 
     assert all(callable(getattr(lingraft, name)) for name in lingraft.__all__)
-    assert lingraft.__all__ == ["evaluate", "init", "report", "run"]
+    assert lingraft.__all__ == ["demo", "evaluate", "init", "report", "run"]
     with pytest.raises(AttributeError, match="no attribute 'merge'"):
         _ = lingraft.merge
 

@@ -41,7 +41,7 @@ def test_layra_trains_the_papers_weights_on_the_papers_models(recipe_of, config,
     plan = make_plan(recipe_of(config, first=10, last=2, rank=8))
     assert plan.adapter_weights == adapters
     assert plan.full_weights == in_full
-    assert sum(group.base for group in plan.groups) > 7e9
+    assert sum(part.weights for part in plan.stack) > 7e9
 
 
 def test_memory_parts_follow_from_the_weights(recipe_of, recipe, tmp_path) -> None:

@@ -1,27 +1,41 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+from html.parser import HTMLParser
 
+import plotly.graph_objects
 import pytest
+from plotly.offline import get_plotlyjs
 
 import lingraft
 from lingraft.errors import UserError
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def entry(role: str, before: float, after: float, half: float = 0.1) -> dict:
+    delta = after - before
+    return {
+        "role": role,
+        "bytes": 12345,
+        "tokens": {"before": 4000, "after": 4000},
+        "bits_per_byte": {"before": before, "after": after, "delta": delta, "ci95": [delta - half, delta + half]},
+        "perplexity": {"before": 90.0, "after": 30.0},
+    }
+
+
+def task(before: float, after: float) -> dict:
+    accuracy = {"before": before, "after": after, "delta": after - before, "ci95": [after - before - 0.02] * 2}
+    of = {"role": "retain", "questions": 400, "chance": 0.25, "accuracy": accuracy}
+    return {"metric": "accuracy", "languages": {"eng_Latn": of}, "forgetting": before - after}
 
 
 @pytest.fixture
 def results():
     """The results of a run in which English got worse and Swahili better."""
-
-    def entry(role: str, before: float, after: float) -> dict:
-        return {
-            "role": role,
-            "bytes": 12345,
-            "tokens": {"before": 4000, "after": 4000},
-            "bits_per_byte": {"before": before, "after": after, "delta": after - before, "ci95": [-0.1, 0.1]},
-            "perplexity": {"before": 90.0, "after": 30.0},
-        }
-
     return {
         "schema": 1,
         "base": "base",
@@ -35,13 +49,33 @@ def results():
 
 
 @pytest.fixture
+def origin():
+    """`lingraft.json` of a model of one layer, whose embeddings trained in full and whose layer has adapters."""
+    parts = [("embeddings", "embeddings", 100, 100, 0), ("layer 0", "first", 50, 0, 8), ("head", "head", 100, 0, 0)]
+    keys = ("part", "group", "weights", "in_full", "in_adapters")
+    return {
+        "method": {"name": "layra", "first": 1},
+        "weights": {"base": {"embeddings": 100, "first": 50, "head": 100}, "trained": {"embeddings": 100, "first": 8}},
+        "stack": [dict(zip(keys, part, strict=True)) for part in parts],
+        "plan": "what trains",
+        "steps": 20,
+        "tokens": 4000,
+        "corpus": [{"language": "swh_Latn", "documents": 3, "tokens": 4000, "share": 1.0, "kept_out": 1}],
+        "export": {"dtype": "float32", "bits_per_byte_unrounded": {"swh_Latn": 3.0}},
+        "versions": {"lingraft": "0.1.0"},
+    }
+
+
+@pytest.fixture
 def draw(tmp_path):
-    def call(*all_results: dict, names: tuple[str, ...] = ("first", "second")) -> str:
+    def call(*all_results: dict, names: tuple[str, ...] = ("first", "second", "third"), **files: dict | str) -> str:
         folders = []
         for name, results in zip(names, all_results, strict=False):
             folder = tmp_path / name
-            folder.mkdir()
-            (folder / "results.json").write_text(json.dumps(results))
+            folder.mkdir(parents=True)
+            for file, content in {"results": results, **files}.items():
+                text = content if isinstance(content, str) else json.dumps(content)
+                (folder / ("recipe.resolved.yaml" if file == "recipe" else f"{file}.json")).write_text(text)
             folders.append(folder)
         lingraft.report(folders, tmp_path / "report.html")
         return (tmp_path / "report.html").read_text()
@@ -49,38 +83,112 @@ def draw(tmp_path):
     return call
 
 
+class Scripts(HTMLParser):
+    """The scripts of a page as a browser finds them, and all that stands outside of them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.run: list[str] = []
+        self.data: list[str] = []
+        self.shown = ""
+        self.attributes: list[tuple[str, str | None]] = []
+        self._inside: list[str] | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes) -> None:
+        self.attributes += attributes
+        if tag == "script":
+            self._inside = self.data if dict(attributes).get("type") == "application/json" else self.run
+            self._inside.append("")
+
+    def handle_endtag(self, tag) -> None:
+        self._inside = None
+
+    def handle_data(self, data) -> None:
+        if self._inside is None:
+            self.shown += data
+        else:
+            self._inside[-1] += data
+
+
+def figures(page: str) -> list[dict]:
+    return [json.loads(data) for data in Scripts(page).data]
+
+
+def plane_labels(page: str) -> list[str]:
+    return [note["text"] for note in figures(page)[0]["layout"]["annotations"] if note.get("name") == "label"]
+
+
 def test_learned_languages_come_first_with_their_change(draw, results) -> None:
     page = draw(results)
-    assert page.index("Swahili") < page.index("English")
-    assert "▼ -25.0 %" in page
-    assert "▲ +25.0 %" in page
+    table = page[page.index("Per language") :]
+    assert table.index("Swahili") < table.index("English")
+    assert "▼ -25.0 %" in table
+    assert "▲ +25.0 %" in table
 
 
-def test_the_page_asks_nothing_of_the_network(draw, results) -> None:
-    page = draw(results)
+def test_the_page_asks_nothing_of_the_network(draw, results, origin) -> None:
+    page = draw(results, lingraft=origin).replace(get_plotlyjs(), "")
     assert not re.search(r"https?://|src=|@import|url\(", page)
     assert "default-src 'none'" in page
 
 
-def test_names_are_shown_and_not_run(draw, results) -> None:
-    results["base"] = results["model"] = "<script>alert(1)</script>"
-    page = draw(results, names=("<b>name",))
-    assert "<script" not in page
-    assert "&lt;b&gt;name" in page
+def test_only_the_two_scripts_that_the_policy_names_can_run(draw, results) -> None:
+    page = draw(results)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
+    of_scripts = re.search(r"script-src ([^;]*);", policy)[1].split()
+    run = Scripts(page).run
+    assert len(run) == 2
+    assert of_scripts == [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in run]
+    assert run[0] == get_plotlyjs()
+
+
+def test_what_others_wrote_is_shown_and_not_run(draw, results, origin) -> None:
+    results["base"] = results["model"] = HOSTILE
+    results["languages"][HOSTILE] = entry("retain", 1.0, 1.1)
+    results["tasks"] = {HOSTILE: task(0.5, 0.4)}
+    results["samples"] = [
+        {"language": HOSTILE, "prompt": HOSTILE, "text": HOSTILE, "before": HOSTILE, "after": HOSTILE}
+    ]
+    origin |= {"method": {"name": HOSTILE, "x": HOSTILE}, "plan": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    origin["stack"][0]["part"] = origin["corpus"][0]["language"] = HOSTILE
+    log = [{f"loss_{HOSTILE}": 1.0, "step": 1}, {f"eval_{HOSTILE}_loss": 1.0, "step": 1}]
+    page = draw(results, results, names=("<b>name", "b"), lingraft=origin, training={"log": log}, recipe=HOSTILE)
+    scripts = Scripts(page)
+    assert len(scripts.run) == 2
+    assert "<" not in "".join(scripts.data)
+    assert not any("alert" in name for name, _ in scripts.attributes)
+    assert scripts.shown.count(HOSTILE) > 10
+    assert "<b>name" in scripts.shown
+
+
+def test_plotly_is_given_names_as_text(draw, results, origin) -> None:
+    origin["method"]["name"] = "<i>%{x}</i>"
+    drawn = figures(draw(results, lingraft=origin))
+    assert "<i>" not in json.dumps(drawn)
+    assert "hovertemplate" not in json.dumps(drawn)
+    assert drawn[0]["data"][1]["hovertext"][0].startswith("<b>&lt;i&gt;%{x}&lt;/i&gt;</b>")
 
 
 def test_several_runs_stand_in_one_table(draw, results) -> None:
     page = draw(results, {**results, "learning": 0.5})
     assert "2 runs" in page
     assert "+50.0 %" in page
+    assert '<a href="#run-2">' in page
 
 
 def test_results_without_a_base_are_drawn_too(draw, results) -> None:
-    for entry in results["languages"].values():
-        entry["bits_per_byte"] = {"after": 1.5}
-        entry["perplexity"] = {"after": 30.0}
-    del results["learning"], results["forgetting"]
-    assert "1.5000" in draw(results)
+    for of in results["languages"].values():
+        of["bits_per_byte"] = {"after": 1.5}
+        of["perplexity"] = {"after": 30.0}
+    results["tasks"] = {"cloze": task(0.5, 0.4)}
+    results["tasks"]["cloze"]["languages"]["eng_Latn"]["accuracy"] = {"after": 0.625}
+    del results["learning"], results["forgetting"], results["tasks"]["cloze"]["forgetting"]
+    results["base"] = None
+    page = draw(results)
+    assert "1.5000" in page
+    assert "62.5" in page
+    assert "Learning against forgetting" not in page
 
 
 @pytest.mark.parametrize(
@@ -93,3 +201,88 @@ def test_a_folder_without_results_is_refused(tmp_path, content, message) -> None
     with pytest.raises(UserError, match=message):
         lingraft.report([tmp_path], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["lingraft.json", "training.json"])
+def test_a_broken_file_beside_the_results_is_named(draw, results, tmp_path, name) -> None:
+    with pytest.raises(UserError, match=f"{name}: this is not a file of lingraft"):
+        draw(results, **{name.removesuffix(".json"): "{"})
+
+
+def test_every_key_of_the_origin_may_be_missing(draw, results, origin, tmp_path) -> None:
+    for i, key in enumerate(origin):
+        draw(results, names=(f"{i}",), lingraft={k: v for k, v in origin.items() if k != key}, training={})
+    del results["tasks"]
+    draw(results, names=("bare",))
+
+
+def test_every_figure_is_one_that_plotly_knows(draw, results, origin) -> None:
+    results["tasks"] = {"cloze": task(0.5, 0.4)}
+    log = [{"loss": 2.0, "loss_swh_Latn": 2.0, "step": 10}, {"eval_eng_Latn_loss": 1.0, "step": 20}]
+    drawn = figures(draw(results, results, lingraft=origin, training={"log": log}))
+    assert len(drawn) == 1 + 2 + 1 + 2 * 2
+    for figure in drawn:
+        plotly.graph_objects.Figure(figure)  # raises where a key or a value is not plotly's
+
+
+def test_runs_of_one_method_are_told_apart_by_their_names(draw, results, origin) -> None:
+    assert plane_labels(draw(results, results, lingraft=origin)) == ["base", "layra first", "layra second"]
+
+
+def test_folders_of_one_name_are_told_apart_by_those_above(draw, results) -> None:
+    assert plane_labels(draw(results, results, names=("a/run", "b/run"))) == ["base", "a/run", "b/run"]
+
+
+def test_a_run_without_both_sums_is_left_out_of_the_plane_by_name(draw, results) -> None:
+    page = draw(results, {key: value for key, value in results.items() if key != "forgetting"})
+    assert plane_labels(page) == ["base", "first"]
+    assert "Not drawn, since a sum is missing: second" in page
+
+
+def test_a_run_looks_the_same_in_every_figure(draw, results) -> None:
+    looks: dict[str, set[tuple[str, str]]] = {}
+    for figure in figures(draw(results, results)):
+        for trace in figure["data"]:
+            if "marker" in trace:
+                looks.setdefault(trace["name"], set()).add((trace["marker"]["color"], trace["marker"]["symbol"]))
+    assert {name: len(of) for name, of in looks.items()} == {"base": 1, "first": 1, "second": 1}
+    assert looks["first"] != looks["second"]
+
+
+def test_a_change_counts_as_lost_where_its_whole_interval_does(draw, results) -> None:
+    results["languages"]["eng_Latn"] = entry("retain", 1.0, 1.25, half=0.2)
+    results["languages"]["spa_Latn"] = entry("retain", 1.0, 1.25, half=0.3)
+    retained = figures(draw(results))[2]
+    kept, lost = (trace for trace in retained["data"] if trace["mode"] == "lines")
+    assert len(kept["x"]) == len(lost["x"]) == 3
+    bold = [note["text"] for note in retained["layout"]["annotations"] if "+25.0" in note["text"]]
+    assert ["D55E00" in text for text in bold] == [True, False]
+
+
+def test_losses_are_drawn_per_language_and_the_sum_only_without_them(draw, results) -> None:
+    log = [{"loss": 2.0, "loss_swh_Latn": 2.1, "step": 10}, {"eval_eng_Latn_loss": 1.0, "eval_loss": 3.0, "step": 0}]
+    training, validation = figures(draw(results, training={"log": log}))[-2:]
+    assert [(line["name"], line["y"]) for line in training["data"]] == [("swh_Latn", [2.1])]
+    assert [(line["name"], line["x"]) for line in validation["data"]] == [("eng_Latn", [0])]
+    (only,) = figures(draw(results, names=("x",), training={"log": [{"loss": 2.0, "step": 10}]}))[-1:]
+    assert [line["name"] for line in only["data"]] == ["all"]
+
+
+def test_the_stack_stands_on_its_embeddings_and_says_what_trained(draw, results, origin) -> None:
+    page = draw(results, lingraft=origin)
+    parts = re.findall(r'<li class="([^"]*)" title="([^:]*): ([^,]*),', page)
+    assert parts == [
+        ("frozen head", "head", "frozen"),
+        ("adapters first", "layer 0", "LoRA adapters"),
+        ("full embeddings", "embeddings", "trained in full"),
+    ]
+
+
+def test_numbers_are_copied_as_they_were_measured(draw, results) -> None:
+    results["languages"]["eng_Latn"]["bits_per_byte"]["after"] = 1.23456789
+    assert '<td data-value="1.23456789">1.2346</td>' in draw(results)
+
+
+def test_samples_carry_their_language_and_find_their_direction(draw, results) -> None:
+    results["samples"] = [{"language": "arb_Arab", "prompt": "مرحبا", "text": "x", "before": "y", "after": "z"}]
+    assert '<span dir="auto" lang="arb-Arab">مرحبا</span>' in draw(results)

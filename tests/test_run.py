@@ -41,6 +41,7 @@ def test_a_run_learns_and_leaves_all_that_it_promises(recipe, tmp_path) -> None:
         "recipe.resolved.yaml",
         "report.html",
         "results.json",
+        "training.json",
     }
     assert json.loads((out / "results.json").read_text()) == results
     swahili = results["languages"]["swh_Latn"]

@@ -8,12 +8,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lingraft.demo import demo
     from lingraft.evaluate import evaluate
     from lingraft.init import init
     from lingraft.report import report
     from lingraft.run import run
 
-__all__ = ["evaluate", "init", "report", "run"]
+__all__ = ["demo", "evaluate", "init", "report", "run"]
 
 
 class _Package(ModuleType):

@@ -109,8 +109,36 @@ def _pairs(values: list[str], option: str) -> dict[str, list[str]]:
     return pairs
 
 
+def _tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
+    """`NAME:swh_Latn=FILE` options, one or more a task and language."""
+    tasks: dict[str, dict[str, list[str]]] = {}
+    for value in values:
+        name, colon, rest = value.partition(":")
+        if not colon or not name:
+            raise UserError(
+                f"--task {value}: this option is --task NAME:LANGUAGE=FILE, as in --task cloze:swh_Latn=questions.jsonl"
+            )
+        for code, files in _pairs([rest], f"--task {name}:").items():
+            tasks.setdefault(name, {}).setdefault(code, []).extend(files)
+    return tasks
+
+
 def _codes(values: str) -> list[str]:
     return [code for code in values.split(",") if code]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the runs and their report.")] = Path("lingraft-demo"),
+    seed: Annotated[int, typer.Option(help="Of the world, its languages and the training.")] = 0,
+) -> None:
+    """See it work: an artificial language grafted with every method, one report, no download, minutes."""
+    _load_quietly()
+    for method, results in lingraft.demo(out, seed).items():
+        if _is_main_process():
+            learning, forgetting = 100 * results["learning"], 100 * results["forgetting"]
+            typer.echo(f"{method:12} learning {learning:+.1f} %  forgetting {forgetting:+.1f} %")
+    console.print(f"written to {out / 'report.html'}", highlight=False)
 
 
 @app.command()
@@ -156,6 +184,7 @@ def evaluate(
     text: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, as often as needed.")],
     out: Annotated[Path, typer.Option(help="The results file to write.")],
     against: Annotated[str | None, typer.Option(help="The base to compare with.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of questions with choices.")] = None,
     learn: Annotated[str, typer.Option(help="Languages that were learned.")] = "",
     retain: Annotated[str, typer.Option(help="Languages that were to be kept.")] = "",
     max_length: Annotated[int | None, typer.Option(help="Window in tokens.")] = None,
@@ -164,7 +193,8 @@ def evaluate(
     """Measure a model on texts, alone or against its base."""
     _load_quietly()
     texts = _pairs(text, "--text")
-    results = lingraft.evaluate(model, texts, against, _codes(learn), _codes(retain), max_length, text_field, out)
+    tasks = _tasks(task or [])
+    results = lingraft.evaluate(model, texts, against, _codes(learn), _codes(retain), max_length, text_field, out, tasks)
     _print_results(results)
 
 
@@ -179,7 +209,7 @@ def report(
 
 
 def _print_results(results: dict[str, Any]) -> None:
-    """Bits per byte per language on standard output, one line each."""
+    """Bits per byte and accuracies on standard output, one line each."""
     if not _is_main_process():
         return
     for code, entry in results["languages"].items():
@@ -187,6 +217,11 @@ def _print_results(results: dict[str, Any]) -> None:
         before = f"{bits['before']:.4f} -> " if "before" in bits else ""
         change = f"  {100 * (bits['after'] / bits['before'] - 1):+.1f} %" if "before" in bits else ""
         typer.echo(f"{code}  {entry['role']:7}  {before}{bits['after']:.4f} bits per byte{change}")
+    for name, task in results["tasks"].items():
+        for code, entry in task["languages"].items():
+            accuracy = entry["accuracy"]
+            before = f"{100 * accuracy['before']:.1f} -> " if "before" in accuracy else ""
+            typer.echo(f"{code}  {entry['role']:7}  {before}{100 * accuracy['after']:.1f} % of {name}")
     for name in ("learning", "forgetting"):
         if name in results:
             typer.echo(f"{name} {100 * results[name]:+.1f} %")

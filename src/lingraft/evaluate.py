@@ -12,10 +12,15 @@ from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_m
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role, compare
-from lingraft.evaluation.measure import measure, measured_with
+from lingraft.evaluation.measure import EvaluationSet, Tasks, measure, measured_with
+from lingraft.evaluation.questions import Question, read_questions
+from lingraft.evaluation.samples import draw_prompts
 from lingraft.languages import parse_language
 
 logger = logging.getLogger(__name__)
+
+SAMPLES = 2
+"""Continuations per language."""
 
 
 def evaluate(
@@ -27,10 +32,12 @@ def evaluate(
     max_length: int | None = None,
     text_field: str = "text",
     out: Path | str | None = None,
+    tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
 ) -> dict[str, Any]:
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
-    `text` maps a language to files or glob patterns. Without `against` only `after` is given.
+    `text` maps a language to files or glob patterns, `tasks` the name of a task to languages and
+    their files of questions (`evaluation.questions`). Without `against` only `after` is given.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
 
     Raises:
@@ -40,16 +47,17 @@ def evaluate(
         check_file_target(Path(out))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     texts = _texts(text, learn, retain, text_field)
+    on = EvaluationSet(texts, _tasks(tasks or {}), {code: draw_prompts(of, SAMPLES) for code, of in texts.items()})
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     length = _max_length(max_length, list(folders.values()))
-    after = measure(folders[model], texts, length)
-    before = measure(folders[against], texts, length) if against is not None else None
+    after = measure(folders[model], on, length)
+    before = measure(folders[against], on, length) if against is not None else None
     results = {
         "schema": 1,
         "base": against,
         "model": model,
         "measured": measured_with(folders[model], length),
-        **compare(after, before, roles),
+        **compare(on, after, before, roles),
     }
     if out is not None:
         write_json(Path(out), results)
@@ -76,6 +84,14 @@ def _texts(
         if dropped:
             logger.warning("%s: left out: %s", code, dropped)
     return texts
+
+
+def _tasks(tasks: Mapping[str, Mapping[str, str | Sequence[str]]]) -> Tasks:
+    def questions(code: str, patterns: str | Sequence[str]) -> list[Question]:
+        parse_language(code)
+        return read_questions(find_files(*([patterns] if isinstance(patterns, str) else patterns)))
+
+    return {name: {code: questions(code, of) for code, of in files.items()} for name, files in tasks.items()}
 
 
 def _max_length(given: int | None, folders: Sequence[Path]) -> int:

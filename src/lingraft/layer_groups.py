@@ -12,7 +12,6 @@ model, wrapped by peft, and compiled. All decoders of the table share one layout
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -145,15 +144,6 @@ def layer_group(name: str, layers: LayerRange) -> LayerGroup:
     if group is None:
         raise SelectionError(f"tensor '{name}' lies in no layer group; known are {', '.join(LayerGroup)}")
     return group
-
-
-def by_group(sizes: Iterable[tuple[str, int]], layers: LayerRange) -> dict[LayerGroup, int]:
-    """Sum of sizes per layer group, of (name, size) pairs; groups without a tensor are left out."""
-    totals: dict[LayerGroup, int] = {}
-    for name, size in sizes:
-        group = layer_group(name, layers)
-        totals[group] = totals.get(group, 0) + size
-    return {group: totals[group] for group in LayerGroup if group in totals}
 
 
 def text_config(config: Any) -> Any:

@@ -20,7 +20,8 @@ from lingraft.checkpoints.read import WEIGHTS, empty_model, find_model, read_con
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.corpus.tokenize import encode
 from lingraft.errors import UserError
-from lingraft.layer_groups import LayerGroup, LayerRange, by_group, depth, plain_name
+from lingraft.layer_groups import LayerGroup, LayerRange, depth
+from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.token_loss import LOGITS_PER_CHUNK
 from lingraft.training.arguments import mixed_precision
@@ -35,19 +36,10 @@ _SAMPLED_DOCUMENTS = 500
 
 
 @dataclass(frozen=True)
-class GroupPlan:
-    """Weights of one layer group: of the base, trained in full, and trained in adapters."""
-
-    group: LayerGroup
-    layers: str
-    base: int
-    in_full: int
-    in_adapters: int
-
-
-@dataclass(frozen=True)
 class Plan:
-    groups: tuple[GroupPlan, ...]
+    stack: list[Part]
+    """What trains in each part of the model."""
+    layers: LayerRange
     tokens: dict[int, int | None]
     """Estimated training tokens per corpus entry; `None` where the source's size is not known."""
     tokens_per_step: int
@@ -61,11 +53,11 @@ class Plan:
 
     @property
     def adapter_weights(self) -> int:
-        return sum(group.in_adapters for group in self.groups)
+        return sum(part.in_adapters for part in self.stack)
 
     @property
     def full_weights(self) -> int:
-        return sum(group.in_full for group in self.groups)
+        return sum(part.in_full for part in self.stack)
 
     @property
     def fits(self) -> bool:
@@ -80,16 +72,6 @@ def make_plan(recipe: Recipe) -> Plan:
     layers = recipe.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapted = recipe.method.apply(model)
-    full: list[tuple[str, int]] = []
-    adapters: list[tuple[str, int]] = []
-    for name in adapted.trainable:
-        size = adapted.model.get_parameter(name).numel()
-        (full if base.get(plain_name(name)) == size else adapters).append((name, size))
-    in_full, in_adapters, of_base = (by_group(sizes, layers) for sizes in (full, adapters, base.items()))
-    groups = tuple(
-        GroupPlan(group, _layers(group, layers), of_base[group], in_full.get(group, 0), in_adapters.get(group, 0))
-        for group in of_base
-    )
     tokens = _tokens(recipe, folder)
     tokens_per_step = _sequences_per_step(recipe) * recipe.length
     known = [count for count in tokens.values() if count is not None]
@@ -100,7 +82,7 @@ def make_plan(recipe: Recipe) -> Plan:
     device, device_bytes = _device()
     mixed = mixed_precision(recipe.training)
     memory, memory_mixed = (_memory(recipe, config, adapted.model, _frozen_bytes(folder, m), m) for m in (mixed, True))
-    return Plan(groups, tokens, tokens_per_step, steps, memory, memory_mixed, device, device_bytes)
+    return Plan(stack(base, adapted, layers), layers, tokens, tokens_per_step, steps, memory, memory_mixed, device, device_bytes)
 
 
 def _layers(group: LayerGroup, layers: LayerRange) -> str:
@@ -199,9 +181,10 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
         "what trains",
         f"  {'layer group':12} {'layers':8} {'base weights':>16} {'in full':>16} {'in adapters':>14}",
     ]
-    for of in plan.groups:
-        lines.append(f"  {of.group:12} {of.layers:8} {of.base:>16,} {of.in_full:>16,} {of.in_adapters:>14,}")
-    base = sum(of.base for of in plan.groups)
+    for group, of in by_group(plan.stack).items():
+        span = _layers(group, plan.layers)
+        lines.append(f"  {group:12} {span:8} {of.weights:>16,} {of.in_full:>16,} {of.in_adapters:>14,}")
+    base = sum(part.weights for part in plan.stack)
     lines.append(f"  {'all':12} {'':8} {base:>16,} {plan.full_weights:>16,} {plan.adapter_weights:>14,}")
     lines += ["", "text (estimated tokens)"]
     for i, count in plan.tokens.items():

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import read_json, stage_fingerprint
-from lingraft.checkpoints.read import empty_model, model_fingerprint, read_config
-from lingraft.evaluation.measure import read_scores
-from lingraft.layer_groups import by_group, depth
+from lingraft.checkpoints.read import model_fingerprint
+from lingraft.evaluation.measure import read_measurement
 from lingraft.recipe import Recipe
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
@@ -28,15 +27,18 @@ def provenance(
     adapted: Path,
     exported: Path,
     unrounded: Path,
+    plan: str,
 ) -> dict[str, Any]:
-    """What went into a model, and what was checked on the way out."""
+    """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
     training = read_json(adapted / "training.json")
     mixed = read_json(blocks / "mix.json")
-    config = read_config(base)
-    layers = recipe.method.layers(depth(config))
-    sizes = [(name, parameter.numel()) for name, parameter in empty_model(config).named_parameters()]
+    groups: dict[str, dict[str, int]] = {"base": {}, "trained": {}}
+    for part in training["stack"]:
+        for name, size in (("base", part["weights"]), ("trained", part["in_full"] + part["in_adapters"])):
+            groups[name][part["group"]] = groups[name].get(part["group"], 0) + size
     return {
         "versions": versions(),
+        "plan": plan,
         "base": {"name": recipe.base, "fingerprint": model_fingerprint(base)},
         "corpus": [
             {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
@@ -44,16 +46,14 @@ def provenance(
         ],
         "tokens": mixed["tokens"],
         "method": recipe.method.model_dump(),
-        "weights": {
-            "base": {str(group): size for group, size in by_group(sizes, layers).items()},
-            "trained": training["trainable_weights"],
-        },
+        "weights": groups,
+        "stack": training["stack"],
         "trainable": training["trainable"],
         "steps": training["steps"],
         "seconds_since_last_start": round(training["seconds"], 1),
         "export": {
             **read_json(exported / "export.json"),
             "merge_difference": training["merge_difference"],
-            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in read_scores(unrounded).items()},
+            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in read_measurement(unrounded).scores.items()},
         },
     }

@@ -10,11 +10,12 @@ from typing import Any
 
 from accelerate import PartialState
 
-from lingraft.artefacts import stage_fingerprint, write_json
+from lingraft.artefacts import read_json, stage_fingerprint, write_json
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
 from lingraft.evaluation.compare import compare
-from lingraft.evaluation.measure import measured_with, read_scores
+from lingraft.evaluation.measure import measured_with, read_measurement
 from lingraft.output_folder import claimed, publish
+from lingraft.plan import make_plan, plan_text
 from lingraft.provenance import provenance
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.report import report
@@ -52,30 +53,35 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base = find_model(recipe.base)
     check_model(base)
 
+    tasks = text.read_tasks(recipe)
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
     blocks = text.pack_corpora(recipe, base, tables, measured, work)
-    texts = text.measured_texts(recipe, measured, blocks)
+    on = text.evaluation_set(recipe, measured, blocks, tasks)
 
-    before = models.measure_model(recipe, base, model_fingerprint(base), texts, work / "before")
+    before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before")
     adapted = models.adapt(recipe, base, blocks, work)
     exported = models.export(recipe, base, adapted, work)
-    unrounded = models.measure_model(recipe, adapted / "model", stage_fingerprint(adapted), texts, work / "unrounded")
-    after = models.measure_model(recipe, exported / "model", stage_fingerprint(exported), texts, work / "after")
+    unrounded = models.measure_model(
+        recipe, adapted / "model", stage_fingerprint(adapted), on.texts_alone, work / "unrounded"
+    )
+    after = models.measure_model(recipe, exported / "model", stage_fingerprint(exported), on, work / "after")
 
     results = {
         "schema": 1,
         "base": recipe.base,
         "model": "model",
         "measured": measured_with(base, recipe.length),
-        **compare(read_scores(after), read_scores(before), recipe.languages.roles),
+        **compare(on, read_measurement(after), read_measurement(before), recipe.languages.roles),
     }
-    origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded)
+    plan = plan_text(recipe, make_plan(recipe))
+    origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded, plan)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")
         publish(adapted / "adapter", out / "adapter")
         write_json(out / "model" / "lingraft.json", origin)
         write_json(out / "lingraft.json", origin)
+        write_json(out / "training.json", read_json(adapted / "training.json"))
         write_json(out / "results.json", results)
         report([out], out / "report.html")
     return results

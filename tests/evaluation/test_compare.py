@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from lingraft.evaluation import compare as module
 from lingraft.evaluation.bits_per_byte import DocumentScores
-from lingraft.evaluation.compare import compare, delta_interval
+from lingraft.evaluation.measure import EvaluationSet, Measurement
+from lingraft.evaluation.questions import Answers
+from lingraft.evaluation.samples import Prompt
 
 
 def scores(bits: float, documents: int = 40, noise: float = 0.0, seed: int = 0) -> DocumentScores:
@@ -15,6 +18,17 @@ def scores(bits: float, documents: int = 40, noise: float = 0.0, seed: int = 0) 
     return DocumentScores(
         nats=each * 100 * math.log(2), num_bytes=np.full(documents, 100), num_tokens=np.full(documents, 25)
     )
+
+
+def compare(after: dict, before: dict | None, roles: dict) -> dict:
+    """Of scores alone."""
+    measured = [of and Measurement(of, {}, {}) for of in (after, before)]
+    return module.compare(EvaluationSet({}), *measured, roles)
+
+
+def delta_interval(before: DocumentScores, after: DocumentScores) -> tuple[float, float]:
+    """Of bits per byte."""
+    return module.delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
 
 
 def test_learning_and_forgetting_are_means_of_relative_change() -> None:
@@ -59,3 +73,38 @@ def test_the_interval_covers_the_true_change_about_95_times_in_100() -> None:
         low, high = delta_interval(scores(2), scores(1.9, documents=40, noise=0.2, seed=seed))
         covered += low <= -0.1 <= high
     assert covered >= 88
+
+
+def answers(right: int, of: int = 100) -> Answers:
+    return Answers(np.arange(of) < right, 0.25)
+
+
+def test_tasks_are_compared_in_points_of_accuracy() -> None:
+    before = Measurement({}, {"cloze": {"swh_Latn": answers(30), "eng_Latn": answers(90)}}, {})
+    after = Measurement({}, {"cloze": {"swh_Latn": answers(70), "eng_Latn": answers(75)}}, {})
+    roles = {"swh_Latn": "learn", "eng_Latn": "retain"}
+    task = module.compare(EvaluationSet({}), after, before, roles)["tasks"]["cloze"]
+    assert task["metric"] == "accuracy"
+    assert task["learning"] == pytest.approx(0.4)
+    assert task["forgetting"] == pytest.approx(0.15)
+    english = task["languages"]["eng_Latn"]
+    assert (english["role"], english["questions"], english["chance"]) == ("retain", 100, 0.25)
+    low, high = english["accuracy"].pop("ci95")
+    assert english["accuracy"] == {"before": 0.9, "after": 0.75, "delta": pytest.approx(-0.15)}
+    assert low == pytest.approx(-0.15 - 1.96 * (0.15 * 0.85 / 100) ** 0.5, abs=0.015)  # the binomial's
+    assert high == pytest.approx(-0.15 + 1.96 * (0.15 * 0.85 / 100) ** 0.5, abs=0.015)
+
+
+def test_tasks_without_a_base_have_only_after() -> None:
+    after = Measurement({}, {"cloze": {"eng_Latn": answers(75)}}, {})
+    task = module.compare(EvaluationSet({}), after, None, {"eng_Latn": "retain"})["tasks"]["cloze"]
+    assert task["languages"]["eng_Latn"]["accuracy"] == {"after": 0.75}
+    assert "forgetting" not in task
+
+
+def test_samples_stand_side_by_side() -> None:
+    on = EvaluationSet({}, prompts={"eng_Latn": [Prompt("the", " house"), Prompt("a", " moon")]})
+    before, after = (Measurement({}, {}, {"eng_Latn": of}) for of in ([" sun", " fish"], [" water", " fire"]))
+    samples = module.compare(on, after, before, {})["samples"]
+    assert samples[1] == {"language": "eng_Latn", "prompt": "a", "text": " moon", "before": " fish", "after": " fire"}
+    assert "before" not in module.compare(on, after, None, {})["samples"][0]

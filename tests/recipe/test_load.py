@@ -43,6 +43,11 @@ BROKEN = {
     "beyond the context": (["max_length=999"], "max_length: 999 is longer than the model's context; at most 64"),
     "two roles": (["languages.heldout=[eng_Latn]"], "languages: eng_Latn is named more than once"),
     "text without a role": (["languages.retain=[eng_Latn]"], "evaluation.text.spa_Latn: the language has no role"),
+    "questions without a role": (
+        ["evaluation.tasks={cloze: {fra_Latn: FILE}}"],
+        "evaluation.tasks.cloze.fra_Latn: the",
+    ),
+    "no such questions": (["evaluation.tasks={cloze: {eng_Latn: no.jsonl}}"], "no file matches 'no.jsonl'"),
     "nothing to learn from": (["corpus.0.language=eng_Latn"], "corpus: there is no text of swh_Latn"),
     "a stranger trains": (["corpus.1={language: fra_Latn, hub: x}"], "corpus.1.language: fra_Latn is neither learned"),
     "files and hub": (["corpus.0.hub=x"], "corpus.0: give either 'files' or 'hub' (both are given)"),
@@ -55,7 +60,8 @@ BROKEN = {
 
 @pytest.mark.parametrize(("overrides", "message"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_recipe_is_one_problem_with_its_place_and_the_way_out(recipe, overrides, message) -> None:
-    overrides = [o.replace("files: X", f"files: {recipe['corpus'][0]['files']}") for o in overrides]
+    file = recipe["corpus"][0]["files"]
+    overrides = [o.replace("files: X", f"files: {file}").replace("FILE", file) for o in overrides]
     with pytest.raises(RecipeError) as caught:
         load_recipe(recipe, overrides)
     assert len(caught.value.problems) == 1

@@ -129,6 +129,27 @@ def _check_readable(path: Path, error: Exception) -> None:
         raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def read_records(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
+    """Every record of JSON Lines files with its place; nothing is left out.
+
+    Raises:
+        CorpusError: a line that is not JSON in UTF-8, with its place, or files without a record.
+    """
+    seen, dropped = False, DroppedText()
+    for path in files:
+        for place, line in _lines(path, dropped):
+            if line.strip():
+                seen = True
+                try:
+                    yield place, json.loads(line)
+                except (ValueError, RecursionError):
+                    raise CorpusError(f"{place}: this line is not JSON; give JSON Lines, a record a line") from None
+    if dropped:
+        raise CorpusError(f"these files cannot be read whole: {dropped}")
+    if not seen:
+        raise CorpusError(f"{', '.join(map(str, files))}: there is no record")
+
+
 def _read_json_lines(path: Path, text_field: str, dropped: DroppedText) -> _Places:
     for place, line in _lines(path, dropped):
         if not line.strip():

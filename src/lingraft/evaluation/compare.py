@@ -1,7 +1,10 @@
-"""Before and after -> `results.json`: per language, and learning and forgetting as two numbers.
+"""Before and after -> `results.json`: per language and task, and learning and forgetting as two numbers.
 
 learning   = mean over learned languages of  1 - after / before
 forgetting = mean over retained languages of  after / before - 1      (of bits per byte)
+
+Of a task, both are in points of accuracy: after - before over learned languages, before - after
+over retained ones.
 """
 
 from __future__ import annotations
@@ -11,52 +14,64 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lingraft.evaluation.bits_per_byte import DocumentScores
+from lingraft.evaluation.measure import EvaluationSet, Measurement
+from lingraft.evaluation.questions import Answers
 
 Role = Literal["learn", "retain", "heldout"]
+Roles = Mapping[str, Role]
+Numbers = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
 
 
-def delta_interval(before: DocumentScores, after: DocumentScores, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the change in bits per byte: a paired bootstrap over documents.
+def delta_interval(change: Numbers, size: npt.NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of sum(change) / sum(size): a paired bootstrap over documents or questions.
 
-    Each resample draws the same documents for both. One document gives an interval of one point.
+    `change` is the difference of each between before and after, `size` what it counts for, both
+    (n,); each resample draws n of them. One alone gives an interval of one point.
     """
-    documents = len(before.nats)
     random = np.random.default_rng(seed)
-    change = (after.nats - before.nats) / math.log(2)
     deltas = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
-        drawn = random.integers(0, documents, documents)
-        deltas[i] = change[drawn].sum() / before.num_bytes[drawn].sum()
+        drawn = random.integers(0, len(change), len(change))
+        deltas[i] = change[drawn].sum() / size[drawn].sum()
     low, high = np.quantile(deltas, [0.025, 0.975])
     return float(low), float(high)
 
 
-def compare(
-    after: Mapping[str, DocumentScores],
-    before: Mapping[str, DocumentScores] | None,
-    roles: Mapping[str, Role],
-) -> dict[str, Any]:
-    """The part of `results.json` that is measured: `languages`, and the sums where roles give them.
+def compare(on: EvaluationSet, after: Measurement, before: Measurement | None, roles: Roles) -> dict[str, Any]:
+    """The part of `results.json` that is measured: `languages`, `tasks`, `samples`, and the sums.
 
     Without `before` only `after` is written. A language without a role is `heldout`.
     """
     languages = {
-        code: _language(roles.get(code, "heldout"), after[code], before[code] if before else None) for code in after
+        code: _language(roles.get(code, "heldout"), scores, before.scores[code] if before else None)
+        for code, scores in after.scores.items()
     }
-    result: dict[str, Any] = {"languages": languages, "tasks": {}}
+    tasks = {
+        name: _task(by_language, before.answers[name] if before else None, roles)
+        for name, by_language in after.answers.items()
+    }
+    result: dict[str, Any] = {"languages": languages, "tasks": tasks, "samples": _samples(on, after, before)}
     if before:
-        ratio = {code: after[code].bits_per_byte / before[code].bits_per_byte for code in after}
-        learned = [1 - ratio[code] for code in after if roles.get(code) == "learn"]
-        forgotten = [ratio[code] - 1 for code in after if roles.get(code) == "retain"]
-        if learned:
-            result["learning"] = float(np.mean(learned))
-        if forgotten:
-            result["forgetting"] = float(np.mean(forgotten))
+        ratio = {
+            code: scores.bits_per_byte / before.scores[code].bits_per_byte for code, scores in after.scores.items()
+        }
+        result |= _sums({code: 1 - of for code, of in ratio.items()}, roles)
     return result
+
+
+def _sums(gains: Mapping[str, float], roles: Roles) -> dict[str, float]:
+    """Mean gain over learned languages, mean loss over retained ones, where there are any."""
+    learned = [gain for code, gain in gains.items() if roles.get(code) == "learn"]
+    forgotten = [-gain for code, gain in gains.items() if roles.get(code) == "retain"]
+    return {
+        **({"learning": float(np.mean(learned))} if learned else {}),
+        **({"forgetting": float(np.mean(forgotten))} if forgotten else {}),
+    }
 
 
 def _language(role: Role, after: DocumentScores, before: DocumentScores | None) -> dict[str, Any]:
@@ -71,6 +86,42 @@ def _language(role: Role, after: DocumentScores, before: DocumentScores | None) 
         "perplexity": pair(lambda s: s.perplexity),
     }
     if before:
+        bits = (after.nats - before.nats) / math.log(2)
         entry["bits_per_byte"]["delta"] = after.bits_per_byte - before.bits_per_byte
-        entry["bits_per_byte"]["ci95"] = list(delta_interval(before, after))
+        entry["bits_per_byte"]["ci95"] = list(delta_interval(bits, before.num_bytes))
     return entry
+
+
+def _task(after: Mapping[str, Answers], before: Mapping[str, Answers] | None, roles: Roles) -> dict[str, Any]:
+    languages: dict[str, dict[str, Any]] = {}
+    for code, answers in after.items():
+        accuracy: dict[str, Any] = {"after": answers.accuracy}
+        if before:
+            was = before[code]
+            change = answers.correct.astype(float) - was.correct
+            interval = delta_interval(change, np.ones(len(change), dtype=np.int64))
+            delta = answers.accuracy - was.accuracy
+            accuracy = {"before": was.accuracy, **accuracy, "delta": delta, "ci95": list(interval)}
+        languages[code] = {
+            "role": roles.get(code, "heldout"),
+            "questions": len(answers.correct),
+            "chance": answers.chance,
+            "accuracy": accuracy,
+        }
+    gains = {code: of["accuracy"]["delta"] for code, of in languages.items()} if before else {}
+    return {"metric": "accuracy", "languages": languages, **_sums(gains, roles)}
+
+
+def _samples(on: EvaluationSet, after: Measurement, before: Measurement | None) -> list[dict[str, str]]:
+    """The same prompts continued by both, and by the text that they were taken from."""
+    return [
+        {
+            "language": code,
+            "prompt": prompt.text,
+            "text": prompt.rest,
+            **({"before": before.continuations[code][i]} if before else {}),
+            "after": after.continuations[code][i],
+        }
+        for code, prompts in on.prompts.items()
+        for i, prompt in enumerate(prompts)
+    ]

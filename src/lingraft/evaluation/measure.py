@@ -1,34 +1,86 @@
-"""Measure a model folder on texts, language by language; scores are kept as JSON."""
+"""Measure a model folder on an evaluation set; what came out is kept as JSON."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.artefacts import fingerprint, read_json, write_json
 from lingraft.checkpoints.read import read_model, read_tokenizer
+from lingraft.corpus.tokenize import text_digest
 from lingraft.evaluation.bits_per_byte import DocumentScores, score
+from lingraft.evaluation.questions import Answers, Question, answer
+from lingraft.evaluation.samples import Prompt, continue_prompts
 
 logger = logging.getLogger(__name__)
 
+Tasks = Mapping[str, Mapping[str, Sequence[Question]]]
+"""Questions by task and language."""
 
-def measure(folder: Path, texts: Mapping[str, Sequence[str]], max_length: int) -> dict[str, DocumentScores]:
-    """Scores per language: on a CPU in float32, on a GPU in the type of the file."""
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What models are measured on: by language, documents and prompts; by task and language, questions."""
+
+    texts: Mapping[str, Sequence[str]]
+    tasks: Tasks = field(default_factory=dict)
+    prompts: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+
+    @property
+    def texts_alone(self) -> EvaluationSet:
+        return EvaluationSet(self.texts)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What stands for it among the inputs of an artefact."""
+        return {
+            "texts": {code: fingerprint([text_digest(text) for text in of]) for code, of in self.texts.items()},
+            "tasks": {
+                task: {code: fingerprint([q.model_dump() for q in of]) for code, of in by_language.items()}
+                for task, by_language in self.tasks.items()
+            },
+            "prompts": {code: fingerprint(of) for code, of in self.prompts.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an evaluation set gave under one model, in the same shape."""
+
+    scores: Mapping[str, DocumentScores]
+    answers: Mapping[str, Mapping[str, Answers]]
+    continuations: Mapping[str, Sequence[str]]
+
+
+def measure(folder: Path, on: EvaluationSet, max_length: int) -> Measurement:
+    """Scores, answers and continuations: on a CPU in float32, on a GPU in the type of the file."""
     device = measuring_device()
     model = read_model(folder, torch.float32 if device == "cpu" else "auto")
     model.to(torch.device(device))  # type: ignore[arg-type]  # a wrapped method, as mypy sees it
     tokenizer = read_tokenizer(folder)
     scores = {}
-    for language, documents in texts.items():
+    for language, documents in on.texts.items():
         scores[language] = score(model, tokenizer, documents, max_length, _Progress(language))
         logger.info("%s: %.4f bits per byte", language, scores[language].bits_per_byte)
-    return scores
+    answers: dict[str, dict[str, Answers]] = {}
+    for task, by_language in on.tasks.items():
+        answers[task] = {
+            language: answer(model, tokenizer, questions, max_length, _Progress(f"{task} {language}"))
+            for language, questions in by_language.items()
+        }
+        shown = "  ".join(f"{language} {100 * of.accuracy:.1f} %" for language, of in answers[task].items())
+        logger.info("%s: %s", task, shown)
+    continuations = {
+        language: continue_prompts(model, tokenizer, prompts, max_length) for language, prompts in on.prompts.items()
+    }
+    return Measurement(scores, answers, continuations)
 
 
 def measuring_device() -> str:
@@ -36,15 +88,15 @@ def measuring_device() -> str:
 
 
 class _Progress:
-    """A log line a minute, for texts that take longer."""
+    """A log line a minute, for what takes longer."""
 
-    def __init__(self, language: str) -> None:
-        self.language, self.said = language, time.monotonic()
+    def __init__(self, name: str) -> None:
+        self.name, self.said = name, time.monotonic()
 
     def __call__(self, share: float) -> None:
         if time.monotonic() - self.said > 60 and share < 1:
             self.said = time.monotonic()
-            logger.info("%s: %.0f %% measured", self.language, 100 * share)
+            logger.info("%s: %.0f %% measured", self.name, 100 * share)
 
 
 def measured_with(folder: Path, max_length: int) -> dict[str, Any]:
@@ -56,29 +108,49 @@ def measured_with(folder: Path, max_length: int) -> dict[str, Any]:
     }
 
 
-def write_scores(path: Path, scores: Mapping[str, DocumentScores]) -> None:
-    """Per language and document: nats, bytes, tokens; in `path/scores.json`."""
+def write_measurement(folder: Path, of: Measurement) -> None:
+    """Everything by document, question and prompt, in `folder/measurement.json`."""
     write_json(
-        path / "scores.json",
+        folder / "measurement.json",
         {
-            language: {
-                "nats": of.nats.tolist(),
-                "bytes": of.num_bytes.tolist(),
-                "tokens": of.num_tokens.tolist(),
-            }
-            for language, of in scores.items()
+            "scores": {
+                language: {
+                    "nats": scores.nats.tolist(),
+                    "bytes": scores.num_bytes.tolist(),
+                    "tokens": scores.num_tokens.tolist(),
+                }
+                for language, scores in of.scores.items()
+            },
+            "answers": {
+                task: {
+                    language: {"correct": answers.correct.tolist(), "chance": answers.chance}
+                    for language, answers in by_language.items()
+                }
+                for task, by_language in of.answers.items()
+            },
+            "continuations": of.continuations,
         },
     )
 
 
-def read_scores(path: Path) -> dict[str, DocumentScores]:
-    """What `write_scores` wrote."""
-    stored: dict[str, dict[str, Any]] = read_json(path / "scores.json")
-    return {
-        language: DocumentScores(
-            nats=np.array(of["nats"], dtype=np.float64),
-            num_bytes=np.array(of["bytes"], dtype=np.int64),
-            num_tokens=np.array(of["tokens"], dtype=np.int64),
-        )
-        for language, of in stored.items()
-    }
+def read_measurement(folder: Path) -> Measurement:
+    """What `write_measurement` wrote."""
+    stored = read_json(folder / "measurement.json")
+    return Measurement(
+        scores={
+            language: DocumentScores(
+                nats=np.array(of["nats"], dtype=np.float64),
+                num_bytes=np.array(of["bytes"], dtype=np.int64),
+                num_tokens=np.array(of["tokens"], dtype=np.int64),
+            )
+            for language, of in stored["scores"].items()
+        },
+        answers={
+            task: {
+                language: Answers(np.array(of["correct"], dtype=bool), of["chance"])
+                for language, of in by_language.items()
+            }
+            for task, by_language in stored["answers"].items()
+        },
+        continuations=stored["continuations"],
+    )

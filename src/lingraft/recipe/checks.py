@@ -34,11 +34,13 @@ def check(recipe: Recipe, source: str) -> Recipe:
     if problems:
         raise RecipeError(source, problems)
     context = context_length(config)
-    text = {code: _absolute(patterns) for code, patterns in recipe.evaluation.text.items()}
+    evaluation = recipe.evaluation
+    text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
+    tasks = {name: {code: _absolute(of) for code, of in files.items()} for name, files in evaluation.tasks.items()}
     return recipe.model_copy(
         update={
             "corpus": [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in recipe.corpus],
-            "evaluation": recipe.evaluation.model_copy(update={"text": text}),
+            "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
             "base": str(Path(recipe.base).resolve()) if Path(recipe.base).is_dir() else recipe.base,
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context),
             "training": {**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training},
@@ -65,6 +67,10 @@ def _language_problems(recipe: Recipe) -> Iterator[str]:
     for code in recipe.evaluation.text:
         if code not in languages.roles:
             yield f"evaluation.text.{code}: the language has no role; add it under languages"
+    for task, files in recipe.evaluation.tasks.items():
+        for code in files:
+            if code not in languages.roles:
+                yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
 
 
 def _corpus_problems(recipe: Recipe) -> Iterator[str]:

@@ -38,6 +38,7 @@ def _as_list(value: Any) -> Any:
 LanguageCode = Annotated[str, _checked_by(parse_language)]
 FilePattern = Annotated[str, _checked_by(find_files)]
 FilePatterns = Annotated[list[FilePattern], Field(min_length=1), BeforeValidator(_as_list)]
+TaskName = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -96,10 +97,14 @@ class Validation(Section):
 
 
 class Evaluation(Section):
-    """Text that is measured before and after; not trained on, even where it stands in the corpus."""
+    """What is measured before and after: text, which never trains even where it stands in the corpus, and tasks."""
 
     text: dict[LanguageCode, FilePatterns] = {}
     text_field: str = "text"
+    tasks: dict[TaskName, dict[LanguageCode, FilePatterns]] = {}
+    """Files of questions with choices, by task and language."""
+    samples: Annotated[int, Field(ge=0)] = 2
+    """Continuations per language that are shown side by side."""
 
 
 class Recipe(Section):

@@ -1,26 +1,24 @@
-"""Folders of results -> `report.html`; the page asks nothing of the network."""
+"""Folders of results -> `report.html`, one page that asks nothing of the network."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from lingraft.artefacts import check_file_target, read_json, write_text
-from lingraft.errors import UserError
-from lingraft.languages import parse_language
-
-GROUP_TITLES = {
-    "embeddings": "embeddings",
-    "first": "first layers",
-    "middle": "middle layers",
-    "last": "last layers",
-    "final_norm": "final norm",
-    "head": "head",
-    "outside": "outside the language model",
-}
+from lingraft.artefacts import check_file_target, write_text
+from lingraft.report.figures import Figure, plane
+from lingraft.report.measured import bits, bits_alone, task
+from lingraft.report.read import ROLES, Run, language_name, read_runs
+from lingraft.report.section import section
+from lingraft.report.tables import bits_table, task_table
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:
@@ -30,62 +28,77 @@ def report(folders: Sequence[Path | str], out: Path | str) -> None:
         UserError: a folder without results, or results of another schema.
     """
     check_file_target(Path(out))
+    runs = read_runs(folders)
     environment = Environment(
-        loader=PackageLoader("lingraft.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("lingraft.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: f"{100 * share:+.1f} %"
+    environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    runs = [_run(Path(folder)) for folder in folders]
-    write_text(Path(out), environment.get_template("report.html").render(runs=runs))
+    environment.filters["figure_json"] = _figure_json
+    environment.filters["language_name"] = language_name
+    write_text(Path(out), environment.get_template("report.html").render(**_page(runs), **_scripts()))
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    """All that the page shows of one folder."""
-    file = folder / "results.json" if folder.is_dir() else folder
-    if not file.is_file():
-        raise UserError(
-            f"{folder}: there is no results.json; give the folder of a run, or a file of 'lingraft evaluate'"
-        )
-    try:
-        results = read_json(file)
-        if results["schema"] != 1:
-            raise UserError(f"{file}: results of schema {results['schema']}; this version reads schema 1")
-        languages, _ = results["languages"], results["measured"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file}: this is not a results file of lingraft") from None
-    origin_file = file.parent / "lingraft.json"
-    recipe_file = file.parent / "recipe.resolved.yaml"
-    origin = read_json(origin_file) if file.name == "results.json" and origin_file.is_file() else None
+def _page(runs: list[Run]) -> dict[str, Any]:
+    """Everything that the page shows."""
+    placed = [run for run in runs if {"learning", "forgetting"} <= run.results.keys()]
+    tasks = list(dict.fromkeys(name for run in runs for name, of in run.tasks.items() if of.get("languages")))
     return {
-        "name": file.parent.resolve().name if file.name == "results.json" else file.stem,
-        "results": results,
-        "languages": [_language(code, entry) for code, entry in _by_role(languages)],
-        "origin": origin,
-        "groups": _groups(origin) if origin else [],
-        "recipe": recipe_file.read_text(encoding="utf-8") if origin and recipe_file.is_file() else None,
+        "runs": runs,
+        "roles": ROLES,
+        "bases": list(dict.fromkeys(run.results["base"] for run in runs if run.results.get("base"))),
+        "languages": _languages(runs),
+        "verdict": _verdict(placed),
+        "plane": plane(placed) if placed else None,
+        "not_placed": [run for run in runs if run not in placed],
+        "most": max((run.results.get(name, 0) for run in runs for name in ("learning", "forgetting")), default=0),
+        "bits": {role: figure for role in ROLES if (figure := bits(runs, role))},
+        "bits_alone": bits_alone(runs),
+        "bits_table": bits_table(runs),
+        "tasks": {name: {"figure": task(runs, name), "table": task_table(runs, name)} for name in tasks},
+        "sections": [section(run) for run in runs],
     }
 
 
-def _by_role(languages: dict[str, Any]) -> list[tuple[str, Any]]:
-    order = ["learn", "retain", "heldout"]
-    return sorted(languages.items(), key=lambda item: (order.index(item[1]["role"]), item[0]))
+def _languages(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Codes of the measured languages by role, each once."""
+    roles: dict[str, dict[str, None]] = {role: {} for role in ROLES}
+    for run in runs:
+        for code, entry in run.languages.items():
+            roles[entry["role"]][code] = None
+    return {role: list(codes) for role, codes in roles.items() if codes}
 
 
-def _language(code: str, entry: dict[str, Any]) -> dict[str, Any]:
-    bits = entry["bits_per_byte"]
-    change = bits["after"] / bits["before"] - 1 if "before" in bits else None
-    return {**entry, "code": code, "name": parse_language(code).name.split(" (")[0], "change": change}
+def _verdict(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The runs that one looks for first, each once, with what they are."""
+    found: dict[str, dict[str, Any]] = {}
+    if len(runs) > 1:
+        for sum_, best, sign in (("forgetting", "forgets least", -1), ("learning", "learns most", 1)):
+            run = max(runs, key=lambda run: sign * run.results[sum_])
+            found.setdefault(run.anchor, {"run": run, "best": []})["best"].append(best)
+    return list(found.values())
 
 
-def _groups(origin: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per layer group: weights of the base, weights that trained, and their share of the group."""
-    base, trained = origin["weights"]["base"], origin["weights"]["trained"]
-    return [
-        {
-            "title": GROUP_TITLES[group],
-            "base": size,
-            "trained": trained.get(group, 0),
-            "share": min(1.0, trained.get(group, 0) / size),
-        }
-        for group, size in base.items()
-    ]
+def _scripts() -> dict[str, Any]:
+    """The two scripts of the page, and the hashes by which a browser runs them and no others."""
+    from plotly.offline import get_plotlyjs  # several MB of text, which only a page needs
+
+    page_js = files("lingraft.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+    scripts = [_in_html(get_plotlyjs()), _in_html(page_js)]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return {"scripts": [Markup(script) for script in scripts], "hashes": hashes}  # noqa: S704 - ours and plotly's
+
+
+def _in_html(script: str) -> str:
+    """A script that does not end its element; line ends as a browser reads them, for it hashes what it read."""
+    return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
+
+
+def _figure_json(figure: Figure) -> Markup:
+    """A figure for a script element: without `<` it can neither end it nor begin another."""
+    return Markup(json.dumps(figure, ensure_ascii=False).replace("<", "\\u003c"))  # noqa: S704

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,11 +13,12 @@ import torch
 from lingraft.artefacts import fingerprint, finished, stage_fingerprint, write_json
 from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
 from lingraft.checkpoints.read import model_fingerprint, read_model, read_tokenizer, stored_dtype
-from lingraft.corpus.tokenize import open_table, text_digest
+from lingraft.corpus.tokenize import open_table
 from lingraft.errors import TrainingError
-from lingraft.evaluation.measure import measure, measuring_device, write_scores
-from lingraft.layer_groups import by_group, depth
+from lingraft.evaluation.measure import EvaluationSet, measure, measuring_device, write_measurement
+from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation
+from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import Recipe
 from lingraft.stages import one_after_another
 from lingraft.training.arguments import mixed_precision, training_arguments
@@ -27,17 +30,17 @@ MERGE_TOLERANCE = 1e-3
 """Largest difference of logits between adapters beside a weight and folded into it, in float32."""
 
 
-def measure_model(recipe: Recipe, model: Path, mark: str, texts: dict[str, list[str]], path: Path) -> Path:
-    """`scores.json`: what every document costs under a model, which `mark` tells apart from others."""
+def measure_model(recipe: Recipe, model: Path, mark: str, on: EvaluationSet, path: Path) -> Path:
+    """`measurement.json`: what a model, which `mark` tells apart from others, makes of an evaluation set."""
     inputs = {
         "model": mark,
-        "texts": {code: fingerprint([text_digest(text) for text in of]) for code, of in texts.items()},
+        **on.fingerprint,
         "max_length": recipe.max_length,
         "device": measuring_device(),
     }
 
     def make(folder: Path) -> None:
-        write_scores(folder, measure(model, texts, recipe.length))
+        write_measurement(folder, measure(model, on, recipe.length))
 
     return one_after_another(path, inputs, make)
 
@@ -66,8 +69,11 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
         return path
     arguments = training_arguments(recipe.training, checkpoints, recipe.seed)
     torch.manual_seed(recipe.seed)
-    adaptation = recipe.method.apply(read_model(base, "auto" if mixed_precision(recipe.training) else torch.float32))
-    trainable = _trainable(recipe, adaptation)
+    model = read_model(base, "auto" if mixed_precision(recipe.training) else torch.float32)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    adaptation = recipe.method.apply(model)
+    parts = stack(sizes, adaptation, recipe.method.layers(depth(adaptation.plain.config)))
+    _say_what_trains(recipe.method.name, parts)
     codes = list(recipe.languages.roles)
     validation = {code: open_table(blocks / f"validation-{code}.arrow") for code in codes}
     outcome = train(adaptation, open_table(blocks / "training.arrow"), validation, codes, arguments)
@@ -80,7 +86,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
                 "steps": outcome.num_steps,
                 "seconds": outcome.seconds,
                 "trainable": list(adaptation.trainable),
-                "trainable_weights": trainable,
+                "stack": [asdict(part) for part in parts],
                 "merge_difference": difference,
                 "log": outcome.log,
             },
@@ -91,14 +97,11 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
     return path
 
 
-def _trainable(recipe: Recipe, adaptation: Adaptation) -> dict[str, int]:
-    """Trainable weights per layer group, logged before the first step."""
-    layers = recipe.method.layers(depth(adaptation.model.config))
-    sizes = [(name, adaptation.model.get_parameter(name).numel()) for name in adaptation.trainable]
-    groups = {str(group): size for group, size in by_group(sizes, layers).items()}
-    shown = ", ".join(f"{group} {size:,}" for group, size in groups.items())
-    logger.info("%s trains %s weights: %s", recipe.method.name, f"{sum(groups.values()):,}", shown)
-    return groups
+def _say_what_trains(method: str, parts: Sequence[Part]) -> None:
+    """Before the first step, per layer group."""
+    trained = {group: of.in_full + of.in_adapters for group, of in by_group(parts).items()}
+    shown = ", ".join(f"{group} {count:,}" for group, count in trained.items() if count)
+    logger.info("%s trains %s weights: %s", method, f"{sum(trained.values()):,}", shown)
 
 
 def _write_adapted(recipe: Recipe, adaptation: Adaptation, base: Path, folder: Path) -> float:

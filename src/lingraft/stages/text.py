@@ -18,6 +18,9 @@ from lingraft.corpus.mix import Draw, Source, hold_out, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.read import DroppedText, find_files, read_documents, read_texts, write_texts
 from lingraft.corpus.tokenize import column, open_table, text_digest, write_documents
+from lingraft.evaluation.measure import EvaluationSet, Tasks
+from lingraft.evaluation.questions import read_questions
+from lingraft.evaluation.samples import draw_prompts
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.stages import one_after_another
 
@@ -170,14 +173,24 @@ def _held_out_texts(recipe: Recipe, sources: Sequence[tuple[Dataset, Indices, In
     return list(dict.fromkeys(texts))
 
 
-def measured_texts(recipe: Recipe, measured: Path, blocks: Path) -> dict[str, list[str]]:
-    """The text that each language is measured on: its own, or what was held out of its corpus."""
+def read_tasks(recipe: Recipe) -> Tasks:
+    """The questions of each task and language."""
     return {
+        task: {code: read_questions(find_files(*patterns)) for code, patterns in files.items()}
+        for task, files in recipe.evaluation.tasks.items()
+    }
+
+
+def evaluation_set(recipe: Recipe, measured: Path, blocks: Path, tasks: Tasks) -> EvaluationSet:
+    """Each language's own text, or what was held out of its corpus; the questions; prompts from the texts."""
+    texts = {
         code: read_texts(
             measured / f"{code}.jsonl" if code in recipe.evaluation.text else blocks / f"heldout-{code}.jsonl"
         )
         for code in recipe.languages.roles
     }
+    prompts = {code: draw_prompts(documents, recipe.evaluation.samples) for code, documents in texts.items()}
+    return EvaluationSet(texts, tasks, prompts)
 
 
 def _left_out(dropped: DroppedText) -> str:

@@ -1,0 +1,93 @@
+"""The whole product in minutes, without a download: an artificial language is grafted with every method."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lingraft.artefacts import check_target, locked, recorded_inputs, stage, write_text
+from lingraft.errors import OutputError
+from lingraft.methods import METHODS
+from lingraft.report import report
+from lingraft.run import run
+from lingraft.testbed import (
+    NEW,
+    OLD,
+    TASKS,
+    cache_folder,
+    measured_file,
+    questions_file,
+    trained_base,
+    training_file,
+    write_testbed,
+)
+
+logger = logging.getLogger(__name__)
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {"layra": {"first": 4, "last": 1}}
+"""Of methods whose defaults are for deeper models than the testbed's twelve layers."""
+
+TOKENS = 200_000
+TRAINING = {"learning_rate": 1e-3, "per_device_train_batch_size": 16, "eval_on_start": True, "save_steps": 0.5}
+
+
+def demo(out: Path | str = "lingraft-demo", seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Graft a new language onto the testbed's base with each method; returns the results by method.
+
+    `out` receives the testbed's files, a recipe and a run's folder for each method, and
+    `report.html` with all of them. The base is trained on first use and kept in the user's cache.
+    Started again, it goes on where it stopped; another seed is another world.
+
+    Raises:
+        OutputError: `out` holds something else, or another process works in it.
+    """
+    out = Path(out)
+    inputs = {"seed": seed, "lingraft": version("lingraft")}
+    _check_output(out, inputs)
+    with locked(out):
+        files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
+        base = trained_base(files, cache_folder(), seed)
+        results = {}
+        for method in METHODS:
+            recipe = out / "recipes" / f"{method}.yaml"
+            write_text(recipe, _recipe(method, base, files, seed))
+            logger.info("%s: lingraft run %s --out %s", method, recipe, out / method)
+            results[method] = run(recipe, out / method)
+        report([out / method for method in METHODS], out / "report.html")
+    return results
+
+
+def _check_output(out: Path, inputs: dict[str, Any]) -> None:
+    """Refuse a folder that holds another world's demo, or something that is no demo."""
+    check_target(out)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"--out {out} is a file; give a folder")
+    made = recorded_inputs(out / "testbed")
+    if not made and out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
+        raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
+    if made and made != inputs:
+        changes = ", ".join(f"{name}: {made.get(name)} there, {inputs[name]} here" for name in inputs)
+        raise OutputError(f"--out {out} holds another demo ({changes}); give a new folder, or delete this one")
+
+
+def _recipe(method: str, base: Path, files: Path, seed: int) -> str:
+    """A recipe like any other: nothing in it says that the languages are artificial."""
+    codes = [NEW, *OLD]
+    recipe = {
+        "base": str(base),
+        "languages": {"learn": [NEW], "retain": list(OLD)},
+        "corpus": [{"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}],
+        "method": {"name": method, **SETTINGS.get(method, {})},
+        "training": TRAINING,
+        "evaluation": {
+            "text": {code: str(measured_file(files, code)) for code in codes},
+            "tasks": {task: {code: str(questions_file(files, task, code)) for code in codes} for task in TASKS},
+        },
+        "seed": seed,
+    }
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)

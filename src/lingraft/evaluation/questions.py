@@ -1,0 +1,101 @@
+"""Questions with choices, answered by likelihood: knowledge, comprehension, translation.
+
+    answer = argmax over choices of  ln p(context + choice)
+
+The context is common to all choices, so its own likelihood does not decide, and no boundary between
+it and a choice has to be found among the tokens. This is the plain accuracy of the field (`acc` of
+lm-evaluation-harness), without a correction for the length of a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lingraft.corpus.read import read_records
+from lingraft.errors import CorpusError
+from lingraft.evaluation.bits_per_byte import score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Question(BaseModel):
+    """A context, what may follow it, and which of that is right (counted from 0)."""
+
+    context: str
+    choices: list[str] = Field(min_length=2)
+    answer: int = Field(ge=0)
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @model_validator(mode="after")
+    def _answer_is_a_choice(self) -> Question:
+        if self.answer >= len(self.choices):
+            raise ValueError(f"'answer' is {self.answer}, the choices are counted from 0 to {len(self.choices) - 1}")
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError("two choices are the same")
+        if not self.context and not all(self.choices):
+            raise ValueError("a choice without a context is empty")
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.context + choice for choice in self.choices]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which questions were answered rightly, (questions,), and the accuracy of guessing."""
+
+    correct: npt.NDArray[np.bool_]
+    chance: float
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+
+def read_questions(files: Sequence[Path]) -> list[Question]:
+    """The questions of JSON Lines files: `{"context": str, "choices": [str, …], "answer": int}` a line.
+
+    Raises:
+        CorpusError: a line that is not of this form, with its place.
+    """
+    questions = []
+    for place, record in read_records(files):
+        try:
+            questions.append(Question.model_validate(record))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            what = problem["msg"].removeprefix("Value error, ")
+            raise CorpusError(
+                f"{place}: {where + ': ' if where else ''}{what}; a question is "
+                '{"context": "…", "choices": ["…", "…"], "answer": 0}'
+            ) from None
+    return questions
+
+
+def answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    max_length: int,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Answers:
+    """Let the model choose; of choices that are equally likely, the first."""
+    texts = [text for question in questions for text in question.texts]
+    nats = score(model, tokenizer, texts, max_length, progress).nats
+    counts = [len(question.choices) for question in questions]
+    by_question = np.split(nats, np.cumsum(counts)[:-1])
+    return Answers(
+        correct=np.array([of.argmin() == q.answer for of, q in zip(by_question, questions, strict=True)], dtype=bool),
+        chance=float(np.mean([1 / count for count in counts])),
+    )

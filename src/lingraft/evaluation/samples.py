@@ -1,0 +1,65 @@
+"""How a model continues the beginnings of texts that it is measured on: what a person looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from lingraft.corpus.tokenize import encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PROMPT_CHARACTERS = 60
+SHORTEST_CHARACTERS = 8
+MAX_NEW_TOKENS = 40
+SHOWN_CHARACTERS = 160
+
+
+class Prompt(NamedTuple):
+    """The beginning of a text, and how it goes on."""
+
+    text: str
+    rest: str
+
+
+def draw_prompts(documents: Sequence[str], count: int) -> list[Prompt]:
+    """The beginnings of the first documents, cut before a word where words are parted by spaces."""
+    prompts: list[Prompt] = []
+    for document in documents:
+        if len(prompts) == count or len(document) < SHORTEST_CHARACTERS:
+            continue
+        length = min(PROMPT_CHARACTERS, len(document) // 2)
+        start = document[:length]
+        cut = max(start.rfind(" "), start.rfind("\n"))
+        length = cut if cut > 0 else length
+        prompts.append(Prompt(document[:length], document[length : length + SHOWN_CHARACTERS]))
+    return prompts
+
+
+@torch.inference_mode()
+def continue_prompts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_length: int
+) -> list[str]:
+    """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens."""
+    from transformers import GenerationConfig
+
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=min(MAX_NEW_TOKENS, max_length // 2),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    continuations = []
+    for ids in encode(tokenizer, [prompt.text for prompt in prompts]):
+        row = (bos + ids)[: max_length // 2]
+        given = torch.tensor([row], device=model.device)
+        mask = torch.ones_like(given)
+        made: Any = model.generate(given, attention_mask=mask, generation_config=settings)  # type: ignore[operator]
+        continuation = str(tokenizer.decode(made[0, len(row) :], skip_special_tokens=True))
+        continuations.append(continuation[:SHOWN_CHARACTERS])
+    return continuations

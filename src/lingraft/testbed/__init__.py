@@ -1,0 +1,16 @@
+"""A family of artificial languages over a small seeded world, to rehearse on: text, questions, and a base."""
+
+from lingraft.testbed.base import cache_folder, trained_base
+from lingraft.testbed.files import NEW, OLD, TASKS, measured_file, questions_file, training_file, write_testbed
+
+__all__ = [
+    "NEW",
+    "OLD",
+    "TASKS",
+    "cache_folder",
+    "measured_file",
+    "questions_file",
+    "trained_base",
+    "training_file",
+    "write_testbed",
+]

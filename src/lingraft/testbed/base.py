@@ -1,0 +1,170 @@
+"""The testbed's base: a small Llama that knows the old languages and has never met the new one.
+
+It is trained once for a world and kept. Muon on the hidden matrices, with embeddings of unit size
+and projections into the residual stream that start at zero, is what makes it learn to read a
+passage, which takes a copying circuit over two layers, in minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lingraft.artefacts import file_fingerprint, fingerprint, locked, stage
+from lingraft.corpus.read import read_texts
+from lingraft.corpus.tokenize import encode_documents
+from lingraft.testbed.files import OLD, training_file
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 1200,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 128,
+}
+"""Of a Llama with an untied head: 2.3 M weights."""
+
+
+class Training(NamedTuple):
+    """How the base is trained; rates are at their height."""
+
+    steps: int = 450
+    batch: int = 16  # blocks of `max_position_embeddings` tokens
+    muon_rate: float = 0.02
+    embeddings_rate: float = 0.02
+    head_rate: float = 0.005
+    warmup: float = 0.05  # share of the steps
+    decay: float = 0.4  # share of the steps, at the end
+
+
+TRAINING = Training()
+
+
+def trained_base(files: Path, cache: Path, seed: int) -> Path:
+    """The folder of the base for a testbed's files, trained on first use.
+
+    It lies in `cache` under a name made of what went into it.
+
+    Raises:
+        OutputError: another process is training it.
+    """
+    inputs = {
+        "text": [file_fingerprint(training_file(files, code)) for code in OLD],
+        "shape": SHAPE,
+        "training": TRAINING._asdict(),
+        "seed": seed,
+        "torch": torch.__version__,
+    }
+    with locked(cache):
+        return stage(cache / f"testbed-{fingerprint(inputs)}", inputs, lambda folder: _make(files, folder, seed))
+
+
+def cache_folder() -> Path:
+    """Where what is made once is kept: `LINGRAFT_CACHE`, or a folder in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("LINGRAFT_CACHE") or Path(home) / "lingraft")
+
+
+def _make(files: Path, folder: Path, seed: int) -> None:
+    texts = [text for code in OLD for text in read_texts(training_file(files, code))]
+    tokenizer = _train_tokenizer(texts)
+    torch.manual_seed(seed)
+    model = _new_model(tokenizer)
+    _train(model, _blocks(tokenizer, texts, seed))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, as that of Llama 3 and Qwen."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SHAPE["vocab_size"],
+        special_tokens=["<bos>", "<eos>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>")  # noqa: S106
+
+
+def _new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    marks = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, **marks, tie_word_embeddings=False))
+    nn.init.normal_(model.model.embed_tokens.weight)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight", "lm_head.weight")):
+            nn.init.zeros_(parameter)
+    return model
+
+
+def _blocks(tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int) -> Iterator[Tensor]:
+    """Batches (B, T) of documents in a random order, end to end."""
+    order = np.random.default_rng(seed).permutation(len(texts))
+    rows = encode_documents(tokenizer, [texts[i] for i in order])
+    stream = torch.tensor([token for row in rows for token in row])
+    size = TRAINING.batch * SHAPE["max_position_embeddings"]
+    while True:
+        for batch in stream.split(size)[:-1]:
+            yield batch.view(TRAINING.batch, -1)
+
+
+def _train(model: LlamaForCausalLM, batches: Iterator[Tensor]) -> None:
+    """Train with a rate that warms up, stays, and falls to zero."""
+    steps, started = TRAINING.steps, time.monotonic()
+    optimizers = _optimizers(model)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, _rate) for optimizer in optimizers]
+    model.train()
+    for step, batch in zip(range(1, steps + 1), batches, strict=False):
+        loss: Any = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        if step % 50 == 0 or step == 1:
+            left = (time.monotonic() - started) / step * (steps - step)
+            logger.info("testbed base: step %d/%d  loss %.3f  %.0f s left", step, steps, loss.item(), left)
+
+
+def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
+    head = model.lm_head.weight
+    others = [p for p in model.parameters() if p is not head and all(p is not of for of in hidden)]
+    groups = [
+        {"params": others, "lr": TRAINING.embeddings_rate},
+        {"params": [head], "lr": TRAINING.head_rate},
+    ]
+    return [
+        torch.optim.Muon(hidden, lr=TRAINING.muon_rate, weight_decay=0.0),
+        torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _rate(step: int) -> float:
+    """The share of the learning rate at a step, counted from 0."""
+    done = (step + 1) / TRAINING.steps
+    return min(1.0, done / TRAINING.warmup, max(0.0, 1 - done) / TRAINING.decay + 1 / TRAINING.steps)

@@ -1,0 +1,82 @@
+"""The demo, with training cut to a few steps; `make demo` is the whole of it."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+
+import pytest
+import yaml
+
+import lingraft
+from lingraft.errors import OutputError
+from lingraft.methods import METHODS
+from lingraft.testbed import NEW, OLD, TASKS, base, files
+
+demo_module = import_module("lingraft.demo")
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path) -> None:
+    """A demo of seconds, whose base is cached in a folder of its own."""
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "TRAINING_DOCUMENTS", 200)
+    monkeypatch.setattr(files, "MEASURED_DOCUMENTS", 4)
+    monkeypatch.setattr(files, "QUESTIONS", 4)
+    monkeypatch.setattr(base, "SHAPE", {**base.SHAPE, "vocab_size": 300, "num_hidden_layers": 5})
+    monkeypatch.setattr(base, "TRAINING", base.TRAINING._replace(steps=6))
+    monkeypatch.setattr(demo_module, "TOKENS", 6000)
+
+
+@pytest.mark.usefixtures("small")
+def test_every_method_is_run_from_a_recipe_and_drawn_in_one_report(tmp_path) -> None:
+    out = tmp_path / "demo"
+    results = lingraft.demo(out)
+    assert list(results) == list(METHODS)
+    for method in METHODS:
+        assert json.loads((out / method / "results.json").read_text()) == results[method]
+        recipe = yaml.safe_load((out / "recipes" / f"{method}.yaml").read_text())
+        assert recipe["method"]["name"] == method
+        assert {code: of["role"] for code, of in results[method]["languages"].items()} == {
+            NEW: "learn",
+            **dict.fromkeys(OLD, "retain"),
+        }
+        assert list(results[method]["tasks"]) == list(TASKS)
+        assert {sample["language"] for sample in results[method]["samples"]} == {NEW, *OLD}
+    page = (out / "report.html").read_text()
+    assert all(method in page for method in METHODS)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_same_seed_gives_the_same_results_and_a_finished_demo_is_kept(tmp_path, monkeypatch) -> None:
+    results = lingraft.demo(tmp_path / "one")
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "another cache"))
+    again = lingraft.demo(tmp_path / "other")
+    for method in METHODS:
+        assert without_paths(again[method]) == without_paths(results[method])
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("lingraft.stages.model.train", lambda *arguments: pytest.fail("trained again"))
+    assert lingraft.demo(tmp_path / "one") == results
+
+
+def without_paths(results: dict) -> dict:
+    return {name: value for name, value in results.items() if name != "base"}
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_of_another_world_is_refused_and_left_alone(tmp_path, monkeypatch) -> None:
+    out = tmp_path / "demo"
+    monkeypatch.setattr(demo_module, "METHODS", {})
+    monkeypatch.setattr(demo_module, "report", lambda *arguments: None)
+    lingraft.demo(out, seed=0)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"holds another demo .*seed: 0 there, 1 here.*; give a new folder"):
+        lingraft.demo(out, seed=1)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_that_is_no_demo_is_refused_and_left_alone(tmp_path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="is not empty and holds no demo"):
+        lingraft.demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

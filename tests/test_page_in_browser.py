@@ -1,0 +1,204 @@
+"""What the page does in a browser: nothing leaves it, all is drawn, it can be read on paper and on a telephone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+import lingraft
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+    pytest.mark.xdist_group("browser"),
+]
+
+HOSTILE = "<script>window.hacked=1</script>"
+HOSTILE_NAME = "<img src=x onerror=window.hacked=1>"
+RUNS = {"layra": (0.381, 0.012), "lora": (0.374, 0.016), "full": (0.412, 0.231), HOSTILE_NAME: (0.379, 0.014)}
+LANGUAGES = {"qad_Latn": "learn", "qaa_Latn": "retain", "qac_Cyrl": "retain"}
+
+
+def write_run(folder, method: str, learning: float, forgetting: float) -> None:
+    languages, accuracies = {}, {}
+    for code, role in LANGUAGES.items():
+        change = -learning if role == "learn" else forgetting
+        languages[code] = {
+            "role": role,
+            "bytes": 180000,
+            "tokens": {"before": 50000, "after": 50000},
+            "bits_per_byte": {"before": 1.5, "after": 1.5 + 1.5 * change, "delta": 1.5 * change, "ci95": [change] * 2},
+            "perplexity": {"before": 30.0, "after": 30.0 + change},
+        }
+        accuracy = {"before": 0.6, "after": 0.6 - change / 2, "delta": -change / 2, "ci95": [-change, change]}
+        accuracies[code] = {"role": role, "questions": 400, "chance": 0.25, "accuracy": accuracy}
+    results = {
+        "schema": 1,
+        "base": "testbed",
+        "model": "model",
+        "measured": {"max_length": 512, "stride": 256, "bos": True},
+        "languages": languages,
+        "tasks": {name: {"metric": "accuracy", "languages": accuracies} for name in ("cloze", "translation")},
+        "samples": [{"language": "qad_Latn", "prompt": HOSTILE, "text": "text", "before": "before", "after": HOSTILE}],
+        "learning": learning,
+        "forgetting": forgetting,
+    }
+    stack = [
+        {"part": "embeddings", "group": "embeddings", "weights": 100, "in_full": 100, "in_adapters": 0},
+        *({"part": f"layer {i}", "group": "first", "weights": 50, "in_full": 0, "in_adapters": 8} for i in range(12)),
+    ]
+    weights = {"base": {"embeddings": 100, "first": 600}, "trained": {"embeddings": 100, "first": 96}}
+    log = [{"loss_qad_Latn": 5 - i / 10, "eval_qaa_Latn_loss": 2 + i / 100, "step": 10 * i} for i in range(20)]
+    origin = {"method": {"name": method}, "weights": weights, "stack": stack, "plan": "a plan " * 40}
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "lingraft.json").write_text(json.dumps(origin))
+    (folder / "training.json").write_text(json.dumps({"steps": 190, "seconds": 60.0, "log": log}))
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> str:
+    """A page of four runs, three of which lie close together."""
+    root = tmp_path_factory.mktemp("runs")
+    for name, (learning, forgetting) in RUNS.items():
+        write_run(root / name, "layra" if name == HOSTILE_NAME else name, learning, forgetting)
+    lingraft.report([root / name for name in RUNS], root / "report.html")
+    return (root / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """A factory of the page, opened and drawn in a window of this width."""
+    pages = []
+
+    def call(width: int = 1280, **settings):
+        page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
+        pages.append(page)
+        page.heard = []
+        page.on("console", lambda message: page.heard.append(message.text))
+        page.on("pageerror", lambda error: page.heard.append(str(error)))
+        page.on("request", lambda request: page.heard.append(request.url))
+        page.goto(address)
+        page.wait_for_function(
+            "document.querySelectorAll('.figure').length === document.querySelectorAll('.js-plotly-plot').length"
+        )
+        return page
+
+    yield call
+    for page in pages:
+        page.close()
+
+
+def test_the_page_is_drawn_without_a_word_or_a_request(open_page, address) -> None:
+    assert open_page().heard == [address]
+
+
+def test_every_figure_is_drawn(open_page) -> None:
+    marks = open_page().eval_on_selector_all(
+        ".figure", "all => all.map(figure => figure.querySelectorAll('.scatterlayer .trace path').length)"
+    )
+    assert len(marks) == 1 + 2 + 2 + 2 * len(RUNS)
+    assert all(marks)
+
+
+def test_a_pointed_at_run_says_its_method(open_page) -> None:
+    page = open_page()
+    page.locator("#plane").scroll_into_view_if_needed()
+    box = page.locator("#plane .scatterlayer .points path").nth(3).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    text = page.locator("#plane .hoverlayer .hovertext").text_content()
+    assert "full" in text
+    assert "forgetting +23.1 %" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_points_do_not_hide_each_other_nor_a_point(open_page, width) -> None:
+    boxes = open_page(width).evaluate("""() => {
+        const plane = document.querySelector("#plane .figure");
+        const box = (element) => {
+            const { left, top, right, bottom } = element.getBoundingClientRect();
+            return [left, top, right, bottom];
+        };
+        const numbers = plane.layout.annotations.flatMap(({ name }, i) => (name === "label" ? [i] : []));
+        const names = numbers.map((i) => plane.querySelector(`.annotation[data-index="${i}"] text`));
+        return { names: names.map(box), points: [...plane.querySelectorAll(".points path")].map(box) };
+    }""")
+    assert len(boxes["names"]) == len(boxes["points"]) == 1 + len(RUNS)
+    for i, name in enumerate(boxes["names"]):
+        for other in boxes["names"][:i] + boxes["points"]:
+            apart = name[2] <= other[0] or other[2] <= name[0] or name[3] <= other[1] or other[3] <= name[1]
+            assert apart, (name, other)
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_the_page_never_scrolls_sideways(open_page, width) -> None:
+    page = open_page(width)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    page.set_viewport_size({"width": 390, "height": 900})  # turned or made narrow, the figures follow
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+
+
+def test_what_others_wrote_is_text_in_the_browser(open_page) -> None:
+    page = open_page()
+    assert page.locator(".sample", has_text=HOSTILE).first.is_visible()
+    assert page.locator("h2", has_text=HOSTILE_NAME).is_visible()
+    assert page.locator("#plane .annotation-text", has_text="layra <img").count() == 1
+    assert page.evaluate("window.hacked") is None
+
+
+def test_the_dark_page_has_light_letters_in_text_and_figures(open_page) -> None:
+    page = open_page(color_scheme="dark")
+    background = luminance(page, "body", "backgroundColor")
+    assert background < 40
+    for selector in ("p", "#plane .xtick text", "#bits .annotation-text", "#bits .ytick text", ".legendtext"):
+        assert luminance(page, selector, "fill" if " " in selector or "legend" in selector else "color") > 120, selector
+    assert luminance(page, "#plane .xgrid", "stroke") < 90
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_on_paper_the_page_is_light_and_the_figures_fit(open_page, color_scheme) -> None:
+    page = open_page(color_scheme=color_scheme)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 between its margins
+    assert luminance(page, "#plane .xtick text", "fill") < 130
+    assert page.locator("button:visible, .modebar:visible, nav:visible").count() == 0
+    boxes = [svg.bounding_box() for svg in page.locator(".figure .main-svg").all()]
+    assert all(box["width"] > 250 and box["x"] + box["width"] <= 703 for box in boxes)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 703
+    assert page.locator("pre").first.is_visible()
+
+
+def test_a_table_is_copied_with_every_column_under_its_heading(open_page) -> None:
+    page = open_page()
+    lines = [line.split("\t") for line in page.evaluate("tsv(document.querySelector('#index table'))").split("\n")]
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert [line[2] for line in lines] == ["learning", "", *(str(learning) for learning, _ in RUNS.values())]
+
+
+def test_a_figure_is_saved_as_a_picture(open_page) -> None:
+    page = open_page()
+    with page.expect_download() as download:
+        page.locator("#plane figcaption button").click()
+    assert download.value.suggested_filename == "lingraft.png"
+    assert len(page.heard) == 1 or all(url.startswith(("blob:", "data:")) for url in page.heard[1:])
+
+
+def luminance(page, selector: str, color: str) -> float:
+    """0 to 255, of the first element's colour as it is computed."""
+    value = page.eval_on_selector(selector, f"element => getComputedStyle(element).{color}")
+    red, green, blue = (int(float(x)) for x in value.removeprefix("rgb(").removesuffix(")").split(",")[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,156 @@
+"""The testbed's languages and texts, as their files hold them."""
+
+from __future__ import annotations
+
+import json
+from difflib import SequenceMatcher
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from lingraft.corpus.read import read_texts
+from lingraft.evaluation.questions import read_questions
+from lingraft.languages import parse_language
+from lingraft.testbed import NEW, OLD, TASKS, files, measured_file, questions_file, training_file, write_testbed
+from lingraft.testbed.files import BIRTHS
+from lingraft.testbed.language import NAMES, draw_languages
+from lingraft.testbed.world import CONCEPTS, PEOPLE, PROPERTIES, draw_world
+
+CODES = (*OLD, NEW)
+SEEDS = range(5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("testbed")
+    write_testbed(path, seed=0)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.jsonl")}
+
+
+def test_the_same_seed_writes_the_same_bytes(folder, tmp_path) -> None:
+    write_testbed(tmp_path, seed=0)
+    assert contents(tmp_path) == contents(folder)
+
+
+def test_another_seed_is_another_world(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "TRAINING_DOCUMENTS", 10)
+    write_testbed(tmp_path, seed=1)
+    assert contents(tmp_path).keys() == contents(folder).keys()
+    assert all(contents(folder)[name] != content for name, content in contents(tmp_path).items())
+    assert draw_world(0).facts != draw_world(1).facts
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_concept_has_a_word_of_its_own(seed) -> None:
+    for language in draw_languages(seed, BIRTHS).values():
+        assert {*CONCEPTS} < {*language.words}
+        assert len(set(language.words.values())) == len(language.words)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_relatives_have_words_that_are_alike_and_strangers_have_not(seed) -> None:
+    languages = draw_languages(seed, BIRTHS)
+    concepts = [concept for concept in CONCEPTS if concept not in NAMES]
+
+    def likeness(one: str, other: str) -> float:
+        pairs = [(languages[one].words[concept], languages[other].words[concept]) for concept in concepts]
+        return sum(SequenceMatcher(None, *pair, autojunk=False).ratio() for pair in pairs) / len(pairs)
+
+    relatives, strangers = likeness("qaa_Latn", NEW), likeness("qab_Latn", NEW)
+    assert relatives > 0.6 > 0.45 > strangers
+    assert relatives < 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_languages_differ_in_word_order_and_families_in_affixes(seed) -> None:
+    families = {birth.code: birth.family for birth in BIRTHS}
+    for one, other in combinations(draw_languages(seed, BIRTHS).values(), 2):
+        assert one.order != other.order
+        assert one.affixes != other.affixes or families[one.code] == families[other.code]
+
+
+def test_text_is_in_the_script_of_its_code(folder) -> None:
+    alphabets = {"Latin": range(0x61, 0x7B), "Cyrillic": range(0x430, 0x460)}
+    for code in CODES:
+        letters = {letter for text in read_texts(measured_file(folder, code)) for letter in text if letter.isalpha()}
+        own = {letter for letter in letters if ord(letter) in alphabets[parse_language(code).script]}
+        assert len(own) > 10
+        assert own == letters or code != NEW  # old text holds translations from other scripts
+
+
+def test_the_new_language_is_met_alone(folder) -> None:
+    assert not any("=" in text for text in read_texts(training_file(folder, NEW)))
+    assert any("=" in text for text in read_texts(training_file(folder, OLD[0])))
+
+
+def test_measured_text_is_other_text_of_the_same_kind(folder) -> None:
+    for code in CODES:
+        assert len(read_texts(measured_file(folder, code))) == files.MEASURED_DOCUMENTS
+        shared = set(read_texts(measured_file(folder, code))) & set(read_texts(training_file(folder, code)))
+        assert not {text for text in shared if "\n" in text}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("code", CODES)
+def test_answers_stand_at_every_place_equally_often(folder, task, code) -> None:
+    answers = [question.answer for question in read_questions([questions_file(folder, task, code)])]
+    assert len(answers) == files.QUESTIONS
+    assert all(12 <= answers.count(place) <= 40 for place in range(4))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_cloze_asks_what_is_so_in_the_world(folder, code) -> None:
+    language, world = draw_languages(0, BIRTHS)[code], draw_world(0)
+    true = {language.sentence(fact) for fact in world.facts}
+    for question in read_questions([questions_file(folder, "cloze", code)]):
+        told = [(question.context + choice).removesuffix(".").split(". ") for choice in question.choices]
+        assert all(f"{known}." in true for known, _ in told)
+        assert [f"{asked}." in true for _, asked in told] == [place == question.answer for place in range(4)]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_passage_tells_the_answer_and_none_of_the_other_choices(folder, code) -> None:
+    for question in read_questions([questions_file(folder, "comprehension", code)]):
+        words = question.context.replace(".", " ").split()
+        assert [choice.strip(" .") in words for choice in question.choices] == [
+            place == question.answer for place in range(4)
+        ]
+
+
+def test_what_a_passage_tells_is_known_from_nowhere_else(folder) -> None:
+    """Strangers have no facts of their own: their values differ from passage to passage."""
+    language = draw_languages(0, BIRTHS)["qaa_Latn"]
+    people = {language.words[person] for person in PEOPLE}
+    for question in read_questions([questions_file(folder, "comprehension", "qaa_Latn")]):
+        assert not any(word.startswith(person) for word in question.context.split() for person in people)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_one_translation_says_the_same(folder, code) -> None:
+    languages, world = draw_languages(0, BIRTHS), draw_world(0)
+    meaning = {language.sentence(fact): fact for language in languages.values() for fact in world.facts}
+    for question in read_questions([questions_file(folder, "translation", code)]):
+        source = meaning[question.context.removesuffix(" =")]
+        for place, choice in enumerate(question.choices):
+            same = languages[code].sentence(source) == choice.strip()
+            assert same == (place == question.answer)
+
+
+def test_questions_are_about_different_facts(folder) -> None:
+    for task in ("cloze", "translation"):
+        lines = questions_file(folder, task, NEW).read_text().splitlines()
+        assert (
+            len({json.loads(line)["context"] + json.dumps(sorted(json.loads(line)["choices"])) for line in lines})
+            == 100
+        )
+
+
+def test_a_world_has_a_fact_for_every_person_and_property() -> None:
+    facts = draw_world(0).facts
+    assert len({(fact.person, fact.prop) for fact in facts}) == len(PEOPLE) * len(PROPERTIES) == len(facts)
+    assert len({fact.value for fact in facts}) > 60
