@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import lingraft
-from lingraft.errors import OutputError
+from lingraft.errors import OutputError, UserError
 from lingraft.methods import METHODS
 from lingraft.testbed import NEW, OLD, TASKS, base, files
 
@@ -73,6 +73,13 @@ def test_a_folder_of_another_world_is_refused_and_left_alone(tmp_path, monkeypat
     with pytest.raises(OutputError, match=r"holds another demo .*seed: 0 there, 1 here.*; give a new folder"):
         lingraft.demo(out, seed=1)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_cannot_be_one_is_refused_before_any_work(tmp_path, seed) -> None:
+    with pytest.raises(UserError, match="allowed are 0 to 4294967295"):
+        lingraft.demo(tmp_path / "demo", seed)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_a_folder_that_is_no_demo_is_refused_and_left_alone(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,46 @@ def test_a_run_learns_and_leaves_all_that_it_promises(recipe, tmp_path) -> None:
     heldout = read_texts(out / "work" / "blocks" / "heldout-swh_Latn.jsonl")
     assert heldout
     assert all(text.encode() not in trained for text in heldout)
+
+
+def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, texts, tmp_path) -> None:
+    lines = [
+        {"context": "watu nyumba", "choices": [" maji", " qqqq"], "answer": 0},
+        {"context": "house water", "choices": [" zzzz", " fire"], "answer": 1},
+        {"context": "casa agua", "choices": [" xxxx", " fuego"], "answer": 0},
+    ]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("\n".join(map(json.dumps, lines)))
+    recipe["evaluation"]["tasks"] = {"likely": {code: str(questions) for code in ("swh_Latn", "eng_Latn")}}
+    results = lingraft.run(recipe, tmp_path / "out")
+    assert results["tasks"]["likely"]["languages"]["swh_Latn"]["role"] == "learn"
+    assert results["tasks"]["likely"]["languages"]["swh_Latn"]["accuracy"]["after"] == pytest.approx(2 / 3)
+    held_out = tmp_path / "out" / "work" / "blocks" / "heldout-swh_Latn.jsonl"
+    again = lingraft.evaluate(
+        str(tmp_path / "out" / "model"),
+        {"swh_Latn": str(held_out), **{code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
+        against=recipe["base"],
+        learn=["swh_Latn"],
+        retain=["eng_Latn", "spa_Latn"],
+        max_length=32,
+        tasks=recipe["evaluation"]["tasks"],
+    )
+    for part in ("languages", "tasks", "samples", "learning", "forgetting"):
+        assert again[part] == results[part]
+    assert len(results["samples"]) == 6
+
+
+def test_a_run_can_be_drawn_again_without_its_work(recipe, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(recipe, out)
+    page = (out / "report.html").read_text()
+    shutil.rmtree(out / "work")
+    lingraft.report([out], tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == page
+    origin = json.loads((out / "lingraft.json").read_text())
+    assert "what trains" in origin["plan"]
+    assert sum(part["in_full"] for part in origin["stack"]) == 2 * 258 * 32  # embeddings and head
+    assert any("eval_eng_Latn_loss" in entry for entry in json.loads((out / "training.json").read_text())["log"])
 
 
 def bytes_of(blocks) -> bytes:

@@ -194,7 +194,9 @@ def evaluate(
     _load_quietly()
     texts = _pairs(text, "--text")
     tasks = _tasks(task or [])
-    results = lingraft.evaluate(model, texts, against, _codes(learn), _codes(retain), max_length, text_field, out, tasks)
+    results = lingraft.evaluate(
+        model, texts, against, _codes(learn), _codes(retain), max_length, text_field, out, tasks
+    )
     _print_results(results)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lingraft.artefacts import check_target, locked, recorded_inputs, stage, write_text
-from lingraft.errors import OutputError
+from lingraft.errors import OutputError, UserError
 from lingraft.methods import METHODS
 from lingraft.report import report
 from lingraft.run import run
@@ -44,8 +44,11 @@ def demo(out: Path | str = "lingraft-demo", seed: int = 0) -> dict[str, dict[str
     Started again, it goes on where it stopped; another seed is another world.
 
     Raises:
+        UserError: a seed that is negative or does not fit 32 bits.
         OutputError: `out` holds something else, or another process works in it.
     """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
     out = Path(out)
     inputs = {"seed": seed, "lingraft": version("lingraft")}
     _check_output(out, inputs)

@@ -82,7 +82,9 @@ def make_plan(recipe: Recipe) -> Plan:
     device, device_bytes = _device()
     mixed = mixed_precision(recipe.training)
     memory, memory_mixed = (_memory(recipe, config, adapted.model, _frozen_bytes(folder, m), m) for m in (mixed, True))
-    return Plan(stack(base, adapted, layers), layers, tokens, tokens_per_step, steps, memory, memory_mixed, device, device_bytes)
+    return Plan(
+        stack(base, adapted, layers), layers, tokens, tokens_per_step, steps, memory, memory_mixed, device, device_bytes
+    )
 
 
 def _layers(group: LayerGroup, layers: LayerRange) -> str:

@@ -54,6 +54,8 @@ def provenance(
         "export": {
             **read_json(exported / "export.json"),
             "merge_difference": training["merge_difference"],
-            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in read_measurement(unrounded).scores.items()},
+            "bits_per_byte_unrounded": {
+                code: of.bits_per_byte for code, of in read_measurement(unrounded).scores.items()
+            },
         },
     }
