@@ -227,7 +227,7 @@ def test_evaluate_against_a_base_gives_roles_and_sums(run_cli, base, texts, tmp_
         (["--text", "eng_Latn"], "this option is --text LANGUAGE=FILE"),
         (["--text", "english=x.jsonl"], "'english' is not a language code"),
         (["--text", "eng_Latn=TEXT", "--task", "eng_Latn=x"], "this option is --task NAME:LANGUAGE=FILE"),
-        (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn"], "--task cloze: eng_Latn"),
+        (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn"], "this option is --task NAME:LANGUAGE=FILE"),
         (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn=no.jsonl"], "no file matches 'no.jsonl'"),
         (["--text", "eng_Latn=nowhere.jsonl"], "no file matches 'nowhere.jsonl'"),
         (["--text", "eng_Latn=TEXT", "--learn", "swh_Latn"], "swh_Latn has a role but no text"),
@@ -248,6 +248,28 @@ def test_evaluate_with_wrong_input_ends_with_2_and_writes_nothing(
     assert code == 2
     assert message in error
     assert not (tmp_path / "r.json").exists()
+
+
+def test_a_language_with_questions_alone_has_a_role(run_cli, base, texts, tmp_path) -> None:
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"context": "maji", "choices": [" moto", " jua"], "answer": 0}')
+    measured = ["--text", f"eng_Latn={texts['eng_Latn']}", "--task", f"cloze:swh_Latn={questions}", "--max-length", 32]
+    roles = ["--against", base, "--learn", "swh_Latn", "--retain", "eng_Latn"]
+    code, printed, _ = run_cli("evaluate", base, *measured, *roles, "--out", tmp_path / "r.json")
+    assert code == 0
+    assert "swh_Latn  learn" in printed
+    results = json.loads((tmp_path / "r.json").read_text())
+    assert results["tasks"]["cloze"]["learning"] == 0
+    assert "learning" not in results
+
+
+def test_text_of_which_no_token_can_be_scored_is_refused(run_cli, base, tmp_path, monkeypatch, tokenizer) -> None:
+    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
+    (tmp_path / "short.jsonl").write_text('{"text": "a"}')
+    text = ["--text", f"eng_Latn={tmp_path / 'short.jsonl'}"]
+    code, _, error = run_cli("evaluate", base, *text, "--out", tmp_path / "r.json")
+    assert code == 2
+    assert "eng_Latn: no token of the text can be scored" in error
 
 
 def test_evaluate_says_what_it_leaves_out(run_cli, base, texts, tmp_path, caplog) -> None:

@@ -44,7 +44,7 @@ def test_every_method_is_run_from_a_recipe_and_drawn_in_one_report(tmp_path) -> 
         assert list(results[method]["tasks"]) == list(TASKS)
         assert {sample["language"] for sample in results[method]["samples"]} == {NEW, *OLD}
     page = (out / "report.html").read_text()
-    assert all(method in page for method in METHODS)
+    assert all(f'"text": "{method}"' in page for method in METHODS)  # the labels of the plane
 
 
 @pytest.mark.usefixtures("small")
@@ -80,6 +80,29 @@ def test_a_seed_that_cannot_be_one_is_refused_before_any_work(tmp_path, seed) ->
     with pytest.raises(UserError, match="allowed are 0 to 4294967295"):
         lingraft.demo(tmp_path / "demo", seed)
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_demo_killed_while_it_wrote_its_testbed_can_be_started_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(demo_module, "METHODS", {})
+    monkeypatch.setattr(demo_module, "report", lambda *arguments: None)
+    (tmp_path / "demo" / ".testbed.tmp").mkdir(parents=True)
+    (tmp_path / "demo" / ".lock").touch()
+    assert lingraft.demo(tmp_path / "demo") == {}
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="the demo is for one process"):
+        lingraft.demo(tmp_path / "demo")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match=r"file/cache cannot be written: .*/file is a file"):
+        lingraft.demo(tmp_path / "demo")
 
 
 def test_a_folder_that_is_no_demo_is_refused_and_left_alone(tmp_path) -> None:

@@ -20,12 +20,14 @@ pytestmark = [
 HOSTILE = "<script>window.hacked=1</script>"
 HOSTILE_NAME = "<img src=x onerror=window.hacked=1>"
 RUNS = {"layra": (0.381, 0.012), "lora": (0.374, 0.016), "full": (0.412, 0.231), HOSTILE_NAME: (0.379, 0.014)}
+LONG_NAME = "unbreakable" * 27
 LANGUAGES = {"qad_Latn": "learn", "qaa_Latn": "retain", "qac_Cyrl": "retain"}
 
 
-def write_run(folder, method: str, learning: float, forgetting: float) -> None:
+def write_run(folder, method: str, learning: float, forgetting: float, long_name: str | None = None) -> None:
+    """`long_name` stands wherever a page shows a name that others gave."""
     languages, accuracies = {}, {}
-    for code, role in LANGUAGES.items():
+    for code, role in (LANGUAGES | ({long_name: "retain"} if long_name else {})).items():
         change = -learning if role == "learn" else forgetting
         languages[code] = {
             "role": role,
@@ -38,11 +40,13 @@ def write_run(folder, method: str, learning: float, forgetting: float) -> None:
         accuracies[code] = {"role": role, "questions": 400, "chance": 0.25, "accuracy": accuracy}
     results = {
         "schema": 1,
-        "base": "testbed",
+        "base": long_name or "testbed",
         "model": "model",
         "measured": {"max_length": 512, "stride": 256, "bos": True},
         "languages": languages,
-        "tasks": {name: {"metric": "accuracy", "languages": accuracies} for name in ("cloze", "translation")},
+        "tasks": {
+            name: {"metric": "accuracy", "languages": accuracies} for name in (long_name or "cloze", "translation")
+        },
         "samples": [{"language": "qad_Latn", "prompt": HOSTILE, "text": "text", "before": "before", "after": HOSTILE}],
         "learning": learning,
         "forgetting": forgetting,
@@ -51,6 +55,8 @@ def write_run(folder, method: str, learning: float, forgetting: float) -> None:
         {"part": "embeddings", "group": "embeddings", "weights": 100, "in_full": 100, "in_adapters": 0},
         *({"part": f"layer {i}", "group": "first", "weights": 50, "in_full": 0, "in_adapters": 8} for i in range(12)),
     ]
+    if long_name:
+        stack[0]["part"] = method = long_name
     weights = {"base": {"embeddings": 100, "first": 600}, "trained": {"embeddings": 100, "first": 96}}
     log = [{"loss_qad_Latn": 5 - i / 10, "eval_qaa_Latn_loss": 2 + i / 100, "step": 10 * i} for i in range(20)]
     origin = {"method": {"name": method}, "weights": weights, "stack": stack, "plan": "a plan " * 40}
@@ -71,6 +77,16 @@ def address(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
+def address_of_long_names(tmp_path_factory) -> str:
+    root = tmp_path_factory.mktemp("long")
+    runs = [root / f"{i}{LONG_NAME[:200]}" for i in range(2)]
+    for folder in runs:
+        write_run(folder, "layra", 0.3, 0.1, LONG_NAME)
+    lingraft.report(runs, root / "report.html")
+    return (root / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -83,7 +99,7 @@ def open_page(browser, address):
     """A factory of the page, opened and drawn in a window of this width."""
     pages = []
 
-    def call(width: int = 1280, **settings):
+    def call(width: int = 1280, address: str = address, **settings):
         page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
         pages.append(page)
         page.heard = []
@@ -140,6 +156,13 @@ def test_names_of_points_do_not_hide_each_other_nor_a_point(open_page, width) ->
         for other in boxes["names"][:i] + boxes["points"]:
             apart = name[2] <= other[0] or other[2] <= name[0] or name[3] <= other[1] or other[3] <= name[1]
             assert apart, (name, other)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_do_not_make_the_page_scroll_sideways(open_page, address_of_long_names, width) -> None:
+    page = open_page(width, address_of_long_names)
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])

@@ -115,6 +115,17 @@ def figures(page: str) -> list[dict]:
     return [json.loads(data) for data in Scripts(page).data]
 
 
+def headings(figure: dict) -> dict[str, str]:
+    """Languages of a figure, each with the note beside it."""
+    texts = [note["text"] for note in figure["layout"]["annotations"]]
+    return dict(re.findall(r"<b><span style='[^']*'>([^<]*)</span></b>  (.*)", "\n".join(texts)))
+
+
+def markers(figure: dict) -> dict[str, int]:
+    """How many points each run has in a figure."""
+    return {trace["name"]: len(trace["x"]) for trace in figure["data"] if "marker" in trace}
+
+
 def plane_labels(page: str) -> list[str]:
     return [note["text"] for note in figures(page)[0]["layout"]["annotations"] if note.get("name") == "label"]
 
@@ -286,3 +297,128 @@ def test_numbers_are_copied_as_they_were_measured(draw, results) -> None:
 def test_samples_carry_their_language_and_find_their_direction(draw, results) -> None:
     results["samples"] = [{"language": "arb_Arab", "prompt": "مرحبا", "text": "x", "before": "y", "after": "z"}]
     assert '<span dir="auto" lang="arb-Arab">مرحبا</span>' in draw(results)
+
+
+def test_a_language_stands_under_the_role_it_has_in_each_run(draw, results) -> None:
+    later = {**results, "languages": {"glg_Latn": entry("learn", 2.0, 1.0), "swh_Latn": entry("retain", 3.0, 3.3)}}
+    _, learned, retained = figures(draw(results, later))
+    assert headings(learned) == {"Galician": "glg_Latn · base 2.000", "Swahili": "swh_Latn · base 4.000"}
+    assert headings(retained) == {"English": "eng_Latn · base 1.000", "Swahili": "swh_Latn · base 3.000"}
+    assert markers(learned) == markers(retained) == {"first": 1, "second": 1}
+
+
+def test_a_task_says_the_role_of_a_language_only_where_all_runs_agree(draw, results) -> None:
+    learned = task(0.5, 0.6)
+    learned["languages"]["eng_Latn"]["role"] = "learn"
+    runs = [{**results, "tasks": {"cloze": of}} for of in (task(0.5, 0.4), learned)]
+    assert headings(figures(draw(*runs))[3]) == {"English": "base 50.0"}
+    assert headings(figures(draw(runs[0], names=("alone",)))[3]) == {"English": "retained · base 50.0"}
+
+
+@pytest.mark.parametrize("name", ["results", "lingraft", "training"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_refused_when_it_is_read(draw, results, name, number) -> None:
+    of = results if name == "results" else {}
+    text = json.dumps({**of, "seconds": "here"}).replace('"here"', number)
+    with pytest.raises(UserError, match=rf"{name}\.json: {number} is not a number"):
+        draw(results, **{name: text})
+
+
+def base_rows(page: str) -> list[tuple[str, list[str]]]:
+    """Rows of bases in the table of all runs, with the numbers they show."""
+    rows = re.findall(r'<tr class="soft"><th[^>]*>(base[^<]*)</th>(.*?)</tr>', page, re.DOTALL)
+    return [(name, re.findall(r">(\d[^<]*)</td>", cells)) for name, cells in rows]
+
+
+def test_runs_on_one_base_share_its_row_whatever_languages_they_measured(draw, results) -> None:
+    other = {**results, "languages": {"eng_Latn": entry("retain", 1.0, 1.1), "glg_Latn": entry("learn", 2.0, 1.0)}}
+    assert base_rows(draw(results, other)) == [("base", ["2.0000", "4.0000", "1.0000"])]
+
+
+def test_bases_that_contradict_each_other_have_a_row_each(draw, results) -> None:
+    other = {**results, "languages": {"eng_Latn": entry("retain", 1.5, 1.6)}}
+    assert base_rows(draw(results, other)) == [("base 1", ["4.0000", "1.0000"]), ("base 2", ["1.5000"])]
+    named = {**results, "base": "another", "languages": {"glg_Latn": entry("learn", 2.0, 1.0)}}
+    rows = base_rows(draw(results, named, names=("a", "b")))
+    assert rows == [("base 1", ["4.0000", "1.0000"]), ("base 2", ["2.0000"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("lingraft", {"method": "layra"}, "method"),
+        ("lingraft", {"stack": [{}]}, "stack.0.part"),
+        ("lingraft", {"weights": {"base": {"head": "many"}, "trained": {}}}, "weights.base.head"),
+        ("lingraft", {"corpus": [{"language": "swh_Latn"}]}, "corpus.0.documents"),
+        ("lingraft", {"export": {"dtype": 1}}, "export.dtype"),
+        ("lingraft", {"tokens": None}, "tokens"),
+        ("lingraft", {"steps": "many"}, "steps"),
+        ("training", {"log": [1]}, "log.0"),
+        ("training", {"log": [{"loss": "low", "step": 1}]}, "log.0.loss"),
+        ("training", {"seconds": "long"}, "seconds"),
+    ],
+)
+def test_a_part_of_a_wrong_form_beside_the_results_is_named_with_its_file(draw, results, name, content, place) -> None:
+    with pytest.raises(UserError, match=rf"{name}\.json: this is not a file of lingraft \({re.escape(place)}:"):
+        draw(results, **{name: content})
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"languages": {"swh_Latn": {"role": "learn", "bytes": 1}}}, "languages.swh_Latn.bits_per_byte"),
+        ({"languages": {"swh_Latn": entry("learn", 2.0, 1.0) | {"role": "new"}}}, "languages.swh_Latn.role"),
+        ({"measured": {}}, "measured.max_length"),
+        ({"tasks": {"cloze": {"languages": {"swh_Latn": {}}}}}, "tasks.cloze.languages.swh_Latn.role"),
+        ({"samples": [{"language": "swh_Latn"}]}, "samples.0.prompt"),
+        ({"learning": None}, "learning"),
+    ],
+)
+def test_results_of_a_wrong_form_are_named_with_their_file(draw, results, change, place) -> None:
+    with pytest.raises(UserError, match=rf"results\.json: this is not a results file of lingraft \({place}:"):
+        draw({**results, **change})
+
+
+def test_a_comparison_is_measured_whole_or_not_at_all(draw, results) -> None:
+    del results["languages"]["swh_Latn"]["bits_per_byte"]["ci95"]
+    with pytest.raises(UserError, match=r"swh_Latn\.bits_per_byte: .*'before' without 'delta' and 'ci95'"):
+        draw(results)
+
+
+def cells(page: str, code: str) -> list[str]:
+    """The row of a language in the table of a run."""
+    row = re.search(rf'<th class="left" scope="row">[^\n]*{code}[^\n]*</th>(.*?)</tr>', page, re.DOTALL)[1]
+    return re.findall(r"<td[^>]*>([^<]*)</td>", row)
+
+
+def test_a_language_without_perplexity_has_empty_cells(draw, results) -> None:
+    del results["languages"]["swh_Latn"]["perplexity"]
+    page = draw(results)
+    assert cells(page, "swh_Latn")[-3:] == ["", "", "12,345"]
+    assert len(cells(page, "swh_Latn")) == len(cells(page, "eng_Latn"))
+    del results["languages"]["swh_Latn"]["bits_per_byte"]["before"]
+    assert len(cells(draw(results, names=("x",)), "swh_Latn")) == len(cells(page, "eng_Latn"))
+
+
+def test_a_base_of_no_bits_leaves_the_change_empty(draw, results) -> None:
+    results["languages"]["eng_Latn"] = entry("retain", 0.0, 1.25)
+    page = draw(results, results)
+    assert cells(page, "eng_Latn")[1:6] == ["0.0000", "1.2500", "+1.2500", "+1.1500 to +1.3500", ""]
+    assert len(figures(page)) == 2  # the plane and the learned language; a share of nothing cannot be drawn
+
+
+def test_a_language_of_private_use_stands_there_as_its_code_alone(draw, results, origin) -> None:
+    results["languages"] = {"qaa_Latn": entry("retain", 1.0, 1.1), "swh_Latn": entry("learn", 4.0, 3.0)}
+    results["samples"] = [{"language": "qaa_Latn", "prompt": "x", "after": "z"}]
+    origin["corpus"][0]["language"] = "qaa_Latn"
+    page = draw(results, results, lingraft=origin)
+    assert "private-use" not in page
+    assert not re.search(r"qaa_Latn\s*<(small|i)>qaa_Latn", page)
+    assert "Swahili <small>swh_Latn</small>" in page
+    assert headings(figures(page)[2]) == {"qaa_Latn": "base 1.000"}
+
+
+def test_the_caption_says_what_lies_on_either_side_of_the_line(draw, results) -> None:
+    page = draw(results)
+    assert "left of the line is learned, right is worse than the base." in page
+    assert "left of the line is gained, right is lost." in page

@@ -107,6 +107,28 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
     assert len(results["samples"]) == 6
 
 
+@pytest.mark.parametrize("changed", ["white space in a text", "a question"])
+def test_what_is_measured_is_measured_again_before_and_after_when_it_changed(
+    recipe, texts, tmp_path, changed, caplog
+) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"context": "casa", "choices": [" agua", " xx"], "answer": 0}')
+    recipe["evaluation"]["tasks"] = {"likely": {"spa_Latn": str(questions)}}
+    before = lingraft.run(recipe, tmp_path / "out")
+    if changed == "a question":
+        questions.write_text('{"context": "casa", "choices": [" agua", " xx"], "answer": 1}')
+        after = lingraft.run(recipe, tmp_path / "out")
+        of = [results["tasks"]["likely"]["languages"]["spa_Latn"]["accuracy"] for results in (before, after)]
+        assert [of[1][when] for when in ("before", "after")] == [1 - of[0][when] for when in ("before", "after")]
+    else:
+        texts["spa_Latn"].write_text(texts["spa_Latn"].read_text().replace("casa ", "casa   "))
+        with caplog.at_level("WARNING", logger="lingraft"):
+            after = lingraft.run(recipe, tmp_path / "out")
+        again = [record.getMessage() for record in caplog.records if "made again" in record.getMessage()]
+        assert {line.split(":")[0] for line in again} >= {"before", "after"}
+        assert after["languages"]["spa_Latn"]["bytes"] > before["languages"]["spa_Latn"]["bytes"]
+
+
 def test_a_run_can_be_drawn_again_without_its_work(recipe, tmp_path) -> None:
     out = tmp_path / "out"
     lingraft.run(recipe, out)

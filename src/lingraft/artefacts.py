@@ -6,6 +6,7 @@ into an artefact. It is cheap: of a large file it reads sizes and sampled blocks
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -147,7 +148,7 @@ def recorded_inputs(path: Path) -> dict[str, Any]:
 def changed_inputs(path: Path, inputs: dict[str, Any]) -> list[str]:
     """Names of the inputs that differ from those that an artefact was made from."""
     recorded, now = recorded_inputs(path), json.loads(json.dumps(inputs))
-    return [name for name in recorded if recorded[name] != now.get(name)]
+    return [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
 
 
 def stage_fingerprint(path: Path) -> str:
@@ -157,19 +158,25 @@ def stage_fingerprint(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(
+    folder: Path, busy: str = "another run is at work in this folder; wait for it or choose another --out"
+) -> Iterator[None]:
     """Hold a folder for this process alone; the lock goes with the process, however it ends.
 
     Raises:
-        OutputError: another process works in this folder.
+        OutputError: the folder cannot be written, or another process holds it, in the words of `busy`.
     """
     check_target(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise OutputError(
-                f"{folder}: another run is at work in this folder; wait for it or choose another --out"
-            ) from None
+            raise OutputError(f"{folder}: {busy}") from None
         yield

@@ -113,13 +113,13 @@ def _tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
     """`NAME:swh_Latn=FILE` options, one or more a task and language."""
     tasks: dict[str, dict[str, list[str]]] = {}
     for value in values:
-        name, colon, rest = value.partition(":")
-        if not colon or not name:
+        name, _, rest = value.partition(":")
+        code, _, file = rest.partition("=")
+        if not (name and code and file):
             raise UserError(
                 f"--task {value}: this option is --task NAME:LANGUAGE=FILE, as in --task cloze:swh_Latn=questions.jsonl"
             )
-        for code, files in _pairs([rest], f"--task {name}:").items():
-            tasks.setdefault(name, {}).setdefault(code, []).extend(files)
+        tasks.setdefault(name, {}).setdefault(code, []).append(file)
     return tasks
 
 
@@ -135,9 +135,8 @@ def demo(
     """See it work: an artificial language grafted with every method, one report, no download, minutes."""
     _load_quietly()
     for method, results in lingraft.demo(out, seed).items():
-        if _is_main_process():
-            learning, forgetting = 100 * results["learning"], 100 * results["forgetting"]
-            typer.echo(f"{method:12} learning {learning:+.1f} %  forgetting {forgetting:+.1f} %")
+        learning, forgetting = 100 * results["learning"], 100 * results["forgetting"]
+        typer.echo(f"{method:12} learning {learning:+.1f} %  forgetting {forgetting:+.1f} %")
     console.print(f"written to {out / 'report.html'}", highlight=False)
 
 

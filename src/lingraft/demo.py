@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from lingraft.testbed import (
     OLD,
     TASKS,
     cache_folder,
+    code_fingerprint,
     measured_file,
     questions_file,
     trained_base,
@@ -50,7 +52,9 @@ def demo(out: Path | str = "lingraft-demo", seed: int = 0) -> dict[str, dict[str
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
     out = Path(out)
-    inputs = {"seed": seed, "lingraft": version("lingraft")}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("the demo is for one process; start it without torchrun")
+    inputs = {"seed": seed, "lingraft": version("lingraft"), "testbed": code_fingerprint()}
     _check_output(out, inputs)
     with locked(out):
         files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
@@ -71,10 +75,11 @@ def _check_output(out: Path, inputs: dict[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file; give a folder")
     made = recorded_inputs(out / "testbed")
-    if not made and out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
+    if not made and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
     if made and made != inputs:
-        changes = ", ".join(f"{name}: {made.get(name)} there, {inputs[name]} here" for name in inputs)
+        changed = [name for name in inputs if made.get(name) != inputs[name]]
+        changes = ", ".join(f"{name}: {made.get(name)} there, {inputs[name]} here" for name in changed)
         raise OutputError(f"--out {out} holds another demo ({changes}); give a new folder, or delete this one")
 
 

@@ -12,15 +12,12 @@ from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_m
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role, compare
-from lingraft.evaluation.measure import EvaluationSet, Tasks, measure, measured_with
-from lingraft.evaluation.questions import Question, read_questions
+from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
+from lingraft.evaluation.questions import read_tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.languages import parse_language
 
 logger = logging.getLogger(__name__)
-
-SAMPLES = 2
-"""Continuations per language."""
 
 
 def evaluate(
@@ -46,8 +43,10 @@ def evaluate(
     if out is not None:
         check_file_target(Path(out))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
-    texts = _texts(text, learn, retain, text_field)
-    on = EvaluationSet(texts, _tasks(tasks or {}), {code: draw_prompts(of, SAMPLES) for code, of in texts.items()})
+    questions = {name: {code: _as_list(of) for code, of in files.items()} for name, files in (tasks or {}).items()}
+    _check_languages(text, questions, learn, retain)
+    texts = _texts(text, text_field)
+    on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     length = _max_length(max_length, list(folders.values()))
     after = measure(folders[model], on, length)
@@ -64,34 +63,36 @@ def evaluate(
     return results
 
 
-def _texts(
-    text: Mapping[str, str | Sequence[str]], learn: Sequence[str], retain: Sequence[str], text_field: str
-) -> dict[str, list[str]]:
+def _as_list(patterns: str | Sequence[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _check_languages(
+    text: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], learn: Sequence[str], retain: Sequence[str]
+) -> None:
+    """Refuse codes that are no languages, roles of languages that are not measured, and two roles of one."""
     if not text:
         raise UserError("there is no text to measure on; give at least one, as in --text swh_Latn=FILE")
     both = sorted(set(learn) & set(retain))
     if both:
         raise UserError(f"{', '.join(both)}: given as learned and as retained; a language has one role")
+    measured = dict.fromkeys([*text, *(code for files in tasks.values() for code in files)])
+    for code in measured:
+        parse_language(code)
     for code in [*learn, *retain]:
-        if code not in text:
-            raise UserError(f"{code} has a role but no text; add --text {code}=FILE (texts: {', '.join(text)})")
+        if code not in measured:
+            raise UserError(f"{code} has a role but no text; add --text {code}=FILE (measured: {', '.join(measured)})")
+
+
+def _texts(text: Mapping[str, str | Sequence[str]], text_field: str) -> dict[str, list[str]]:
     texts = {}
     for code, patterns in text.items():
-        parse_language(code)
         dropped = DroppedText()
-        files = find_files(*([patterns] if isinstance(patterns, str) else patterns))
+        files = find_files(*_as_list(patterns))
         texts[code] = list(read_documents(files, text_field, dropped))
         if dropped:
             logger.warning("%s: left out: %s", code, dropped)
     return texts
-
-
-def _tasks(tasks: Mapping[str, Mapping[str, str | Sequence[str]]]) -> Tasks:
-    def questions(code: str, patterns: str | Sequence[str]) -> list[Question]:
-        parse_language(code)
-        return read_questions(find_files(*([patterns] if isinstance(patterns, str) else patterns)))
-
-    return {name: {code: questions(code, of) for code, of in files.items()} for name, files in tasks.items()}
 
 
 def _max_length(given: int | None, folders: Sequence[Path]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from lingraft.artefacts import read_json, stage_fingerprint
 from lingraft.checkpoints.read import model_fingerprint
 from lingraft.evaluation.measure import read_measurement
+from lingraft.methods.stack import Part, by_group
 from lingraft.recipe import Recipe
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
@@ -32,10 +33,7 @@ def provenance(
     """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
     training = read_json(adapted / "training.json")
     mixed = read_json(blocks / "mix.json")
-    groups: dict[str, dict[str, int]] = {"base": {}, "trained": {}}
-    for part in training["stack"]:
-        for name, size in (("base", part["weights"]), ("trained", part["in_full"] + part["in_adapters"])):
-            groups[name][part["group"]] = groups[name].get(part["group"], 0) + size
+    groups = by_group(Part(**part) for part in training["stack"])
     return {
         "versions": versions(),
         "plan": plan,
@@ -46,7 +44,10 @@ def provenance(
         ],
         "tokens": mixed["tokens"],
         "method": recipe.method.model_dump(),
-        "weights": groups,
+        "weights": {
+            "base": {group: of.weights for group, of in groups.items()},
+            "trained": {group: trained for group, of in groups.items() if (trained := of.in_full + of.in_adapters)},
+        },
         "stack": training["stack"],
         "trainable": training["trainable"],
         "steps": training["steps"],

@@ -14,6 +14,7 @@ from lingraft.artefacts import read_json, stage_fingerprint, write_json
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
 from lingraft.evaluation.compare import compare
 from lingraft.evaluation.measure import measured_with, read_measurement
+from lingraft.evaluation.questions import read_tasks
 from lingraft.output_folder import claimed, publish
 from lingraft.plan import make_plan, plan_text
 from lingraft.provenance import provenance
@@ -53,7 +54,8 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base = find_model(recipe.base)
     check_model(base)
 
-    tasks = text.read_tasks(recipe)
+    plan = plan_text(recipe, make_plan(recipe))
+    tasks = read_tasks(recipe.evaluation.tasks)
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
     blocks = text.pack_corpora(recipe, base, tables, measured, work)
@@ -74,7 +76,6 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         "measured": measured_with(base, recipe.length),
         **compare(on, read_measurement(after), read_measurement(before), recipe.languages.roles),
     }
-    plan = plan_text(recipe, make_plan(recipe))
     origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded, plan)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")

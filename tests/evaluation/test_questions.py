@@ -38,6 +38,13 @@ def test_the_likeliest_choice_after_the_context_is_the_answer(make_model, tokeni
     assert answer(model, tokenizer, right, 256).accuracy == 1
 
 
+def test_without_a_bos_a_question_without_a_context_is_refused(make_model, tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
+    with pytest.raises(CorpusError, match="'moon' has no context, and the model's tokenizer no BOS"):
+        answer(make_model(), tokenizer, QUESTIONS, 32)
+    assert len(answer(make_model(), tokenizer, QUESTIONS[:1], 32).correct) == 1
+
+
 def test_chance_is_the_accuracy_of_guessing(make_model, tokenizer) -> None:
     assert answer(make_model(), tokenizer, QUESTIONS, 32).chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 4) / 3)
 
@@ -58,6 +65,7 @@ def test_questions_are_read_from_json_lines(tmp_path) -> None:
         ('{"context": "a", "choices": ["b", "c"], "answer": "b"}', "answer: Input should be a valid integer"),
         ('{"context": "a", "choices": ["b", "b"], "answer": 0}', "two choices are the same"),
         ('{"context": "", "choices": ["b", ""], "answer": 0}', "a choice without a context is empty"),
+        ('{"context": "a", "choices": ["b", "\\ud800"], "answer": 0}', "this is not valid Unicode"),
         ("[1]", "q.jsonl:2: Input should be a valid dictionary"),
     ],
 )

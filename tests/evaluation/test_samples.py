@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from lingraft.evaluation.samples import MAX_NEW_TOKENS, SHOWN_CHARACTERS, Prompt, continue_prompts, draw_prompts
 
@@ -37,6 +38,20 @@ def test_continuations_are_the_greedy_ones(make_model, tokenizer) -> None:
             break
     expected = tokenizer.decode(made, skip_special_tokens=True)[:SHOWN_CHARACTERS]
     assert continue_prompts(model, tokenizer, [Prompt("water", "")], 128) == [expected]
+
+
+def test_the_models_own_generation_config_changes_nothing(make_model, tokenizer) -> None:
+    prompts, plain = [Prompt("water", "")], make_model(max_position_embeddings=128)
+    model = make_model(max_position_embeddings=128)
+    model.generation_config = GenerationConfig(
+        repetition_penalty=1.8, num_beams=3, num_return_sequences=2, return_dict_in_generate=True, do_sample=True
+    )
+    assert continue_prompts(model, tokenizer, prompts, 128) == continue_prompts(plain, tokenizer, prompts, 128)
+
+
+def test_a_prompt_of_no_tokens_is_continued_by_nothing(make_model, tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
+    assert continue_prompts(make_model(), tokenizer, [Prompt("", "water")], 32) == [""]
 
 
 @pytest.mark.parametrize("max_length", [8, 16])

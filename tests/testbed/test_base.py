@@ -68,7 +68,7 @@ def test_it_is_a_plain_llama_that_reads_and_writes_its_languages(small, tmp_path
 
 
 def test_two_processes_do_not_train_it_at_once(small, tmp_path) -> None:
-    with locked(tmp_path / "cache"), pytest.raises(OutputError, match="another run is at work"):
+    with locked(tmp_path / "cache"), pytest.raises(OutputError, match="another process trains a testbed's base; wait"):
         trained_base(small, tmp_path / "cache", seed=0)
 
 

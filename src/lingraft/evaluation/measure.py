@@ -14,15 +14,12 @@ import torch
 
 from lingraft.artefacts import fingerprint, read_json, write_json
 from lingraft.checkpoints.read import read_model, read_tokenizer
-from lingraft.corpus.tokenize import text_digest
+from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import DocumentScores, score
-from lingraft.evaluation.questions import Answers, Question, answer
+from lingraft.evaluation.questions import Answers, Tasks, answer
 from lingraft.evaluation.samples import Prompt, continue_prompts
 
 logger = logging.getLogger(__name__)
-
-Tasks = Mapping[str, Mapping[str, Sequence[Question]]]
-"""Questions by task and language."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class EvaluationSet:
     def fingerprint(self) -> dict[str, Any]:
         """What stands for it among the inputs of an artefact."""
         return {
-            "texts": {code: fingerprint([text_digest(text) for text in of]) for code, of in self.texts.items()},
+            "texts": {code: fingerprint(list(of)) for code, of in self.texts.items()},
             "tasks": {
                 task: {code: fingerprint([q.model_dump() for q in of]) for code, of in by_language.items()}
                 for task, by_language in self.tasks.items()
@@ -68,6 +65,8 @@ def measure(folder: Path, on: EvaluationSet, max_length: int) -> Measurement:
     scores = {}
     for language, documents in on.texts.items():
         scores[language] = score(model, tokenizer, documents, max_length, _Progress(language))
+        if not scores[language].num_tokens.any():
+            raise CorpusError(f"{language}: no token of the text can be scored; give longer documents")
         logger.info("%s: %.4f bits per byte", language, scores[language].bits_per_byte)
     answers: dict[str, dict[str, Answers]] = {}
     for task, by_language in on.tasks.items():

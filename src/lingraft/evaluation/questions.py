@@ -9,7 +9,7 @@ lm-evaluation-harness), without a correction for the length of a choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lingraft.corpus.read import read_records
+from lingraft.corpus.read import find_files, read_records
 from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import score
 
@@ -43,11 +43,19 @@ class Question(BaseModel):
             raise ValueError("two choices are the same")
         if not self.context and not all(self.choices):
             raise ValueError("a choice without a context is empty")
+        try:
+            "".join(self.texts).encode()
+        except UnicodeEncodeError:  # a lone surrogate, written as \\ud800
+            raise ValueError("this is not valid Unicode") from None
         return self
 
     @property
     def texts(self) -> list[str]:
         return [self.context + choice for choice in self.choices]
+
+
+Tasks = Mapping[str, Mapping[str, Sequence[Question]]]
+"""Questions by task and language."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,18 @@ class Answers:
     @property
     def accuracy(self) -> float:
         return float(self.correct.mean())
+
+
+def read_tasks(files: Mapping[str, Mapping[str, Sequence[str]]]) -> Tasks:
+    """The questions of each task and language, from paths or glob patterns.
+
+    Raises:
+        CorpusError: no such file, or one that `read_questions` refuses.
+    """
+    return {
+        task: {code: read_questions(find_files(*patterns)) for code, patterns in by_language.items()}
+        for task, by_language in files.items()
+    }
 
 
 def read_questions(files: Sequence[Path]) -> list[Question]:
@@ -90,7 +110,19 @@ def answer(
     max_length: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Answers:
-    """Let the model choose; of choices that are equally likely, the first."""
+    """Let the model choose; of choices that are equally likely, the first.
+
+    Raises:
+        CorpusError: a question without a context, where the tokenizer has no BOS and so the first
+            token of a choice cannot be scored.
+    """
+    if tokenizer.bos_token_id is None:
+        for question in questions:
+            if not question.context:
+                raise CorpusError(
+                    f"the question with the choice '{question.choices[0]}' has no context, and the model's tokenizer "
+                    "no BOS to put in its place: the first token of a choice cannot be scored; give a context"
+                )
     texts = [text for question in questions for text in question.texts]
     nats = score(model, tokenizer, texts, max_length, progress).nats
     counts = [len(question.choices) for question in questions]

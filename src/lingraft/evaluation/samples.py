@@ -12,6 +12,8 @@ from lingraft.corpus.tokenize import encode
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SAMPLES = 2
+"""Prompts per language, where nothing is said."""
 PROMPT_CHARACTERS = 60
 SHORTEST_CHARACTERS = 8
 MAX_NEW_TOKENS = 40
@@ -25,7 +27,7 @@ class Prompt(NamedTuple):
     rest: str
 
 
-def draw_prompts(documents: Sequence[str], count: int) -> list[Prompt]:
+def draw_prompts(documents: Sequence[str], count: int = SAMPLES) -> list[Prompt]:
     """The beginnings of the first documents, cut before a word where words are parted by spaces."""
     prompts: list[Prompt] = []
     for document in documents:
@@ -43,7 +45,10 @@ def draw_prompts(documents: Sequence[str], count: int) -> list[Prompt]:
 def continue_prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_length: int
 ) -> list[str]:
-    """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens."""
+    """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens.
+
+    The model's generation config is taken away.
+    """
     from transformers import GenerationConfig
 
     settings = GenerationConfig(
@@ -54,9 +59,13 @@ def continue_prompts(
         pad_token_id=tokenizer.eos_token_id,
     )
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    model.generation_config = GenerationConfig()  # what the model's own says of penalties and beams is not ours
     continuations = []
     for ids in encode(tokenizer, [prompt.text for prompt in prompts]):
         row = (bos + ids)[: max_length // 2]
+        if not row:  # a prompt that the tokenizer drops, and no BOS
+            continuations.append("")
+            continue
         given = torch.tensor([row], device=model.device)
         mask = torch.ones_like(given)
         made: Any = model.generate(given, attention_mask=mask, generation_config=settings)  # type: ignore[operator]

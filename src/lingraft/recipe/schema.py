@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from lingraft.corpus.read import find_files
 from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role
+from lingraft.evaluation.samples import SAMPLES
 from lingraft.languages import parse_language
 from lingraft.methods import METHODS
 from lingraft.methods.base import Method
@@ -103,7 +104,7 @@ class Evaluation(Section):
     text_field: str = "text"
     tasks: dict[TaskName, dict[LanguageCode, FilePatterns]] = {}
     """Files of questions with choices, by task and language."""
-    samples: Annotated[int, Field(ge=0)] = 2
+    samples: Annotated[int, Field(ge=0)] = SAMPLES
     """Continuations per language that are shown side by side."""
 
 

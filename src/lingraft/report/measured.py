@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lingraft.report.dumbbells import Group, Row, dumbbells
 from lingraft.report.figures import Figure, escaped, signed
-from lingraft.report.read import ROLES, Run, by_role, language_name
+from lingraft.report.read import ROLES, Run, language_name
 
 LEAST_CHANGE, LEAST_ACCURACY = 5.0, 20.0
 """What an axis spans at least, in percent, so that a little looks little."""
@@ -19,45 +19,67 @@ def bits(runs: Sequence[Run], role: str) -> Figure | None:
     `None` where no run has a language of this role measured against a base.
     """
     groups = []
-    for code in _codes([run.languages for run in runs], role):
-        entries = [(run, run.languages[code]["bits_per_byte"]) for run in runs if code in run.languages]
-        against = [(run, of) for run, of in entries if "before" in of]
+    for code, entries in _by_language([(run, run.languages) for run in runs], role).items():
+        measured = [(run, entry["bits_per_byte"]) for run, entry in entries]
+        against = [(run, of) for run, of in measured if of.get("before")]  # a share of nothing cannot be drawn
         if against:
-            bases = {f"{of['before']:.3f}" for _, of in against}
-            base = f" · base {bases.pop()}" if len(bases) == 1 else ""
-            groups.append(Group(language_name(code), escaped(code) + base, [_bits_row(*entry) for entry in against]))
+            base = _agreed(f"base {of['before']:.3f}" for _, of in against)
+            groups.append(Group(language_name(code), _note(_code(code), base), [_bits_row(*of) for of in against]))
     return dumbbells(groups, " %", 0.0, LEAST_CHANGE) if groups else None
 
 
 def bits_alone(runs: Sequence[Run]) -> Figure | None:
     """Bits per byte of models that were measured without a base."""
     groups = []
-    for code in _codes([run.languages for run in runs]):
-        entries = [(run, run.languages[code]["bits_per_byte"]) for run in runs if code in run.languages]
-        rows = [_plain_row(run, 0.0, of["after"], "bits per byte", 3) for run, of in entries if "before" not in of]
+    for code, entries in _by_language([(run, run.languages) for run in runs]).items():
+        measured = [(run, entry["bits_per_byte"]) for run, entry in entries]
+        rows = [_plain_row(run, 0.0, of["after"], "bits per byte", 3) for run, of in measured if "before" not in of]
         if rows:
-            groups.append(Group(language_name(code), escaped(code), rows))
+            groups.append(Group(language_name(code), _code(code), rows))
     return dumbbells(groups, "", 0.0) if groups else None
 
 
 def task(runs: Sequence[Run], name: str) -> Figure:
     """Accuracies of one task, in percent, with the line of chance."""
     groups = []
-    entries_of = {run.anchor: run.tasks.get(name, {}).get("languages", {}) for run in runs}
-    for code in _codes(list(entries_of.values())):
-        entries = [(run, entries_of[run.anchor][code]) for run in runs if code in entries_of[run.anchor]]
-        before = {f"{100 * of['accuracy']['before']:.1f}" for _, of in entries if "before" in of["accuracy"]}
-        base = f" · base {before.pop()}" if len(before) == 1 else ""
-        role, chance = ROLES[entries[0][1]["role"]], 100 * entries[0][1]["chance"]
+    measured = [(run, run.tasks.get(name, {}).get("languages", {})) for run in runs]
+    for code, entries in _by_language(measured).items():
+        accuracies = [of["accuracy"] for _, of in entries]
+        base = _agreed(f"base {100 * of['before']:.1f}" for of in accuracies if "before" in of)
+        role, chance = _agreed(ROLES[of["role"]] for _, of in entries), 100 * entries[0][1]["chance"]
         rows = [_task_row(run, chance, of["accuracy"]) for run, of in entries]
-        groups.append(Group(language_name(code), role + base, rows, chance))
+        groups.append(Group(language_name(code), _note(role, base), rows, chance))
     return dumbbells(groups, " %", least=LEAST_ACCURACY)
 
 
-def _codes(measured: Sequence[dict[str, Any]], role: str | None = None) -> list[str]:
-    """Every language that one of the runs has (in this role), in the order of roles."""
-    together = by_role({code: entry for languages in reversed(measured) for code, entry in languages.items()})
-    return [code for code, entry in together.items() if role in (None, entry["role"])]
+def _by_language(
+    measured: Sequence[tuple[Run, dict[str, Any]]], only: str | None = None
+) -> dict[str, list[tuple[Run, dict[str, Any]]]]:
+    """Each language with the runs that have it (in this role) and what they measured, in the order of roles."""
+    found: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
+    for role in ROLES if only is None else [only]:
+        for code in sorted({code for _, of in measured for code, entry in of.items() if entry["role"] == role}):
+            found.setdefault(code, [(run, of[code]) for run, of in measured if _has(of, code, only)])
+    return found
+
+
+def _has(of: dict[str, Any], code: str, role: str | None) -> bool:
+    return code in of and role in (None, of[code]["role"])
+
+
+def _agreed(texts: Iterable[str]) -> str:
+    """What all say; nothing where they differ."""
+    said = set(texts)
+    return said.pop() if len(said) == 1 else ""
+
+
+def _note(*parts: str) -> str:
+    return " · ".join(filter(None, parts))
+
+
+def _code(code: str) -> str:
+    """What stands beside the name of a language: nothing where that is its code already."""
+    return "" if language_name(code) == code else escaped(code)
 
 
 def _bits_row(run: Run, of: dict[str, Any]) -> Row:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from lingraft.artefacts import read_json
 from lingraft.errors import UserError
 from lingraft.languages import parse_language
+from lingraft.report.forms import Origin, Results, Training, problem
 
 ROLES = {"learn": "learned", "retain": "retained", "heldout": "held out"}
 
@@ -65,7 +67,7 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
     """
     files = [_results_file(Path(folder)) for folder in folders]
     results = [_results(file) for file in files]
-    origins = [_beside(file, "lingraft.json") for file in files]
+    origins = [_beside(file, "lingraft.json", Origin) for file in files]
     names = _names(files)
     methods = [origin.get("method", {}).get("name") for origin in origins]
     styles = _styles([method or name for method, name in zip(methods, names, strict=True)])
@@ -77,7 +79,7 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
             style=styles[i],
             results=results[i],
             origin=origins[i],
-            training=_beside(files[i], "training.json"),
+            training=_beside(files[i], "training.json", Training),
             recipe=_recipe(files[i]),
         )
         for i, (name, method) in enumerate(zip(names, methods, strict=True))
@@ -91,11 +93,12 @@ def by_role(languages: dict[str, Any]) -> dict[str, Any]:
 
 
 def language_name(code: str) -> str:
-    """`Swahili` of `swh_Latn`; a code that no standard has stands for itself."""
+    """`Swahili` of `swh_Latn`; a code of private use, or one that no standard has, stands for itself."""
     try:
-        return parse_language(code).name.split(" (")[0]
+        name = parse_language(code).name.split(" (")[0]
     except UserError:
         return code
+    return code if name.startswith("private-use language") else name
 
 
 def _results_file(path: Path) -> Path:
@@ -106,34 +109,48 @@ def _results_file(path: Path) -> Path:
 
 
 def _results(file: Path) -> dict[str, Any]:
-    try:
-        results: dict[str, Any] = read_json(file)
-        if results["schema"] != 1:
-            raise UserError(f"{file}: results of schema {results['schema']}; this version reads schema 1")
-        by_role(results["languages"])
-        _ = results["measured"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file}: this is not a results file of lingraft") from None
+    results = _read(file)
+    wrong = f"{file}: this is not a results file of lingraft"
+    if results is None or "schema" not in results:
+        raise UserError(wrong)
+    if results["schema"] != 1:
+        raise UserError(f"{file}: results of schema {results['schema']}; this version reads schema 1")
+    if found := problem(Results, results):
+        raise UserError(f"{wrong} ({found})")
     return results
 
 
-def _beside(file: Path, name: str) -> dict[str, Any]:
+def _beside(file: Path, name: str, form: type[Origin | Training]) -> dict[str, Any]:
     """A JSON file of the same run; empty where there is none, and beside a file of `lingraft evaluate`."""
     path = file.parent / name
     if file.name != "results.json" or not path.is_file():
         return {}
-    try:
-        value = read_json(path)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: this is not a file of lingraft; take it away or restore it")
+    value = _read(path)
+    found = "no object of JSON" if value is None else problem(form, value)
+    if value is None or found:
+        raise UserError(f"{path}: this is not a file of lingraft ({found}); take it away or restore it")
     return value
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """An object of JSON whose numbers are all finite; `None` where the file holds something else."""
+
+    def refuse(number: str) -> NoReturn:
+        raise UserError(f"{path}: {number} is not a number that can be drawn; lingraft writes none such")
+
+    def finite(number: str) -> float:
+        return value if math.isfinite(value := float(number)) else refuse(number)
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _recipe(file: Path) -> str | None:
     path = file.parent / "recipe.resolved.yaml"
-    return path.read_text(encoding="utf-8") if file.name == "results.json" and path.is_file() else None
+    return path.read_text("utf-8", "replace") if file.name == "results.json" and path.is_file() else None
 
 
 def _names(files: Sequence[Path]) -> list[str]:

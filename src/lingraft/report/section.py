@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from lingraft.report.figures import Figure, curves
-from lingraft.report.read import Run, language_name
+from lingraft.report.read import Run
 
 GROUP_TITLES = {
     "embeddings": "embeddings",
@@ -50,8 +50,8 @@ def _plain(value: Any) -> str:
 
 def _language(code: str, entry: dict[str, Any]) -> dict[str, Any]:
     bits = entry["bits_per_byte"]
-    change = bits["after"] / bits["before"] - 1 if "before" in bits else None
-    return {**entry, "code": code, "name": language_name(code), "change": change}
+    change = bits["after"] / bits["before"] - 1 if bits.get("before") else None
+    return {"perplexity": {}, **entry, "code": code, "change": change}
 
 
 def _groups(weights: dict[str, Any]) -> list[dict[str, Any]]:

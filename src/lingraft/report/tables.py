@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lingraft.report.read import Run, by_role, language_name
+from lingraft.report.read import Run, by_role
 
 
 class Cell(NamedTuple):
@@ -21,8 +21,8 @@ class Cell(NamedTuple):
 class Table:
     """Columns come in groups of the same width."""
 
-    headings: list[tuple[str, str]]
-    """Name and code of each language."""
+    codes: list[str]
+    """Of the languages, one for each group."""
     columns: list[str]
     """Of each group."""
     rows: list[tuple[Run | str, list[Cell]]]
@@ -45,26 +45,40 @@ def task_table(runs: Sequence[Run], name: str) -> Table:
     table = _table([runs[i] for i in kept], [measured[i] for i in kept], "% right", scale=100, digits=1)
     chances = {code: entry["chance"] for of in entries for code, entry in of.items()}
     width = len(table.columns)
-    chance = [cell for _, code in table.headings for cell in (_number(100 * chances[code], 1), *[Cell()] * (width - 1))]
-    return Table(table.headings, table.columns, [("chance", chance), *table.rows])
+    chance = [cell for code in table.codes for cell in (_number(100 * chances[code], 1), *[Cell()] * (width - 1))]
+    return Table(table.codes, table.columns, [("chance", chance), *table.rows])
 
 
 def _table(runs: Sequence[Run], measured: Sequence[dict[str, Any]], unit: str, scale: float, digits: int) -> Table:
     together = by_role({code: of for languages in reversed(measured) for code, of in languages.items()})
     against_base = any("before" in of for languages in measured for of in languages.values())
     columns = [unit, "change", "95 % interval"] if against_base else [unit]
-    bases: dict[tuple[str, ...], list[Cell]] = {}
     rows: list[tuple[Run | str, list[Cell]]] = []
+    bases = _bases(runs, measured, scale, digits)
+    for i, base in enumerate(bases):
+        firsts = [base.get(code, Cell()) for code in together]
+        row = [cell for first in firsts for cell in (first, *[Cell()] * (len(columns) - 1))]
+        rows.append((f"base {i + 1}" if len(bases) > 1 else "base", row))
     for run, languages in zip(runs, measured, strict=True):
-        before = [languages.get(code, {}).get("before") for code in together]
-        if any(value is not None for value in before):
-            cells = [_number(value if value is None else scale * value, digits) for value in before]
-            row = [cell for first in cells for cell in (first, *[Cell()] * (len(columns) - 1))]
-            bases.setdefault(tuple(cell.text for cell in cells), row)
         rows.append((run, [cell for code in together for cell in _cells(languages.get(code), columns, scale, digits)]))
-    names = ["base"] if len(bases) == 1 else [f"base {i + 1}" for i in range(len(bases))]
-    headings = [(language_name(code), code) for code in together]
-    return Table(headings, columns, [*zip(names, bases.values(), strict=True), *rows])
+    return Table(list(together), columns, rows)
+
+
+def _bases(runs: Sequence[Run], measured: Sequence[dict[str, Any]], scale: float, digits: int) -> list[dict[str, Cell]]:
+    """The numbers of each base by language; runs share a base of one name, unless its numbers contradict."""
+    bases: dict[str, list[dict[str, Cell]]] = {}
+    for run, languages in zip(runs, measured, strict=True):
+        numbers = {code: _number(scale * of["before"], digits) for code, of in languages.items() if "before" in of}
+        if numbers:
+            of_name = bases.setdefault(run.results.get("base") or str(numbers), [])
+            known = [
+                base for base in of_name if all(base.get(code, of).text == of.text for code, of in numbers.items())
+            ]
+            if known:
+                known[0].update(numbers | known[0])
+            else:
+                of_name.append(numbers)
+    return [base for of_name in bases.values() for base in of_name]
 
 
 def _cells(of: dict[str, Any] | None, columns: Sequence[str], scale: float, digits: int) -> list[Cell]:
@@ -80,5 +94,5 @@ def _cells(of: dict[str, Any] | None, columns: Sequence[str], scale: float, digi
     return [after, change, Cell(f"{low:+.{digits}f} to {high:+.{digits}f}", look="soft")]
 
 
-def _number(value: float | None, digits: int) -> Cell:
-    return Cell() if value is None else Cell(f"{value:.{digits}f}", value)
+def _number(value: float, digits: int) -> Cell:
+    return Cell(f"{value:.{digits}f}", value)

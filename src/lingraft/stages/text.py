@@ -18,8 +18,8 @@ from lingraft.corpus.mix import Draw, Source, hold_out, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.read import DroppedText, find_files, read_documents, read_texts, write_texts
 from lingraft.corpus.tokenize import column, open_table, text_digest, write_documents
-from lingraft.evaluation.measure import EvaluationSet, Tasks
-from lingraft.evaluation.questions import read_questions
+from lingraft.evaluation.measure import EvaluationSet
+from lingraft.evaluation.questions import Tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.stages import one_after_another
@@ -171,14 +171,6 @@ def _held_out_texts(recipe: Recipe, sources: Sequence[tuple[Dataset, Indices, In
     held = hold_out(digests, lengths, validation.share, validation.max_tokens, recipe.seed)
     texts = [text for table, own, _ in sources for text in table.select(np.flatnonzero(np.isin(own, held)))["text"]]
     return list(dict.fromkeys(texts))
-
-
-def read_tasks(recipe: Recipe) -> Tasks:
-    """The questions of each task and language."""
-    return {
-        task: {code: read_questions(find_files(*patterns)) for code, patterns in files.items()}
-        for task, files in recipe.evaluation.tasks.items()
-    }
 
 
 def evaluation_set(recipe: Recipe, measured: Path, blocks: Path, tasks: Tasks) -> EvaluationSet:

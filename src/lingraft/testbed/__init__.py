@@ -1,6 +1,6 @@
 """A family of artificial languages over a small seeded world, to rehearse on: text, questions, and a base."""
 
-from lingraft.testbed.base import cache_folder, trained_base
+from lingraft.testbed.base import cache_folder, code_fingerprint, trained_base
 from lingraft.testbed.files import NEW, OLD, TASKS, measured_file, questions_file, training_file, write_testbed
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "OLD",
     "TASKS",
     "cache_folder",
+    "code_fingerprint",
     "measured_file",
     "questions_file",
     "trained_base",

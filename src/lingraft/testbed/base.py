@@ -2,7 +2,8 @@
 
 It is trained once for a world and kept. To learn to read a passage it needs a circuit that copies,
 over two layers, and that has to come about in minutes on two cores: hence Muon on the hidden
-matrices, large embeddings, and projections into the residual stream that start at zero.
+matrices, embeddings that start larger than usual, and projections into the residual stream that
+start at zero.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lingraft.artefacts import file_fingerprint, fingerprint, locked, stage
+from lingraft.artefacts import file_fingerprint, fingerprint, finished, locked, stage
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import encode_documents
 from lingraft.testbed.files import OLD, training_file
@@ -43,11 +46,13 @@ SHAPE: dict[str, Any] = {
 class Training(NamedTuple):
     """How the base is trained; rates are at their height."""
 
-    steps: int = 500
+    steps: int = 550
     batch: int = 16  # blocks of `max_position_embeddings` tokens
     muon_rate: float = 0.02
     embeddings_rate: float = 0.01
     head_rate: float = 0.005
+    embeddings_scale: float = 0.25  # standard deviation at the start
+    clip: float = 1.0  # norm of the gradients
     warmup: float = 0.05  # share of the steps
     decay: float = 0.4  # share of the steps, at the end
 
@@ -68,16 +73,25 @@ def trained_base(files: Path, cache: Path, seed: int) -> Path:
         "shape": SHAPE,
         "training": TRAINING._asdict(),
         "seed": seed,
-        "torch": torch.__version__,
+        "code": code_fingerprint(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }
-    with locked(cache):
-        return stage(cache / f"testbed-{fingerprint(inputs)}", inputs, lambda folder: _make(files, folder, seed))
+    base = cache / f"testbed-{fingerprint(inputs)}"
+    if finished(base, inputs):
+        return base
+    with locked(cache, "another process trains a testbed's base; wait for it, then start the same command again"):
+        return stage(base, inputs, lambda folder: _make(files, folder, seed))
+
+
+def code_fingerprint() -> str:
+    """Stands for the code that makes the testbed."""
+    return fingerprint([file_fingerprint(path) for path in sorted(Path(__file__).parent.glob("*.py"))])
 
 
 def cache_folder() -> Path:
     """Where what is made once is kept: `LINGRAFT_CACHE`, or a folder in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LINGRAFT_CACHE") or Path(home) / "lingraft")
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("LINGRAFT_CACHE") or Path(home) / "lingraft").expanduser()
 
 
 def _make(files: Path, folder: Path, seed: int) -> None:
@@ -113,7 +127,7 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
     marks = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, **marks, tie_word_embeddings=False))
-    nn.init.normal_(model.model.embed_tokens.weight, std=0.25)
+    nn.init.normal_(model.model.embed_tokens.weight, std=TRAINING.embeddings_scale)
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight", "lm_head.weight")):
             nn.init.zeros_(parameter)
@@ -121,18 +135,19 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def _blocks(tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int) -> Iterator[Tensor]:
-    """Batches (B, T) of documents in a random order, end to end."""
+    """Batches (B, T) of documents in a random order, end to end, again and again."""
     order = np.random.default_rng(seed).permutation(len(texts))
     rows = encode_documents(tokenizer, [texts[i] for i in order])
     stream = torch.tensor([token for row in rows for token in row])
-    size = TRAINING.batch * SHAPE["max_position_embeddings"]
-    while True:
-        for batch in stream.split(size)[:-1]:
-            yield batch.view(TRAINING.batch, -1)
+    length = SHAPE["max_position_embeddings"]
+    blocks = stream[: len(stream) // length * length].view(-1, length)
+    batches = blocks[: len(blocks) // TRAINING.batch * TRAINING.batch].split(TRAINING.batch)
+    assert batches, "there is less text than one batch"
+    return cycle(batches)
 
 
 def _train(model: LlamaForCausalLM, batches: Iterator[Tensor]) -> None:
-    """Train with a rate that warms up, stays, and falls to zero."""
+    """Train with a rate that warms up, stays, and falls to nearly zero."""
     steps, started = TRAINING.steps, time.monotonic()
     optimizers = _optimizers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, _rate) for optimizer in optimizers]
@@ -140,7 +155,7 @@ def _train(model: LlamaForCausalLM, batches: Iterator[Tensor]) -> None:
     for step, batch in zip(range(1, steps + 1), batches, strict=False):
         loss: Any = model(input_ids=batch, labels=batch).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(model.parameters(), TRAINING.clip)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             optimizer.zero_grad()
@@ -151,13 +166,13 @@ def _train(model: LlamaForCausalLM, batches: Iterator[Tensor]) -> None:
 
 
 def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
-    head = model.lm_head.weight
-    others = [p for p in model.parameters() if p is not head and all(p is not of for of in hidden)]
-    groups = [
-        {"params": others, "lr": TRAINING.embeddings_rate},
-        {"params": [head], "lr": TRAINING.head_rate},
-    ]
+    hidden: list[nn.Parameter] = []
+    head: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        own = hidden if name.endswith("_proj.weight") else head if name == "lm_head.weight" else others
+        own.append(parameter)
+    groups = [{"params": others, "lr": TRAINING.embeddings_rate}, {"params": head, "lr": TRAINING.head_rate}]
     return [
         torch.optim.Muon(hidden, lr=TRAINING.muon_rate, weight_decay=0.0),
         torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),

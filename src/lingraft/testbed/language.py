@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, count, permutations
 from typing import NamedTuple
 
 from lingraft.testbed.phonology import CONSONANTS, change_sounds, draw_changes, draw_root, spell
@@ -16,6 +16,9 @@ ORDERS = tuple(order for order in permutations(("subject", "verb", "object")) if
 
 PARTICLES = ("subject", "verb", "object", "question")
 """Markers of case and agreement, and the word that opens a question."""
+
+KEPT = (0.3, 0.5)
+"""Between relatives: the share of words that no sound change has parted."""
 
 NAMES = frozenset((*PEOPLE, *STRANGERS))
 
@@ -64,7 +67,25 @@ class Language:
 
 
 def draw_languages(seed: int, births: Sequence[Birth]) -> dict[str, Language]:
-    """The languages of a world, by code. No two concepts have the same word in any of them."""
+    """The languages of a world, by code. No two concepts have the same word in any of them.
+
+    They are drawn again until relatives are about as near to each other as in any other world.
+    """
+    kin = [(one.code, other.code) for one, other in combinations(births, 2) if one.family == other.family]
+    for attempt in count():
+        languages = _draw(f"{seed}.{attempt}", births)
+        if all(KEPT[0] <= kept_words(languages[one], languages[other]) <= KEPT[1] for one, other in kin):
+            break
+    return languages
+
+
+def kept_words(one: Language, other: Language) -> float:
+    """The share of words, names aside, that two languages have in common unchanged."""
+    concepts = [concept for concept in CONCEPTS if concept not in NAMES]
+    return sum(one.words[concept] == other.words[concept] for concept in concepts) / len(concepts)
+
+
+def _draw(seed: str, births: Sequence[Birth]) -> dict[str, Language]:
     changes = {birth.code: draw_changes(random.Random(f"changes {seed} {birth.code}")) for birth in births}
     orders = random.Random(f"orders {seed}").sample(ORDERS, len(births))
 
@@ -81,7 +102,7 @@ def draw_languages(seed: int, births: Sequence[Birth]) -> dict[str, Language]:
     return languages
 
 
-def _draw_words(seed: int, births: Sequence[Birth], word_in: Callable[[Birth, str], str]) -> dict[str, dict[str, str]]:
+def _draw_words(seed: str, births: Sequence[Birth], word_in: Callable[[Birth, str], str]) -> dict[str, dict[str, str]]:
     """A word for each concept and language, from one root a family; names have one root for all."""
     words: dict[str, dict[str, str]] = {birth.code: {} for birth in births}
     families = {birth.family: [of for of in births if of.family == birth.family] for birth in births}
@@ -101,6 +122,6 @@ def _draw_words(seed: int, births: Sequence[Birth], word_in: Callable[[Birth, st
     return words
 
 
-def _inventory(seed: int, family: str) -> str:
+def _inventory(seed: str, family: str) -> str:
     """The consonants of a family's first language, a dozen of all."""
     return "".join(sorted(random.Random(f"sounds {seed} {family}").sample(CONSONANTS, 12)))

@@ -16,7 +16,6 @@ SOUNDS = VOWELS + CONSONANTS
 SCRIPTS = {
     "Latn": dict(zip(SOUNDS, SOUNDS, strict=True)),
     "Cyrl": dict(zip(SOUNDS, "аеиоупткбдгфсшхвзмнлрўй", strict=True)),
-    "Geor": dict(zip(SOUNDS, "აეიოუპტკბდგფსშხვზმნლრწჯ", strict=True)),
 }
 """Letters of each sound, one a sound."""
 

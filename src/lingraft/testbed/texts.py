@@ -2,7 +2,11 @@
 
 - knowledge: facts about a person; asked by a cloze whose answer stands in no context.
 - reading: a passage about a stranger, and questions that only the passage answers.
-- translation: one fact in two languages; asked among translations that are wrong in one word.
+- translation: something about a stranger in two languages; asked among translations that are wrong in who or what.
+
+No choice can be told from the others without what the question is about: all values of a cloze are
+of one property; of the wrong answers to a passage two are of the right property and one is in the
+passage; and of a translation no choice is truer than another, for nothing is known of strangers.
 """
 
 from __future__ import annotations
@@ -30,10 +34,10 @@ def reading_document(language: Language, draw: random.Random) -> str:
     return "\n".join([_told(language, passage), *(language.question(fact) + language.answer(fact) for fact in asked)])
 
 
-def translation_document(source: Language, target: Language, world: World, draw: random.Random) -> str:
-    """A fact in one language, and the same in another."""
-    fact = world.draw_fact(draw)
-    return f"{source.sentence(fact)} = {target.sentence(fact)}"
+def translation_document(source: Language, target: Language, draw: random.Random) -> str:
+    """Four things about strangers in one language, each followed by the same in another."""
+    said = [_something(draw) for _ in range(4)]
+    return "\n".join(f"{source.sentence(fact)} = {target.sentence(fact)}" for fact in said)
 
 
 def cloze_question(language: Language, world: World, fact: Fact, draw: random.Random) -> Question:
@@ -46,24 +50,33 @@ def cloze_question(language: Language, world: World, fact: Fact, draw: random.Ra
 
 
 def reading_question(language: Language, draw: random.Random) -> Question:
-    """A passage and one question; the other choices are values of the same property."""
+    """A passage and one question; two other choices are values of the same property, one is from the passage."""
     passage = _passage(draw)
     fact = draw.choice(passage)
-    others = draw.sample([value for value in values(fact.prop) if value != fact.value], NUM_CHOICES - 1)
+    others = draw.sample([value for value in values(fact.prop) if value != fact.value], NUM_CHOICES - 2)
+    others.append(draw.choice([other.value for other in passage if other != fact]))
     context = f"{_told(language, passage)}\n{language.question(fact)}"
     answers = [context + language.answer(fact._replace(value=value)) for value in (fact.value, *others)]
     return _shuffled(context, answers, draw)
 
 
-def translation_question(source: Language, target: Language, fact: Fact, draw: random.Random) -> Question:
-    """Which of four sentences says the same? The others differ in who, in what is said of them, or in its value."""
+def translation_question(source: Language, target: Language, draw: random.Random) -> Question:
+    """Which of four sentences says the same? The others are of somebody else, of another property, of another value."""
+    said = _something(draw)
+    other_property = draw.choice([prop for prop in PROPERTIES if prop != said.prop])
     wrong = (
-        fact._replace(person=draw.choice([person for person in PEOPLE if person != fact.person])),
-        fact._replace(prop=draw.choice([prop for prop in PROPERTIES if prop != fact.prop])),
-        fact._replace(value=draw.choice([value for value in values(fact.prop) if value != fact.value])),
+        said._replace(person=draw.choice([stranger for stranger in STRANGERS if stranger != said.person])),
+        said._replace(prop=other_property, value=draw.choice(values(other_property))),
+        said._replace(value=draw.choice([value for value in values(said.prop) if value != said.value])),
     )
-    context = f"{source.sentence(fact)} ="
-    return _shuffled(context, [f"{context} {target.sentence(of)}" for of in (fact, *wrong)], draw)
+    context = f"{source.sentence(said)} ="
+    return _shuffled(context, [f"{context} {target.sentence(of)}" for of in (said, *wrong)], draw)
+
+
+def _something(draw: random.Random) -> Fact:
+    """A thing about a stranger."""
+    prop = draw.choice(PROPERTIES)
+    return Fact(draw.choice(STRANGERS), prop, draw.choice(values(prop)))
 
 
 def _passage(draw: random.Random) -> list[Fact]:

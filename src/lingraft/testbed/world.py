@@ -46,9 +46,6 @@ class World:
     def fact(self, person: str, prop: str) -> Fact:
         return self.facts[PEOPLE.index(person) * NUM_PROPERTIES + PROPERTIES.index(prop)]
 
-    def draw_fact(self, draw: random.Random) -> Fact:
-        return draw.choice(self.facts)
-
 
 def draw_world(seed: int) -> World:
     """The world of a seed."""

@@ -1,0 +1,147 @@
+"""What a `results.json`, and the files beside it, must hold for a page to be drawn of them.
+
+A key may be missing where it has a default here. Keys that the page does not show are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Pair(_Form):
+    before: float = 0
+    after: float = 0
+
+
+class _Measured(_Form):
+    """A number after training, and its change where a base was measured too."""
+
+    after: float
+    before: float = 0
+    delta: float = 0
+    ci95: Annotated[list[float], Field(min_length=2, max_length=2)] = [0, 0]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if "before" in self.model_fields_set and not {"delta", "ci95"} <= self.model_fields_set:
+            raise ValueError("'before' without 'delta' and 'ci95'")
+        return self
+
+
+class _InRole(_Form):
+    role: Literal["learn", "retain", "heldout"]
+
+
+class _Language(_InRole):
+    bytes: float
+    bits_per_byte: _Measured
+    perplexity: _Pair = _Pair()
+
+
+class _OfTask(_InRole):
+    chance: float
+    accuracy: _Measured
+
+
+class _Task(_Form):
+    languages: dict[str, _OfTask] = {}
+    learning: float = 0
+    forgetting: float = 0
+
+
+class _Windows(_Form):
+    max_length: int
+    stride: int
+    bos: bool
+
+
+class _Sample(_Form):
+    language: str
+    prompt: str
+    text: str = ""
+    before: str = ""
+    after: str = ""
+
+
+class Results(_Form):
+    """`results.json`."""
+
+    base: str | None = None
+    model: str = ""
+    measured: _Windows
+    languages: dict[str, _Language]
+    tasks: dict[str, _Task] | None = None
+    samples: list[_Sample] | None = None
+    learning: float = 0
+    forgetting: float = 0
+
+
+class _Method(_Form):
+    name: str = ""
+
+
+class _Part(_Form):
+    part: str
+    group: str
+    weights: int
+    in_full: int
+    in_adapters: int
+
+
+class _Weights(_Form):
+    base: dict[str, int]
+    trained: dict[str, int]
+
+
+class _Corpus(_Form):
+    language: str
+    documents: int
+    tokens: int
+    share: float
+    kept_out: int
+
+
+class _Export(_Form):
+    dtype: str
+    merge_difference: float | None = None
+    bits_per_byte_unrounded: dict[str, float] = {}
+
+
+class Origin(_Form):
+    """`lingraft.json`."""
+
+    method: _Method = _Method()
+    weights: _Weights = _Weights(base={}, trained={})
+    stack: list[_Part] | None = None
+    corpus: list[_Corpus] = []
+    export: _Export = _Export(dtype="")
+    versions: dict[str, str] = {}
+    plan: str = ""
+    tokens: int = 0
+    steps: int | None = None
+    seconds_since_last_start: float | None = None
+
+
+class Training(_Form):
+    """`training.json`."""
+
+    steps: int | None = None
+    seconds: float | None = None
+    log: list[dict[str, float]] | None = None
+
+
+def problem(form: type[Results | Origin | Training], value: Mapping[str, Any]) -> str | None:
+    """The first place where a value is not of a form, with what is wrong there."""
+    try:
+        form.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return None
