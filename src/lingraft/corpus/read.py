@@ -13,7 +13,7 @@ import json
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -224,11 +224,15 @@ def _as_bytes(column: pa.Array) -> pa.Array:
     return column.cast(pa.binary()) if pa.types.is_string(column.type) else column
 
 
-def write_texts(path: Path, texts: Sequence[str]) -> None:
-    """Texts as JSON Lines with the field `text`."""
-    lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """JSON Lines, as `read_records` reads them."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> None:
+    """Texts as JSON Lines with the field `text`."""
+    write_records(path, ({"text": text} for text in texts))
 
 
 def read_texts(path: Path) -> list[str]:

@@ -42,11 +42,15 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[lis
     return [list(row) for row in ids]
 
 
+def bos_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands before a text: BOS, or nothing where the tokenizer has none."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
 def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of documents as they train: `[BOS] + ids + [EOS]`, each mark where the tokenizer has it."""
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [bos + ids + eos for ids in encode(tokenizer, texts)]
+    return [bos_ids(tokenizer) + ids + eos for ids in encode(tokenizer, texts)]
 
 
 def text_digest(text: str) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lingraft.corpus.tokenize import encode
+from lingraft.corpus.tokenize import bos_ids, encode
 from lingraft.token_loss import token_losses
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def score(
     `progress` is called with the share that is done.
     """
     model.eval()
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids = [bos + row for row in encode(tokenizer, documents)]
+    ids = [bos_ids(tokenizer) + row for row in encode(tokenizer, documents)]
     nats = np.zeros(len(documents))
     todo = sorted(windows([len(row) for row in ids], max_length), key=lambda w: w.start - w.end)
     batch_size = max(1, TOKENS_PER_BATCH // max_length)

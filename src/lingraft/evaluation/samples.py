@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from lingraft.corpus.tokenize import encode
+from lingraft.corpus.tokenize import bos_ids, encode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,11 +58,10 @@ def continue_prompts(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.eos_token_id,
     )
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     model.generation_config = GenerationConfig()  # what the model's own says of penalties and beams is not ours
     continuations = []
     for ids in encode(tokenizer, [prompt.text for prompt in prompts]):
-        row = (bos + ids)[: max_length // 2]
+        row = (bos_ids(tokenizer) + ids)[: max_length // 2]
         if not row:  # a prompt that the tokenizer drops, and no BOS
             continuations.append("")
             continue

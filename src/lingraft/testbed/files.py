@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from lingraft.artefacts import write_text
-from lingraft.corpus.read import write_texts
+from lingraft.corpus.read import write_records, write_texts
 from lingraft.evaluation.questions import Question
 from lingraft.testbed.language import Birth, Language, draw_languages
 from lingraft.testbed.texts import (
@@ -66,10 +64,11 @@ def write_testbed(folder: Path, seed: int) -> None:
         measured = list(islice(documents, MEASURED_DOCUMENTS))
         others = (document for document in documents if document not in measured)
         write_texts(measured_file(folder, code), measured)
-        write_texts(training_file(folder, code), list(islice(others, TRAINING_DOCUMENTS)))
+        write_texts(training_file(folder, code), islice(others, TRAINING_DOCUMENTS))
         for task in TASKS:
             draw = random.Random(f"{task} {seed} {code}")
-            _write_questions(questions_file(folder, task, code), _questions(world, languages, code, task, draw))
+            questions = _questions(world, languages, code, task, draw)
+            write_records(questions_file(folder, task, code), (question.model_dump() for question in questions))
 
 
 def _documents(world: World, languages: dict[str, Language], code: str, draw: random.Random) -> Iterator[str]:
@@ -101,8 +100,3 @@ def _questions(
             yield reading_question(language, draw)
         else:
             yield translation_question(languages[_other(code, draw)], language, draw)
-
-
-def _write_questions(path: Path, questions: Iterable[Question]) -> None:
-    lines = (json.dumps(question.model_dump(), ensure_ascii=False) + "\n" for question in questions)
-    write_text(path, "".join(lines))
