@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group, layer_index, plain_name
 from lingraft.methods.base import Adaptation
+
+
+_Place = tuple[LayerGroup, int]
+"""A layer group and the layer in it; -1 for what lies in no layer."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +30,28 @@ def stack(base: Mapping[str, int], adapted: Adaptation, layers: LayerRange) -> l
 
     `base` holds the number of weights by name, as they were before the method changed the model.
     """
-    weights: dict[tuple[LayerGroup, int], int] = {}
-    in_full: dict[tuple[LayerGroup, int], int] = {}
-    in_adapters: dict[tuple[LayerGroup, int], int] = {}
-
-    def add(totals: dict[tuple[LayerGroup, int], int], name: str, size: int) -> None:
-        index = layer_index(plain_name(name))
-        place = layer_group(name, layers), -1 if index is None else index
-        totals[place] = totals.get(place, 0) + size
-
+    weights, in_full, in_adapters = (Counter[_Place]() for _ in range(3))
     for name, size in base.items():
-        add(weights, name, size)
+        weights[_place(name, layers)] += size
     for name in adapted.trainable:
         size = adapted.model.get_parameter(name).numel()
-        add(in_full if base.get(plain_name(name)) == size else in_adapters, name, size)
+        trained = in_full if base.get(plain_name(name)) == size else in_adapters
+        trained[_place(name, layers)] += size
     order = list(LayerGroup)
     return [
-        Part(
-            f"layer {place[1]}" if place[1] >= 0 else str(place[0]).replace("_", " "),
-            place[0],
-            weights[place],
-            in_full.get(place, 0),
-            in_adapters.get(place, 0),
-        )
+        Part(_title(place), place[0], weights[place], in_full[place], in_adapters[place])
         for place in sorted(weights, key=lambda place: (order.index(place[0]), place[1]))
     ]
+
+
+def _place(name: str, layers: LayerRange) -> _Place:
+    index = layer_index(plain_name(name))
+    return layer_group(name, layers), -1 if index is None else index
+
+
+def _title(place: _Place) -> str:
+    group, index = place
+    return f"layer {index}" if index >= 0 else group.replace("_", " ")
 
 
 def by_group(parts: Iterable[Part]) -> dict[LayerGroup, Part]:
