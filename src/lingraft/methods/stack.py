@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group, layer_index, plain_name
 from lingraft.methods.base import Adaptation
 
-
 _Place = tuple[LayerGroup, int]
 """A layer group and the layer in it; -1 for what lies in no layer."""
 
