@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lingraft import merge as merge
     from lingraft.demo import demo
     from lingraft.evaluate import evaluate
     from lingraft.init import init
     from lingraft.report import report
     from lingraft.run import run
 
-__all__ = ["demo", "evaluate", "init", "report", "run"]
+__all__ = ["demo", "evaluate", "init", "merge", "report", "run"]
 
 
 class _Package(ModuleType):
@@ -26,7 +27,8 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module 'lingraft' has no attribute '{name}'")
-        return getattr(import_module(f"lingraft.{name}"), name)
+        module = import_module(f"lingraft.{name}")
+        return getattr(module, name, module)  # `lingraft.merge` is itself what is public
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in __all__ and isinstance(value, ModuleType)):

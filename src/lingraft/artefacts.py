@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ def file_fingerprint(path: Path) -> str:
                 file.seek((size - _BLOCK_BYTES) * block // (_SAMPLED_BLOCKS - 1))
                 digest.update(file.read(_BLOCK_BYTES))
     return digest.hexdigest()[:16]
+
+
+def files_fingerprint(paths: Iterable[Path]) -> str:
+    """Stands for files by their names and content, wherever they lie."""
+    return fingerprint({path.name: file_fingerprint(path) for path in paths})
 
 
 def write_text(path: Path, text: str) -> None:
@@ -98,19 +103,66 @@ def check_file_target(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name, and its place, when the block ends well."""
+def new_folder(path: Path, busy: str = "another process is writing this folder; wait for it") -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its name, and its place, when the block ends well.
+
+    What a killed process left there is removed. What stood in the place stays until the new one is
+    whole.
+
+    Raises:
+        OutputError: another process is filling the temporary folder, in the words of `busy`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
+    temporary, previous = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
+    with _held(temporary, OutputError(f"{path}: {busy}")):
+        _empty(temporary)
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        shutil.rmtree(previous, ignore_errors=True)
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(previous)
         temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path, busy: OutputError) -> Iterator[None]:
+    """Make a folder, and hold it by a lock on the folder itself, which goes with the process."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # whoever held it has just renamed it
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise busy from None
+            if not _is_still(folder, descriptor):
+                continue
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_still(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:

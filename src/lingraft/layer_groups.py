@@ -12,6 +12,7 @@ model, wrapped by peft, and compiled. All decoders of the table share one layout
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -103,6 +104,7 @@ _WRAPPERS = re.compile(
 )
 _LORA = re.compile(r"\.(lora_[A-Za-z_]+|lora_magnitude_vector)(\.(?!weight$)[^.]+)?(?=\.weight$|$)")
 _LAYER = re.compile(rf"(?:^|\.){LAYERS}\.(\d+)\.")
+_AROUND = re.compile(r"^((model|language_model)\.)+")
 _OUTSIDE = re.compile(NOT_LANGUAGE_MODEL)
 
 
@@ -116,6 +118,19 @@ def plain_name(name: str) -> str:
     while _WRAPPERS.search(name):  # wrappers inside wrappers, such as peft in a compiled model
         name = _WRAPPERS.sub("", name)
     return _LORA.sub("", name)
+
+
+def canonical_name(name: str) -> str:
+    """`plain_name` without the modules around the decoder, which differ between files and versions.
+
+    `language_model.model.layers.0.…` and `model.language_model.layers.0.…` are both `layers.0.…`.
+    """
+    return _AROUND.sub("", plain_name(name))
+
+
+def is_adapter_factor(name: str) -> bool:
+    """Whether a tensor of an adapter's file is a LoRA factor, and not a module that was saved whole."""
+    return _LORA.search(name) is not None
 
 
 def layer_index(name: str) -> int | None:
@@ -146,6 +161,11 @@ def layer_group(name: str, layers: LayerRange) -> LayerGroup:
     return group
 
 
+def is_buffer(name: str) -> bool:
+    """Whether a file's tensor is no weight: rotary frequencies that old checkpoints still hold."""
+    return name.endswith(".rotary_emb.inv_freq")
+
+
 def text_config(config: Any) -> Any:
     """The language model's part of a config (Gemma 3's multimodal config holds two).
 
@@ -162,6 +182,11 @@ def text_config(config: Any) -> Any:
 def depth(config: Any) -> int:
     """Number of decoder layers."""
     return int(text_config(config).num_hidden_layers)
+
+
+def num_layers(names: Iterable[str]) -> int:
+    """Number of decoder layers of the model that has tensors of these names."""
+    return 1 + max((index for name in names if (index := layer_index(name)) is not None), default=-1)
 
 
 def is_tied(config: Any) -> bool:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lingraft.checkpoints.read import read_model
+from lingraft.checkpoints.read import ALONG, read_model
 from lingraft.errors import LingraftError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_ALONG = ("generation_config.json", "chat_template.jinja", "preprocessor_config.json", "processor_config.json")
 _PROBE_TOKENS = 64
 
 
@@ -23,7 +22,7 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base
     """Save weights, config and tokenizer; the base's generation, chat and processor files go along."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for name in _ALONG:
+    for name in ALONG:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
 

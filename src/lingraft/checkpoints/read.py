@@ -5,13 +5,15 @@ Weights are read from safetensors only; code that comes with a checkpoint is nev
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import file_fingerprint, fingerprint
+from lingraft.artefacts import files_fingerprint
+from lingraft.checkpoints.dtypes import TORCH_NAMES
+from lingraft.checkpoints.weights import find_weights
 from lingraft.errors import ModelError
 from lingraft.layer_groups import text_config
 
@@ -25,6 +27,8 @@ _NOT_FILES = ["consolidated*", "*/*"]  # the same weights once more, or somethin
 WEIGHTS = "model*.safetensors"
 """The files of a checkpoint that hold its weights."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
+ALONG = ("generation_config.json", "chat_template.jinja", "preprocessor_config.json", "processor_config.json")
+"""Files that go along with a model, beside its weights, config and tokenizer."""
 
 DEFAULT_MAX_LENGTH = 2048
 """Tokens in a block or window where nothing is said and the model's context allows it."""
@@ -34,14 +38,27 @@ def find_model(name: str, config_only: bool = False) -> Path:
     """The local folder of a model: the folder itself, or what the hub's cache holds after download.
 
     Raises:
+        ModelError: no such folder, one without a config, and the hub does not have it or cannot be reached.
+    """
+    folder = find_folder(name, config_only)
+    if not (folder / "config.json").is_file():
+        hint = ""
+        if (folder / "adapter_config.json").is_file():
+            hint = " (it holds a PEFT adapter: merge it into its base first, with 'lingraft merge vectors')"
+        elif (folder / "model" / "config.json").is_file():
+            hint = f" (it is the folder of a run: its model is {folder / 'model'})"
+        raise ModelError(f"'{name}' is a folder without config.json{hint}; give a Hugging Face model folder")
+    return folder
+
+
+def find_folder(name: str, config_only: bool = False) -> Path:
+    """The local folder of a model or an adapter.
+
+    Raises:
         ModelError: no such folder, and the hub does not have it or cannot be reached.
     """
     folder = Path(name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            adapter = " (it holds a PEFT adapter: merge it into its base first)"
-            hint = adapter if (folder / "adapter_config.json").is_file() else ""
-            raise ModelError(f"'{name}' is a folder without config.json{hint}; give a Hugging Face model folder")
         return folder
     if folder.exists():
         raise ModelError(f"'{name}' is a file; give the model's folder")
@@ -132,51 +149,39 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelError(f"{folder}: its tokenizer cannot be read: {str(error).splitlines()[0]}") from None
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """All files that a tokenizer is read from."""
+    return _matching(folder, _TOKENIZER)
+
+
 def model_fingerprint(folder: Path) -> str:
     """Stands for a model's weights, config and tokenizer."""
-    return _fingerprint(folder, [WEIGHTS, "config.json", *_TOKENIZER])
+    return files_fingerprint(_matching(folder, [WEIGHTS, "config.json", *_TOKENIZER]))
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
     """Stands for all files that a tokenizer is read from."""
-    return _fingerprint(folder, _TOKENIZER)
+    return files_fingerprint(tokenizer_files(folder))
 
 
-def _fingerprint(folder: Path, patterns: Sequence[str]) -> str:
-    paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return fingerprint({path.name: file_fingerprint(path) for path in paths})
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
     """The type that most of the stored weights have, read from the headers of the files.
 
     Raises:
-        ModelError: there are no safetensors files, or most weights have a type that cannot be trained.
+        ModelError: as `find_weights`.
     """
     import torch
 
-    known = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-    sizes: dict[str, int] = {}
-    for path in folder.glob(WEIGHTS):
-        for name, tensor in _header(path).items():
-            if name != "__metadata__":
-                start, end = tensor["data_offsets"]
-                sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + end - start
-    if not sizes:
-        raise ModelError(f"{folder}: there are no weights; lingraft reads {WEIGHTS} (safetensors only, no pickles)")
+    sizes = Counter[str]()
+    for tensor in find_weights(folder).values():
+        sizes[tensor.dtype] += tensor.num_bytes
     largest = max(sizes, key=lambda dtype: sizes[dtype])
-    if largest not in known:
-        raise ModelError(f"{folder}: weights of type {largest}; supported are {', '.join(known)}")
-    return known[largest]
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            return header
-    except (ValueError, MemoryError, OverflowError):
-        raise ModelError(f"{path}: this is not a safetensors file, or it was cut short") from None
+    dtype: torch.dtype = getattr(torch, TORCH_NAMES[largest])
+    return dtype
 
 
 def check_model(folder: Path) -> None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import signal
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.markup import escape
 
 import lingraft
-from lingraft.errors import LingraftError, MachineError, UserError
+from lingraft.cli import merge
+from lingraft.cli.console import console, is_main_process
+from lingraft.errors import UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -25,66 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Add new languages to a pretrained language model without losing the old ones, and prove it.",
 )
-console = Console(stderr=True)
-
-
-def main() -> None:
-    """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
-    logging.getLogger("lingraft").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, _stop)
-    try:
-        app()
-    except LingraftError as error:
-        _fail(error, error.exit_code)
-    except MemoryError as error:
-        _fail(_out_of_memory(error), 3)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _fail(_disk_full(error), 3)
-    except Exception as error:  # torch and safetensors have their own words for both
-        if any(words in str(error) for words in ("No space left on device", "inline_container", "Disk quota exceeded")):
-            _fail(_disk_full(error), 3)
-        if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
-            _fail(_out_of_memory(error), 3)
-        raise
-
-
-def _is_main_process() -> bool:
-    """Of several processes that a launcher started, one speaks."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _log_handler() -> logging.Handler:
-    if console.is_terminal:
-        return RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    return handler
-
-
-def _stop(signum: int, frame: Any) -> None:
-    raise MachineError(f"stopped by {signal.Signals(signum).name}; start the same command again to go on")
-
-
-def _disk_full(error: BaseException) -> str:
-    return f"the disk is full ({str(error).splitlines()[0]}); make room and start the same command again"
-
-
-def _out_of_memory(error: BaseException) -> str:
-    return (
-        f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
-        "training.per_device_train_batch_size or max_length, or set training.gradient_checkpointing=true, "
-        "with a new --out"
-    )
-
-
-def _fail(message: Any, code: int) -> None:
-    console.print(f"[bold]error:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
-    sys.exit(code)
+app.add_typer(merge.app, name="merge")
 
 
 def _load_quietly() -> None:
@@ -211,7 +145,7 @@ def report(
 
 def _print_results(results: dict[str, Any]) -> None:
     """Bits per byte and accuracies on standard output, one line each."""
-    if not _is_main_process():
+    if not is_main_process():
         return
     for code, entry in results["languages"].items():
         bits = entry["bits_per_byte"]

@@ -1,0 +1,136 @@
+"""From a rule and its parents to a model folder: checked and planned, then written and verified."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lingraft.checkpoints.combine import Task, combine
+from lingraft.checkpoints.companions import write_companions
+from lingraft.checkpoints.dtypes import DTYPES
+from lingraft.checkpoints.fit import ROWS_ARE_TOKENS, check_fit
+from lingraft.checkpoints.formulas import Formula, Rule
+from lingraft.checkpoints.operands import Operand
+from lingraft.checkpoints.parents import Parent
+from lingraft.checkpoints.vocabulary import MISSING, Vocabulary, match_rows
+from lingraft.checkpoints.weights import StoredTensor
+from lingraft.checkpoints.write import Shard, plan_shard, verify_shards
+from lingraft.errors import MachineError, UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A model that can be written: everything is known but the weights."""
+
+    rule: Rule
+    like: Parent
+    """Whose config, generation config and chat template the result has, and names and shards of tensors."""
+    vocabulary: Vocabulary
+    dtype: str
+    """That most weights of the result have."""
+    dtypes: Mapping[str, str]
+    """By canonical name of the tensor."""
+
+
+def plan_combination(
+    rule: Rule, like: Parent, tokenizer: Parent | None = None, dtype: str | None = None
+) -> Combination:
+    """Check that the parents fit each other, and match their vocabularies.
+
+    `tokenizer`: the parent whose tokens, config and chat template the result has, in place of
+    `like`. `dtype`: bfloat16, float16 or float32; where it is not said, every tensor keeps the type
+    that it has in `like`.
+
+    Raises:
+        ModelError: what does not fit.
+        UserError: a dtype that there is not.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
+    parents = list(dict.fromkeys([*rule.parents, like]))
+    check_fit(parents)
+    like = tokenizer or like
+    vocabulary = match_rows(parents, like, tokenizer)
+    dtypes = {name: DTYPES[dtype] if dtype else like.dtype(name) for name in like.weights}
+    sizes = Counter[str]()
+    for name, tensor in like.weights.items():
+        sizes[dtypes[name]] += tensor.num_bytes
+    return Combination(rule, like, vocabulary, max(sizes, key=lambda dtype: sizes[dtype]), dtypes)
+
+
+def write_combination(combination: Combination, folder: Path) -> None:
+    """Write the model into a folder that is there and empty.
+
+    Raises:
+        MachineError: the disk has not enough room.
+        ModelError: NaN or Inf in a parent, or a result beyond the range of its type.
+        OSError: the disk became full.
+    """
+    shards = _shards(combination, folder)
+    needed, free = sum(shard.num_bytes for shard in shards), shutil.disk_usage(folder).free
+    if needed > free:
+        raise MachineError(
+            f"the disk is full: the result needs {needed / 1e9:.2f} GB and {folder.parent} has {free / 1e9:.2f} GB "
+            "left; make room and start the same command again, or choose another --out"
+        )
+    placed = [tensor for shard in shards for tensor in shard.tensors]
+    names = {combination.like.weights[name].name: name for name in combination.like.weights}
+    names |= {tensor.name: name for name, tensor in _model(combination.like).items()}
+    combine([_task(combination, names[tensor.name], tensor) for tensor in placed], shards)
+    verify_shards(folder, shards)
+    write_companions(folder, combination.like, combination.vocabulary, combination.dtype)
+
+
+def _model(parent: Parent) -> Mapping[str, StoredTensor]:
+    """The tensors of a parent's model; an adapter's are its base's, in names and files."""
+    return parent.base.weights if parent.base else parent.weights
+
+
+def _shards(combination: Combination, folder: Path) -> Sequence[Shard]:
+    """The files of `like`, with the rows of the result."""
+    files: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
+    for name, tensor in _model(combination.like).items():
+        rows = combination.vocabulary.num_rows
+        shape = (rows, *tensor.shape[1:]) if name in ROWS_ARE_TOKENS else tensor.shape
+        files.setdefault(tensor.file.name, []).append((tensor.name, combination.dtypes[name], shape))
+    return [plan_shard(folder / file, tensors) for file, tensors in files.items()]
+
+
+def _task(combination: Combination, name: str, tensor: StoredTensor) -> Task:
+    """The formulas of a tensor: one, or where vocabularies differ one for each set of parents that have a row."""
+    rule, row_of = combination.rule, combination.vocabulary.row_of
+    matched = name in ROWS_ARE_TOKENS
+    operands = {
+        parent: Operand(
+            parent.name, parent.weights[name], row_of[parent] if matched else None, parent.low_rank.get(name)
+        )
+        for parent in rule.parents
+    }
+    if not matched or all(row_of[parent] is None for parent in operands):
+        return Task(tensor, [_known(rule.formula(name, operands))])
+    has = np.stack(
+        [np.ones(tensor.num_rows, bool) if of is None else of != MISSING for of in map(row_of.get, operands)]
+    )
+    holders, which = np.unique(has, axis=1, return_inverse=True)
+    formulas = [
+        _known(
+            rule.formula(
+                name, {p: of for p, of, there in zip(operands, operands.values(), column, strict=True) if there}
+            )
+        )
+        for column in holders.T
+    ]
+    return Task(tensor, formulas, which.ravel().astype(np.uint8))
+
+
+def _known(formula: Formula | None) -> Formula:
+    assert formula is not None, "a row that no parent of the sum has"
+    return formula

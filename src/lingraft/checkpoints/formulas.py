@@ -1,0 +1,113 @@
+"""How rows of a result are computed from rows of the parents; one of these per tensor and kind of row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lingraft.checkpoints.dtypes import Floats
+from lingraft.checkpoints.expression import Checkpoint, Expression, Mean, tidy
+from lingraft.checkpoints.operands import Desk, Operand, Rows
+from lingraft.checkpoints.parents import Parent
+
+Each = Callable[[Callable[[Rows, Desk], None]], None]
+"""Calls a function on all rows that a formula makes, in chunks, on all cores."""
+
+
+class Formula(Protocol):
+    """A pure function from rows of the parents to rows of the result."""
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """What is read."""
+
+    @property
+    def copied(self) -> Operand | None:
+        """The one operand that is the result as it is, bit for bit."""
+
+    def prepare(self, each: Each) -> None:
+        """See all rows before the first is computed, where that is needed."""
+
+    def __call__(self, rows: Rows, desk: Desk) -> Floats:
+        """(rows, row size), in float32."""
+
+
+class Rule(Protocol):
+    """What is done to every tensor."""
+
+    @property
+    def parents(self) -> Sequence[Parent]:
+        """Every checkpoint that is read."""
+
+    def formula(self, name: str, operands: Mapping[Parent, Operand]) -> Formula | None:
+        """For the rows of a tensor that `operands` have, and no other parent."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """sum_i c_i theta_i, plus c_j scale_j up_j down_j of adapters."""
+
+    operands: Sequence[Operand]
+    coefficients: Sequence[float]
+    adapters: Sequence[tuple[Operand, float]] = ()
+
+    @property
+    def copied(self) -> Operand | None:
+        is_copy = list(self.coefficients) == [1.0] and not self.adapters
+        return self.operands[0] if is_copy else None
+
+    def prepare(self, each: Each) -> None:
+        """Nothing to see."""
+
+    def __call__(self, rows: Rows, desk: Desk) -> Floats:
+        total = desk.sum((len(rows), self.operands[0].tensor.row_size))
+        for i, (operand, coefficient) in enumerate(zip(self.operands, self.coefficients, strict=True)):
+            numbers = desk.numbers(operand, rows)
+            if i == 0:
+                np.multiply(numbers, np.float32(coefficient), out=total)
+            else:
+                numbers *= np.float32(coefficient)
+                total += numbers
+        for operand, coefficient in self.adapters:
+            total += np.float32(coefficient) * desk.low_rank(operand, rows)
+        return total
+
+
+def linear(terms: Sequence[tuple[Operand, float]]) -> Linear:
+    """A sum in which every stored tensor stands once: an adapter's base is read with the base itself."""
+    operands: dict[tuple[Path, int], Operand] = {}
+    coefficients: dict[tuple[Path, int], float] = {}
+    adapters = []
+    for operand, coefficient in terms:
+        place = (operand.tensor.file, operand.tensor.start)
+        operands.setdefault(place, replace(operand, low_rank=None))
+        coefficients[place] = tidy(coefficients.get(place, 0.0) + coefficient)
+        if operand.low_rank is not None:
+            adapters.append((operand, coefficient))
+    used = [place for place in operands if coefficients[place]] or list(operands)[:1]
+    return Linear([operands[place] for place in used], [coefficients[place] for place in used], adapters)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The rule of every method of the papers but TIES and DARE."""
+
+    expression: Expression
+    parents: Sequence[Parent]
+
+    def formula(self, name: str, operands: Mapping[Parent, Operand]) -> Formula | None:
+        holders: Set[Parent] = operands.keys()
+        coefficients = self.expression.coefficients(name, holders)
+        if coefficients is None:
+            return None
+        return linear([(operands[parent], coefficient) for parent, coefficient in coefficients.items()])
+
+
+def new_rows(name: str, weights: Mapping[Parent, float], operands: Mapping[Parent, Operand]) -> Formula | None:
+    """Rows that a base lacks: the mean of the adapted models that have them, by their weights."""
+    mean = Mean(tuple((Checkpoint(parent), abs(weight)) for parent, weight in weights.items()))
+    return Sum(mean, list(weights)).formula(name, operands)

@@ -1,0 +1,96 @@
+"""What a combined model says of itself: `lingraft.json` for programs, a model card for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lingraft.artefacts import fingerprint, read_json, write_json, write_text
+from lingraft.checkpoints.assemble import Combination
+from lingraft.checkpoints.dtypes import TORCH_NAMES
+from lingraft.checkpoints.parents import RECORD, Origin, Parent
+
+
+@dataclass(frozen=True)
+class MergeRecipe:
+    """What was asked for: a method, its parents in their roles, and its settings."""
+
+    method: str
+    formula: str
+    roles: Mapping[Parent, str]
+    """As in base, adapted, instruct."""
+    weights: Mapping[Parent, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self, combination: Combination, origin: Parent | Origin | None) -> dict[str, Any]:
+        """What `lingraft.json` holds; `origin` is what `base` is to a trained model: the result less it is a vector."""
+        base = {"base": {"name": origin.name, "fingerprint": origin.fingerprint}} if origin else {}
+        return {
+            "merge": {"method": self.method, "formula": self.formula, **self.settings},
+            **base,
+            "parents": [self._entry(parent, role) for parent, role in self.roles.items()],
+            "tokenizer": combination.vocabulary.owner.name,
+            "rows": combination.vocabulary.num_rows,
+            "dtype": TORCH_NAMES[combination.dtype],
+        }
+
+    def _entry(self, parent: Parent, role: str) -> dict[str, Any]:
+        weight = {"weight": self.weights[parent]} if parent in self.weights else {}
+        return {"name": parent.name, "role": role, **weight, "fingerprint": parent.fingerprint}
+
+
+def is_merge(folder: Path) -> bool:
+    """Whether a folder holds a model that was merged."""
+    return "merge" in _recorded(folder)
+
+
+def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the merge of this very record."""
+    return _recorded(folder).get("fingerprint") == fingerprint(record)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    if not (folder / RECORD).is_file():
+        return {}
+    recorded: dict[str, Any] = read_json(folder / RECORD)
+    return recorded
+
+
+def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
+    """`lingraft.json` and the model card."""
+    versions = {name: version(name) for name in ("lingraft", "numpy")}
+    write_text(folder / "README.md", _card(record))
+    write_json(folder / RECORD, {"versions": versions, "fingerprint": fingerprint(record), **record})
+
+
+def _card(record: Mapping[str, Any]) -> str:
+    merge, parents = record["merge"], record["parents"]
+    hub = [parent["name"] for parent in parents if not Path(parent["name"]).exists()]
+    settings = {key: value for key, value in merge.items() if key not in ("method", "formula")}
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [merge, lingraft]",
+        *(["base_model:", *(f"- {name}" for name in hub), "base_model_relation: merge"] if hub else []),
+        "---",
+        f"# {merge['method']} of {len(parents)} models",
+        "",
+        f"Made by lingraft without training: `{merge['formula']}`, in float32, rounded once to {record['dtype']}.",
+        "",
+        "| model | role | weight | fingerprint |",
+        "|---|---|---|---|",
+        *(
+            f"| {parent['name']} | {parent['role']} | {parent.get('weight', '')} | `{parent['fingerprint']}` |"
+            for parent in parents
+        ),
+        "",
+        *(f"- {key}: {value}" for key, value in settings.items()),
+        f"- tokenizer: that of {record['tokenizer']}; {record['rows']:,} rows in the embeddings",
+        "",
+        "The licences of all models in the table apply.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,206 @@
+"""A checkpoint that goes into a combination: a model by folder or hub name, or a PEFT adapter on its base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lingraft.artefacts import read_json
+from lingraft.checkpoints.adapters import Adapter, LowRank, adapter_fingerprint, is_adapter, read_adapter
+from lingraft.checkpoints.read import find_folder, find_model, model_fingerprint, tokenizer_files
+from lingraft.checkpoints.weights import StoredTensor, Weights, find_weights
+from lingraft.errors import ModelError, OutputError
+from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, canonical_name
+
+RECORD = "lingraft.json"
+"""Inside a model's folder: what it was made from."""
+
+_EMBEDDINGS, _HEAD = f"{EMBEDDINGS}.weight", f"{HEAD}.weight"
+_COMPARED_BYTES = 2**22
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The base that a model says it was made from."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """A checkpoint, opened but not read. An adapter is the tensors of its base, with its own in their place."""
+
+    name: str
+    """As it was given."""
+    folder: Path
+    config: dict[str, Any]
+    weights: Weights
+    """By canonical name; the head of tied embeddings is not among them."""
+    low_rank: dict[str, LowRank]
+    """What an adapter adds to some of them."""
+    base: Parent | None = None
+    """Of an adapter."""
+
+    @property
+    def model_folder(self) -> Path:
+        """Where its config lies; an adapter's is its base's."""
+        return self.base.folder if self.base else self.folder
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where its tokenizer lies: its own folder, or that of an adapter's base."""
+        return self.folder if tokenizer_files(self.folder) else self.model_folder
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Stands for the weights, the config and the tokenizer."""
+        return adapter_fingerprint(self.folder, self.base.fingerprint) if self.base else model_fingerprint(self.folder)
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """The base that it was made from, where it says so."""
+        if self.base:
+            return Origin(self.base.name, self.base.fingerprint)
+        record = self.folder / RECORD
+        recorded = read_json(record).get("base") if record.is_file() else None
+        return Origin(recorded["name"], recorded["fingerprint"]) if recorded else None
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the head is the embeddings."""
+        return _HEAD not in self.weights
+
+    def dtype(self, name: str) -> str:
+        """The number dtype of a tensor; what an adapter saved has that of its base."""
+        return self.base.dtype(name) if self.base else self.weights[name].dtype
+
+
+def open_parent(name: str | Path, base: Parent | None = None, force: bool = False) -> Parent:
+    """A checkpoint by folder or hub name. An adapter's base is the one that it names.
+
+    `base` is the base of the combination: an adapter whose base cannot be found is taken to be on
+    it where `force` says so.
+
+    Raises:
+        ModelError: nothing there, weights that are missing, cut short or pickled, an architecture or
+            an adapter that is not supported.
+    """
+    folder = find_folder(str(name))
+    if is_adapter(folder):
+        return _on_its_base(str(name), folder, read_adapter(folder), base, force)
+    folder = find_model(str(name))
+    config = _read_config(folder)
+    weights = {canonical_name(of): tensor for of, tensor in find_weights(folder).items()}
+    return Parent(str(name), folder, config, _without_tied_head(weights, config, folder), {})
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = read_json(folder / "config.json")
+        model_type = config["model_type"]
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{folder}/config.json is not the config of a model: it has no model_type") from None
+    if model_type not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelError(f"{folder}: architecture '{model_type}' is not supported; supported model types: {known}")
+    if config.get("quantization_config"):
+        raise ModelError(f"{folder}: quantized weights cannot be combined; give the model in bf16 or float32")
+    return config
+
+
+def _on_its_base(name: str, folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:
+    own = _base_of(folder, adapter, base, force)
+    unknown = [of for of in adapter.low_rank if of not in own.weights]
+    unknown += [of for of in adapter.saved if of not in own.weights and of != _HEAD]
+    if unknown:
+        raise ModelError(f"{folder}: the adapter changes '{unknown[0]}', which its base {own.name} does not have")
+    for of, factors in adapter.low_rank.items():
+        shape = (factors.up.shape[0], factors.down.shape[-1])
+        if shape != own.weights[of].shape or factors.up.shape[1] != factors.down.shape[0]:
+            raise ModelError(
+                f"{folder}: the adapter's factors of '{of}' make {shape}, its base {own.name} has "
+                f"{own.weights[of].shape}; they do not belong together"
+            )
+    weights = {**own.weights, **adapter.saved}
+    if own.is_tied:
+        weights = _without_tied_head(weights, {**own.config, "tie_word_embeddings": True}, folder)
+    return Parent(name, folder, own.config, weights, adapter.low_rank, own)
+
+
+def _base_of(folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:
+    """The base of the combination if the adapter is on it, else the one that the adapter names."""
+    if base and adapter.base in (base.name, str(base.folder), str(base.folder.resolve())):
+        return base
+    try:
+        own = open_parent(adapter.base)
+    except ModelError as error:
+        if base and force:
+            return base
+        way_out = "give --force to take --base for it" if base else "correct base_model_name_or_path"
+        raise ModelError(f"{folder}: the base that this adapter names cannot be had ({error}); {way_out}") from None
+    return base if base and base.fingerprint == own.fingerprint else own
+
+
+def _without_tied_head(weights: Weights, config: dict[str, Any], where: Path) -> Weights:
+    """Leave out a head that is the embeddings once more.
+
+    Raises:
+        ModelError: it should be, and is not.
+    """
+    if _HEAD not in weights or _EMBEDDINGS not in weights:
+        return weights
+    tied = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
+    if tied is False:
+        return weights
+    if _same_bits(weights[_EMBEDDINGS], weights[_HEAD]):
+        return {name: tensor for name, tensor in weights.items() if name != _HEAD}
+    if tied:
+        raise ModelError(
+            f"{where}: its config ties the head to the embeddings, but the files hold two that differ; "
+            "one of them is wrong: set tie_word_embeddings to false, or remove the head"
+        )
+    return weights
+
+
+def _same_bits(one: StoredTensor, other: StoredTensor) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    with one.file.open("rb") as first, other.file.open("rb") as second:
+        for start in range(0, one.num_bytes, _COMPARED_BYTES):
+            size = min(_COMPARED_BYTES, one.num_bytes - start)
+            first.seek(one.start + start)
+            second.seek(other.start + start)
+            if first.read(size) != second.read(size):
+                return False
+    return True
+
+
+def check_origin(adapted: Parent, base: Parent, force: bool) -> None:
+    """Refuse a vector that would be measured from another base than its own.
+
+    Raises:
+        ModelError: the model's record, or the adapter, names another base, and `force` is not given.
+    """
+    origin = adapted.origin
+    if origin is None or force or origin.fingerprint == base.fingerprint:
+        return
+    raise ModelError(
+        f"{adapted.name} was made from {origin.name} (fingerprint {origin.fingerprint}), and --base is {base.name} "
+        f"({base.fingerprint}); a difference means something only from a model's own base: give that one, or --force"
+    )
+
+
+def check_output_is_no_parent(out: Path, parents: Sequence[Parent]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        OutputError: names the parent.
+    """
+    for parent in parents:
+        for folder in (parent.folder, parent.model_folder):
+            if out.resolve() in (folder.resolve(), *folder.resolve().parents):
+                raise OutputError(f"--out {out} is, or holds, the model {parent.name} that is read; give a new folder")

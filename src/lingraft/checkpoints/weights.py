@@ -1,0 +1,141 @@
+"""The tensors of a model folder, by name, without reading them: which file, where, type, shape.
+
+Only safetensors: a header in JSON (the length first, 8 bytes, little endian), then the bytes of
+the tensors. In one file, or in several with an index of which tensor lies where.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoints.dtypes import STORAGE
+from lingraft.errors import ModelError
+from lingraft.layer_groups import is_buffer
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_MAX_HEADER_BYTES = 100_000_000
+_PICKLES = ("*.bin", "*.pt", "*.pth")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies: from byte `start` of `file`, row after row."""
+
+    name: str
+    file: Path
+    start: int
+    dtype: str
+    """As safetensors says it: BF16, F16, F32."""
+    shape: tuple[int, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Length of the first axis; of a vector, its weights are the rows."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def row_size(self) -> int:
+        """Weights in a row."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * STORAGE[self.dtype].itemsize
+
+
+Weights = dict[str, StoredTensor]
+"""The tensors of a checkpoint, in the order of its files."""
+
+
+def find_weights(folder: Path) -> Weights:
+    """The tensors of a model folder.
+
+    Raises:
+        ModelError: no safetensors, an index that does not fit the files, a file that was cut short,
+            or weights of a type that we do not have.
+    """
+    single, index = folder / SINGLE, folder / INDEX
+    if single.is_file():  # first, as transformers has it
+        return read_header(single)
+    if index.is_file():
+        return _by_index(index)
+    if any(path for pattern in _PICKLES for path in folder.glob(pattern)):
+        raise ModelError(
+            f"{folder}: there are only pickled weights, and a pickle can run any code when it is opened; "
+            f"lingraft reads {SINGLE} only: load the model where you trust it and save it again with save_pretrained"
+        )
+    raise ModelError(f"{folder}: there are no weights; lingraft reads {SINGLE}, or shards and {INDEX}")
+
+
+def read_header(path: Path) -> Weights:
+    """The tensors of one safetensors file.
+
+    Raises:
+        ModelError: it is none, was cut short, or holds weights of a type that we do not have.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = _parsed(file.read(length)) if 0 < length <= min(size - 8, _MAX_HEADER_BYTES) else None
+    if header is None:
+        raise ModelError(f"{path}: this is not a safetensors file, or it was cut short")
+    header.pop("__metadata__", None)
+    try:
+        tensors = {name: _located(path, name, entry, 8 + length) for name, entry in header.items()}
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"{path}: the header of this safetensors file is damaged; fetch it again") from None
+    end = max((tensor.start + tensor.num_bytes for tensor in tensors.values()), default=8 + length)
+    if end > size:
+        raise ModelError(f"{path}: the file was cut short: {size:,} bytes of {end:,}; fetch it again")
+    in_order = sorted(tensors.values(), key=lambda tensor: tensor.start)
+    return {tensor.name: tensor for tensor in in_order if not is_buffer(tensor.name)}
+
+
+def _parsed(header: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(header)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _located(path: Path, name: str, entry: dict[str, Any], data: int) -> StoredTensor:
+    if entry["dtype"] not in STORAGE:
+        raise ModelError(
+            f"{path}: tensor '{name}' has weights of type {entry['dtype']}; supported are {', '.join(STORAGE)}"
+        )
+    start, end = entry["data_offsets"]
+    tensor = StoredTensor(name, path, data + start, entry["dtype"], tuple(entry["shape"]))
+    if tensor.num_bytes != end - start or start < 0:
+        raise ValueError(name)
+    return tensor
+
+
+def _by_index(index: Path) -> Weights:
+    try:
+        shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = list(dict.fromkeys(shard_of.values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index}: this is not an index of shards; fetch it again") from None
+    weights: Weights = {}
+    for tensors in map(read_header, _shards(index, names)):
+        weights.update({name: tensor for name, tensor in tensors.items() if shard_of.get(name) == tensor.file.name})
+    missing = [name for name in shard_of if name not in weights and not is_buffer(name)]
+    if missing:
+        raise ModelError(f"{index}: '{missing[0]}' is not in {shard_of[missing[0]]}, where the index has it")
+    return weights
+
+
+def _shards(index: Path, names: list[Any]) -> Iterator[Path]:
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or name == "..":
+            raise ModelError(f"{index}: it names '{name}', which is not a file of this folder; do not trust it")
+        if not (index.parent / name).is_file():
+            raise ModelError(f"{index.parent}: the shard {name} is missing; fetch it again")
+        yield index.parent / name

@@ -1,0 +1,71 @@
+"""Start of the command line: signals, messages, and the exit code that a command ends with."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+import warnings
+from typing import Any
+
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from lingraft.cli.commands import app
+from lingraft.cli.console import console, is_main_process
+from lingraft.errors import LingraftError, MachineError
+
+
+def main() -> None:
+    """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
+    logging.getLogger("lingraft").setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _stop)
+    try:
+        app()
+    except LingraftError as error:
+        _fail(error, error.exit_code)
+    except MemoryError as error:
+        _fail(_out_of_memory(error), 3)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(_disk_full(error), 3)
+    except Exception as error:  # torch and safetensors have their own words for both
+        if any(words in str(error) for words in ("No space left on device", "inline_container", "Disk quota exceeded")):
+            _fail(_disk_full(error), 3)
+        if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            _fail(_out_of_memory(error), 3)
+        raise
+
+
+def _log_handler() -> logging.Handler:
+    if console.is_terminal:
+        return RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    return handler
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise MachineError(f"stopped by {signal.Signals(signum).name}; start the same command again to go on")
+
+
+def _disk_full(error: BaseException) -> str:
+    return f"the disk is full ({str(error).splitlines()[0]}); make room and start the same command again"
+
+
+def _out_of_memory(error: BaseException) -> str:
+    return (
+        f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
+        "training.per_device_train_batch_size or max_length, or set training.gradient_checkpointing=true, "
+        "with a new --out"
+    )
+
+
+def _fail(message: Any, code: int) -> None:
+    console.print(f"[bold]error:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+    sys.exit(code)
