@@ -51,27 +51,31 @@ class Rule(Protocol):
 class Linear:
     """sum_i c_i theta_i, plus c_j scale_j up_j down_j of adapters."""
 
-    operands: Sequence[Operand]
-    coefficients: Sequence[float]
+    terms: Sequence[tuple[Operand, float]]
+    """c_i and theta_i, each stored tensor once, without what adapters add to it."""
     adapters: Sequence[tuple[Operand, float]] = ()
+    """c_j and what adapter j adds."""
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        return [operand for operand, _ in (*self.terms, *self.adapters)]
 
     @property
     def copied(self) -> Operand | None:
-        is_copy = list(self.coefficients) == [1.0] and not self.adapters
-        return self.operands[0] if is_copy else None
+        is_copy = [coefficient for _, coefficient in self.terms] == [1.0] and not self.adapters
+        return self.terms[0][0] if is_copy else None
 
     def prepare(self, each: Each) -> None:
         """Nothing to see."""
 
     def __call__(self, rows: Rows, desk: Desk) -> Floats:
-        total = desk.sum((len(rows), self.operands[0].tensor.row_size))
-        for i, (operand, coefficient) in enumerate(zip(self.operands, self.coefficients, strict=True)):
+        (first, coefficient), *others = self.terms
+        total = desk.sum((len(rows), first.tensor.row_size))
+        np.multiply(desk.numbers(first, rows), np.float32(coefficient), out=total)
+        for operand, coefficient in others:
             numbers = desk.numbers(operand, rows)
-            if i == 0:
-                np.multiply(numbers, np.float32(coefficient), out=total)
-            else:
-                numbers *= np.float32(coefficient)
-                total += numbers
+            numbers *= np.float32(coefficient)
+            total += numbers
         for operand, coefficient in self.adapters:
             total += np.float32(coefficient) * desk.low_rank(operand, rows)
         return total
@@ -89,7 +93,7 @@ def linear(terms: Sequence[tuple[Operand, float]]) -> Linear:
         if operand.low_rank is not None:
             adapters.append((operand, coefficient))
     used = [place for place in operands if coefficients[place]] or list(operands)[:1]
-    return Linear([operands[place] for place in used], [coefficients[place] for place in used], adapters)
+    return Linear([(operands[place], coefficients[place]) for place in used], adapters)
 
 
 @dataclass(frozen=True)
