@@ -44,6 +44,7 @@ def provenance(
         ],
         "tokens": mixed["tokens"],
         "method": recipe.method.model_dump(),
+        **({"after": [step.model_dump(mode="json") for step in recipe.after]} if recipe.after else {}),
         "weights": {
             "base": {group: of.weights for group, of in groups.items()},
             "trained": {group: trained for group, of in groups.items() if (trained := of.in_full + of.in_adapters)},

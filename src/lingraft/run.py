@@ -53,6 +53,7 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
 def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base = find_model(recipe.base)
     check_model(base)
+    models.check_after(recipe, base)
 
     plan = plan_text(recipe, make_plan(recipe))
     tasks = read_tasks(recipe.evaluation.tasks)
@@ -62,10 +63,12 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     on = text.evaluation_set(recipe, measured, blocks, tasks)
 
     before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before")
+    instruct = models.measure_instruct(recipe, on, work / "instruct")
     adapted = models.adapt(recipe, base, blocks, work)
-    exported = models.export(recipe, base, adapted, work)
+    combined = models.combine(recipe, base, adapted, work)
+    exported = models.export(recipe, base, combined, work)
     unrounded = models.measure_model(
-        recipe, adapted / "model", stage_fingerprint(adapted), on.texts_alone, work / "unrounded"
+        recipe, combined / "model", stage_fingerprint(combined), on.texts_alone, work / "unrounded"
     )
     after = models.measure_model(recipe, exported / "model", stage_fingerprint(exported), on, work / "after")
 
@@ -76,6 +79,9 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         "measured": measured_with(base, recipe.length),
         **compare(on, read_measurement(after), read_measurement(before), recipe.languages.roles),
     }
+    if instruct:  # what the instruct model lost beside what the base lost
+        against = compare(on, read_measurement(after), read_measurement(instruct), recipe.languages.roles)
+        results["instruct"] = {"base": recipe.instruct, **against}
     origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded, plan)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")

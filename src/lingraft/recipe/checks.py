@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
+from lingraft.checkpoints.parents import open_parent
+from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_folder, find_model, read_config
 from lingraft.errors import RecipeError, UserError, nearest
 from lingraft.layer_groups import depth
+from lingraft.recipe.after import absolute, combination
 from lingraft.recipe.schema import Recipe
 from lingraft.training.arguments import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, check_arguments
 
@@ -41,7 +43,7 @@ def check(recipe: Recipe, source: str) -> Recipe:
         update={
             "corpus": [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in recipe.corpus],
             "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
-            "base": str(Path(recipe.base).resolve()) if Path(recipe.base).is_dir() else recipe.base,
+            "base": absolute(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context),
             "training": {**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training},
         }
@@ -141,3 +143,24 @@ def _model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
     context = context_length(config)
     if recipe.max_length is not None and recipe.max_length > context:
         yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
+    yield from _after_problems(recipe)
+
+
+def _after_problems(recipe: Recipe) -> Iterator[str]:
+    """What would fail after hours of training. Weights on the hub are looked at when the run begins."""
+    missing = False
+    for i, step in enumerate(recipe.after):
+        for name in step.models:
+            try:
+                find = find_model if name == step.like else find_folder  # what is measured is no adapter
+                find(name, config_only=True)
+            except UserError as error:
+                missing = True
+                yield f"after.{i}: {error}"
+    names = [recipe.base, *(name for step in recipe.after for name in step.models)]
+    if recipe.after and not missing and all(Path(name).is_dir() for name in names):
+        try:
+            base = open_parent(recipe.base)
+            combination(recipe.after, base, base)
+        except UserError as error:
+            yield f"after: {error}"

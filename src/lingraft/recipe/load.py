@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lingraft.errors import RecipeError, nearest
 from lingraft.methods import METHODS
+from lingraft.recipe.after import STEPS
 from lingraft.recipe.checks import check
 from lingraft.recipe.schema import CorpusEntry, Evaluation, Languages, Recipe, Validation
 from lingraft.recipe.yaml import override, read_yaml
@@ -21,7 +22,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "corpus": CorpusEntry,
     "validation": Validation,
     "evaluation": Evaluation,
-    **{f"method.{name}": method for name, method in METHODS.items()},
 }
 
 
@@ -53,10 +53,7 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 def _describe(problem: dict[str, Any]) -> str:
     """`path.to.key: what is wrong (given: value)` of one of pydantic's errors."""
-    location = [str(part) for part in problem["loc"]]
-    section = _section(location)
-    if location[0] == "method" and len(location) > 1 and location[1] in METHODS:
-        del location[1]  # the name that pydantic puts there to tell the methods apart
+    location, section = _place([str(part) for part in problem["loc"]])
     path = ".".join(location)
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
@@ -64,6 +61,9 @@ def _describe(problem: dict[str, Any]) -> str:
         return f"{path}: unknown key{nearest(location[-1], keys)}; allowed here: {', '.join(keys)}"
     if kind == "missing":
         return f"{path}: is missing"
+    if kind == "union_tag_not_found" and location[0] == "after":
+        keys = list(given) if isinstance(given, dict) else [str(given)]
+        return f"{path}: no step of this kind{nearest(' '.join(map(str, keys)), STEPS)}; steps: {', '.join(STEPS)}"
     if kind == "union_tag_not_found":
         return f"method.name: is missing; methods: {', '.join(METHODS)}"
     if kind == "union_tag_invalid":
@@ -73,5 +73,18 @@ def _describe(problem: dict[str, Any]) -> str:
     return f"{path}: {message}" + ("" if kind == "value_error" else f" (given: {given!r})")
 
 
-def _section(location: list[str]) -> type[BaseModel]:
-    return SECTIONS.get(".".join(location[:2])) or SECTIONS.get(location[0], Recipe) if len(location) > 1 else Recipe
+def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
+    """A location as the recipe's writer sees it, and the section that it lies in.
+
+    pydantic puts the name there by which it told methods, or steps, apart.
+    """
+    section: type[BaseModel] = Recipe
+    if len(location) > 1:
+        section = SECTIONS.get(location[0], Recipe)
+    for key, at, forms in (("method", 1, METHODS), ("after", 2, STEPS)):
+        if location[0] == key and len(location) > at and location[at] in forms:
+            section = forms[location.pop(at)]
+            inner = section.model_fields.get(location[at]) if len(location) > at + 1 else None
+            if inner is not None and isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):
+                section = inner.annotation
+    return location, section

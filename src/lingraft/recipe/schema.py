@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lingraft.corpus.read import find_files
 from lingraft.errors import UserError
@@ -14,6 +14,8 @@ from lingraft.evaluation.samples import SAMPLES
 from lingraft.languages import parse_language
 from lingraft.methods import METHODS
 from lingraft.methods.base import Method
+from lingraft.recipe.after import AnyStep
+from lingraft.recipe.section import Section
 
 if TYPE_CHECKING:
     AnyMethod = Method
@@ -42,10 +44,6 @@ FilePatterns = Annotated[list[FilePattern], Field(min_length=1), BeforeValidator
 TaskName = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Languages(Section):
@@ -118,9 +116,15 @@ class Recipe(Section):
     validation: Validation = Validation()
     method: AnyMethod
     training: dict[str, Any] = {}
+    after: list[AnyStep] = []
     evaluation: Evaluation = Evaluation()
     export: Literal["plain"] = "plain"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def instruct(self) -> str | None:
+        """The instruct model that `after:` adds the language to, where there is one."""
+        return next((step.like for step in reversed(self.after) if step.like), None)
 
     @property
     def length(self) -> int:

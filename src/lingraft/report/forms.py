@@ -70,6 +70,11 @@ class _Sample(_Form):
     after: str = ""
 
 
+class _Compared(_Form):
+    base: str
+    languages: dict[str, _Language]
+
+
 class Results(_Form):
     """`results.json`."""
 
@@ -79,6 +84,7 @@ class Results(_Form):
     languages: dict[str, _Language]
     tasks: dict[str, _Task] | None = None
     samples: list[_Sample] | None = None
+    instruct: _Compared | None = None
     learning: float = 0
     forgetting: float = 0
 
@@ -118,6 +124,7 @@ class Origin(_Form):
     """`lingraft.json`."""
 
     method: _Method = _Method()
+    after: list[dict[str, Any]] = []
     weights: _Weights = _Weights(base={}, trained={})
     stack: list[_Part] | None = None
     corpus: list[_Corpus] = []

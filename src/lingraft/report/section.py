@@ -25,11 +25,13 @@ DRAWN_POINTS = 800
 def section(run: Run) -> dict[str, Any]:
     """All of one run, where a part that its folder lacks is empty."""
     origin = run.origin
-    method = origin.get("method", {})
+    method, instruct = origin.get("method", {}), run.results.get("instruct")
     return {
         "run": run,
         "settings": {key: _plain(value) for key, value in method.items() if key != "name" and value is not None},
-        "languages": [_language(code, entry) for code, entry in run.languages.items()],
+        "after": [_step(step) for step in origin.get("after", [])],
+        "languages": _languages(run.languages),
+        "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
         "tasks": {name: of for name, of in run.tasks.items() if "forgetting" in of or "learning" in of},
         "groups": _groups(origin.get("weights", {})),
         "stack": [_part(part) for part in reversed(origin.get("stack") or [])],
@@ -46,6 +48,21 @@ def section(run: Run) -> dict[str, Any]:
 def _plain(value: Any) -> str:
     """A setting as a person says it."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _step(step: dict[str, Any]) -> str:
+    """A step of `after:` in words: verb, models, numbers."""
+    return ", ".join(f"{key} {_said(value)}" for key, value in step.items())
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    return " and ".join(value) if isinstance(value, list) else str(value)
+
+
+def _languages(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    return [_language(code, entry) for code, entry in measured.items()]
 
 
 def _language(code: str, entry: dict[str, Any]) -> dict[str, Any]:

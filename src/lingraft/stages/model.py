@@ -1,4 +1,4 @@
-"""Stages of models: measure, adapt, export."""
+"""Stages of models: measure, adapt, combine, export."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 
 from lingraft.artefacts import fingerprint, finished, stage_fingerprint, write_json
+from lingraft.checkpoints.assemble import write_combination
 from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
-from lingraft.checkpoints.read import model_fingerprint, read_model, read_tokenizer, stored_dtype
+from lingraft.checkpoints.parents import open_parent
+from lingraft.checkpoints.read import find_model, model_fingerprint, read_model, read_tokenizer, stored_dtype
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import TrainingError
 from lingraft.evaluation.measure import EvaluationSet, measure, measuring_device, write_measurement
@@ -20,6 +22,7 @@ from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation
 from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import Recipe
+from lingraft.recipe.after import combination
 from lingraft.stages import one_after_another
 from lingraft.training.arguments import mixed_precision, training_arguments
 from lingraft.training.trainer import DIVERGED, train
@@ -43,6 +46,14 @@ def measure_model(recipe: Recipe, model: Path, mark: str, on: EvaluationSet, pat
         write_measurement(folder, measure(model, on, recipe.length))
 
     return one_after_another(path, inputs, make)
+
+
+def measure_instruct(recipe: Recipe, on: EvaluationSet, path: Path) -> Path | None:
+    """As `measure_model`, for the instruct model that `after:` adds the language to, where there is one."""
+    if recipe.instruct is None:
+        return None
+    instruct = find_model(recipe.instruct)
+    return measure_model(recipe, instruct, model_fingerprint(instruct), on, path)
 
 
 def training_began(work: Path) -> bool:
@@ -117,17 +128,46 @@ def _write_adapted(recipe: Recipe, adaptation: Adaptation, base: Path, folder: P
     return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)
 
 
-def export(recipe: Recipe, base: Path, adapted: Path, work: Path) -> Path:
+def check_after(recipe: Recipe, base: Path) -> None:
+    """Find out before training whether `after:` can be done; the base stands for the trained model.
+
+    Raises:
+        ModelError: models that cannot be had, or do not fit the base.
+    """
+    if recipe.after:
+        opened = open_parent(base)
+        combination(recipe.after, opened, opened)
+
+
+def combine(recipe: Recipe, base: Path, adapted: Path, work: Path) -> Path:
+    """`model`, what `after:` makes of the trained one, in float32; `adapted` itself where there is nothing to do."""
+    if not recipe.after:
+        return adapted
+    steps = combination(recipe.after, open_parent(adapted / "model"), open_parent(base))
+    inputs = {
+        "adapted": stage_fingerprint(adapted),
+        "after": [step.model_dump(mode="json") for step in recipe.after],
+        "models": [model.fingerprint for model in steps.rule.parents],
+    }
+
+    def make(folder: Path) -> None:
+        (folder / "model").mkdir()
+        write_combination(steps, folder / "model")
+
+    return one_after_another(work / "combined", inputs, make)
+
+
+def export(recipe: Recipe, base: Path, made: Path, work: Path) -> Path:
     """`model`, the result in the type of the base's file, rounded once; `export.json`."""
 
     def make(folder: Path) -> None:
         dtype = stored_dtype(base)
-        model = round_weights(read_model(adapted / "model", torch.float32), dtype)
-        write_model(model, read_tokenizer(base), base, folder / "model")
+        model = round_weights(read_model(made / "model", torch.float32), dtype)
+        write_model(model, read_tokenizer(made / "model"), made / "model", folder / "model")
         difference = verify_model(folder / "model", probe_logits(model, model.config), dtype)
         write_json(
             folder / "export.json", {"dtype": str(dtype).removeprefix("torch."), "logits_difference": difference}
         )
 
-    inputs = {"adapted": stage_fingerprint(adapted), "export": recipe.export}
+    inputs = {"adapted": stage_fingerprint(made), "export": recipe.export}
     return one_after_another(work / "exported", inputs, make)

@@ -1,0 +1,119 @@
+"""`after:` of a recipe: arithmetic on what training wrote, in the run itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import lingraft
+from lingraft.errors import RecipeError
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor.double() for name, tensor in load_file(folder / "model.safetensors").items()}
+
+
+@pytest.fixture
+def other(tmp_path, base, make_model, tokenizer) -> Path:
+    """Another model of the same architecture, with a chat template."""
+    model = make_model().to(torch.bfloat16)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.25)
+    model.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    return tmp_path / "other"
+
+
+def test_the_steps_are_one_sum_of_trained_base_and_others(recipe, other, tmp_path) -> None:
+    """(((theta - theta_0) / 2 + theta_0) with theta_0's middle, mixed with another, less theta_0, on an instruct model."""
+    after = [
+        {"scale": 0.5},
+        {"revert": {"first": 1, "last": 1}},
+        {"soup": {str(other): 1}, "weight": 3},
+        {"interpolate": {"first": 1, "last": 1, "scale": {"embeddings": 0.25}}},
+        {"vectors": {str(other): 0.1}},
+        {"instruct": str(other), "scale": 0.7},
+    ]
+    lingraft.run({**recipe, "after": after}, tmp_path / "out")
+    base, chat = _weights(Path(recipe["base"])), _weights(other)
+    trained = _weights(tmp_path / "out" / "work" / "adapted" / "model")
+    result = _weights(tmp_path / "out" / "model")
+    for name, zero in base.items():
+        theta = zero + 0.5 * (trained[name] - zero)
+        if ".layers.1." in name or ".layers.2." in name:
+            theta = zero
+        theta = (3 * theta + chat[name]) / 4
+        if "embed_tokens" in name:
+            theta = zero + 0.25 * (theta - zero)
+        theta = theta + 0.1 * (chat[name] - zero)
+        exact = chat[name] + 0.7 * (theta - zero)
+        assert torch.allclose(result[name], exact, rtol=2**-8, atol=1e-6), name
+
+
+def test_an_instruct_step_is_also_measured_against_the_instruct_model(recipe, other, tmp_path) -> None:
+    results = lingraft.run({**recipe, "after": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
+    assert results["instruct"]["base"] == str(other)
+    alone = lingraft.evaluate(str(other), {"eng_Latn": recipe["evaluation"]["text"]["eng_Latn"]}, max_length=32)
+    against = results["instruct"]["languages"]["eng_Latn"]["bits_per_byte"]
+    assert against["before"] == pytest.approx(alone["languages"]["eng_Latn"]["bits_per_byte"]["after"])
+    assert against["after"] == results["languages"]["eng_Latn"]["bits_per_byte"]["after"]
+    assert (tmp_path / "out" / "model" / "chat_template.jinja").exists()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Against the instruct model" in page
+    assert "Afterwards, in this order: instruct" in page
+
+
+def test_a_vector_of_another_base_is_refused_when_the_recipe_loads(recipe, other, tmp_path) -> None:
+    record = {"base": {"name": "another", "fingerprint": "0123456789abcdef"}}
+    (other / "lingraft.json").write_text(json.dumps(record))
+    with pytest.raises(RecipeError, match=r"after: .*was made from another .*\(fingerprint 0123456789abcdef\)"):
+        lingraft.run({**recipe, "after": [{"vectors": {str(other): 1}}]}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_is_a_parent_of_the_next(recipe, texts, tmp_path) -> None:
+    """LayRA-merge of two languages: the second run adds the vector that the first left."""
+    lingraft.run(recipe, tmp_path / "one")
+    second = {
+        **recipe,
+        "seed": 1,
+        "after": [{"scale": 0.5}, {"vectors": {str(tmp_path / "one" / "model"): 0.5}}],
+    }
+    lingraft.run(second, tmp_path / "two")
+    base = _weights(Path(recipe["base"]))
+    one, two = _weights(tmp_path / "one" / "model"), _weights(tmp_path / "two" / "work" / "adapted" / "model")
+    for name, tensor in _weights(tmp_path / "two" / "model").items():
+        exact = base[name] + 0.5 * (two[name] - base[name]) + 0.5 * (one[name] - base[name])
+        assert torch.allclose(tensor, exact, rtol=2**-8, atol=1e-6), name
+    AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model")
+    adapter = lingraft.merge.vectors(recipe["base"], {tmp_path / "one" / "adapter": 1}, tmp_path / "from-adapter")
+    for name, tensor in _weights(adapter).items():
+        assert torch.allclose(tensor, one[name], rtol=2**-7, atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"scal": 0.5}, r"after.0: no step of this kind \(did you mean 'scale'\?\); steps: vectors"),
+        ({"revert": {"frst": 1, "last": 1}}, r"after.0.revert.frst: unknown key \(did you mean 'first'\?\)"),
+        ({"revert": {"first": 20, "last": 1}}, "after: first=20 and last=1 are 21 layers, but the model has 4"),
+        ({"instruct": "./nowhere", "scale": 1}, "after.0: './nowhere': there is no such folder"),
+        ({"instruct": "./nowhere"}, "after.0.scale: is missing"),
+        ({"scale": "half"}, "after.0.scale: should be a valid number"),
+        ({"scale": 1, "rank": 2}, "after.0.rank: unknown key; allowed here: scale"),
+        ({"interpolate": {"first": 1, "last": 1, "scale": {"mid": 0}}}, "after: scale of 'mid': .* it has embeddings"),
+        ("scale", "after.0: no step of this kind"),
+    ],
+    ids=["verb", "key", "depth", "no model", "no scale", "no number", "two verbs", "no group", "no mapping"],
+)
+def test_a_wrong_step_is_named_with_its_place(recipe, tmp_path, step, message) -> None:
+    with pytest.raises(RecipeError, match=message):
+        lingraft.run({**recipe, "after": [step]}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
