@@ -27,6 +27,7 @@ from lingraft.checkpoints.expression import (
     scales_by_group,
 )
 from lingraft.checkpoints.formulas import Rule, Sum
+from lingraft.checkpoints.low_rank import write_adapter
 from lingraft.checkpoints.manifest import MergeRecipe, is_merge, was_made_from, write_manifest
 from lingraft.checkpoints.parents import Origin, Parent, check_origin, check_output_is_no_parent, open_parent
 from lingraft.checkpoints.ties import Ties
@@ -48,6 +49,7 @@ def vectors(
     *,
     tokenizer: Name | None = None,
     dtype: str | None = None,
+    adapter: bool = False,
     force: bool = False,
 ) -> Path:
     """Base + sum_i scale_i (adapted_i - base): language vectors, scaled and added (arXiv 2509.11414 eq. 1 to 3).
@@ -61,6 +63,7 @@ def vectors(
         out: the folder to write; new, empty, or an earlier merge, which is replaced.
         tokenizer: the parent whose tokens, config and chat template the result has, in place of `base`.
         dtype: bfloat16, float16 or float32; where it is not said, each tensor keeps the base's.
+        adapter: write a PEFT adapter in place of a model, where all are adapters on one base.
         force: take a model for a vector of this base although it says that it is another's.
 
     Returns `out`.
@@ -75,11 +78,16 @@ def vectors(
     sums = [(Checkpoint(model), scale) for model, scale in models.items()]
     recipe = MergeRecipe("vectors", "base + sum_i weight_i (adapted_i - base)", _roles(start, models), models)
     rule = Sum(language_vectors(Checkpoint(start), sums), [start, *models])
-    return _merge(recipe, rule, start, start, out, tokenizer, dtype)
+    return _merge(recipe, rule, start, start, out, tokenizer, dtype, adapter)
 
 
 def soup(
-    models: Weighted | Sequence[Name], out: Name, *, tokenizer: Name | None = None, dtype: str | None = None
+    models: Weighted | Sequence[Name],
+    out: Name,
+    *,
+    tokenizer: Name | None = None,
+    dtype: str | None = None,
+    adapter: bool = False,
 ) -> Path:
     """sum_i w_i theta_i / sum_i w_i: the uniform or weighted average of models (arXiv 2606.00284 §2.2).
 
@@ -87,11 +95,16 @@ def soup(
     else as in `vectors`.
     """
     weights = models if isinstance(models, Mapping) else dict.fromkeys(models, 1.0)
-    opened = {open_parent(name): weight for name, weight in _numbers(weights, positive=True).items()}
+    opened: dict[Parent, float] = {}
+    for name, weight in _numbers(weights, positive=True).items():
+        base = next((parent.base for parent in opened if parent.base), None)
+        opened[open_parent(name, base)] = weight  # adapters on one base share it
     recipe = MergeRecipe("soup", "sum_i weight_i model_i / sum_i weight_i", dict.fromkeys(opened, "model"), opened)
     rule = Sum(Mean(tuple((Checkpoint(model), weight) for model, weight in opened.items())), list(opened))
     origins = {model.origin for model in opened}
-    return _merge(recipe, rule, next(iter(opened)), origins.pop() if len(origins) == 1 else None, out, tokenizer, dtype)
+    return _merge(
+        recipe, rule, next(iter(opened)), origins.pop() if len(origins) == 1 else None, out, tokenizer, dtype, adapter
+    )
 
 
 def ties(
@@ -149,6 +162,7 @@ def revert(
     last: int,
     tokenizer: Name | None = None,
     dtype: str | None = None,
+    adapter: bool = False,
     force: bool = False,
 ) -> Path:
     """The layers between the `first` and the `last` go back to the base (arXiv 2606.00284 §2.2).
@@ -165,7 +179,7 @@ def revert(
         settings={"first": first, "last": last},
     )
     rule = Sum(reverted(Checkpoint(adapted), Checkpoint(start), layers), [adapted, start])
-    return _merge(recipe, rule, adapted, start, out, tokenizer, dtype)
+    return _merge(recipe, rule, adapted, start, out, tokenizer, dtype, adapter)
 
 
 def interpolate(
@@ -178,6 +192,7 @@ def interpolate(
     scale: Mapping[str, float],
     tokenizer: Name | None = None,
     dtype: str | None = None,
+    adapter: bool = False,
     force: bool = False,
 ) -> Path:
     """base_G + scale_G (model_G - base_G) for the layer groups G that `scale` names (arXiv 2606.00284 §4.1).
@@ -195,7 +210,7 @@ def interpolate(
         settings={"first": first, "last": last, "scale": {str(group): of for group, of in by_group.items()}},
     )
     expression = interpolated(Checkpoint(adapted), Checkpoint(start), Scale(1.0, by_group, layers))
-    return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype)
+    return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype, adapter)
 
 
 def instruct(
@@ -234,19 +249,20 @@ def _merge(
     out: Name,
     tokenizer: Name | None,
     dtype: str | None,
+    adapter: bool = False,
 ) -> Path:
     """Check, plan, write; `origin` is the model that the result can be measured from."""
     out = Path(out)
     parents = list(rule.parents)
     _check_output(out, parents)
     combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype)
-    record = recipe.record(combination, origin)
+    record = recipe.record(combination, origin) | ({"adapter": True} if adapter else {})
     if was_made_from(out, record):
         logger.info("%s: finished before, kept", out)
         return out
     started = time.perf_counter()
     with new_folder(out, busy="another merge is writing this folder; wait for it or choose another --out") as temporary:
-        write_combination(combination, temporary)
+        (write_adapter if adapter else write_combination)(combination, temporary)
         write_manifest(temporary, record)
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import lingraft
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, UserError
 from lingraft.methods import METHODS
 
 merge = lingraft.merge
@@ -82,7 +82,11 @@ def test_tensors_that_an_adapter_does_not_touch_stay_bit_for_bit(family, make_ad
 
 def test_adapters_and_models_of_one_base_are_combined(make_family, make_adapter, tmp_path) -> None:
     family = make_family(dtype=torch.float32)
-    base, adapter, other = family["base"], make_adapter(family["base"], "one", 1), make_adapter(family["base"], "two", 2)
+    base, adapter, other = (
+        family["base"],
+        make_adapter(family["base"], "one", 1),
+        make_adapter(family["base"], "two", 2),
+    )
     merge.vectors(base, {adapter: 0.5, other: 0.25, family["a"]: 0.25}, tmp_path / "vectors")
     merge.soup({adapter: 2, other: 1, family["a"]: 1}, tmp_path / "soup")
     merge.revert(adapter, base, tmp_path / "reverted", first=1, last=0)
@@ -107,7 +111,11 @@ def test_ties_and_dare_take_adapters(make_family, make_adapter, tmp_path) -> Non
 
 @pytest.mark.parametrize(
     "settings",
-    [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 7, "layers.1.mlp.up_proj": 3}}, {"rank_pattern": {"v_proj": 4}}],
+    [
+        {"use_rslora": True},
+        {"alpha_pattern": {"q_proj": 7, "layers.1.mlp.up_proj": 3}},
+        {"rank_pattern": {"v_proj": 4}},
+    ],
     ids=["rslora", "alpha_pattern", "rank_pattern"],
 )
 def test_scales_are_those_of_peft(make_family, make_adapter, tmp_path, settings) -> None:
@@ -167,3 +175,36 @@ def test_embeddings_that_came_apart_in_an_adapter_are_refused(make_family, make_
     save_file({**stored, head: stored[head] + 1}, adapter / "adapter_model.safetensors")
     with pytest.raises(ModelError, match="ties the head to the embeddings, but the files hold two that differ"):
         merge.soup([adapter], tmp_path / "out")
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("method", ["lora", "layra"])
+def test_a_sum_of_adapters_can_stay_an_adapter(make_family, make_adapter, tmp_path, architecture, tied, method) -> None:
+    base = make_family(architecture, tied, torch.float32)["base"]
+    pair = {make_adapter(base, "one", 1, method): 0.5, make_adapter(base, "two", 2, method): -0.25}
+    merge.vectors(base, pair, tmp_path / "model")
+    merge.vectors(base, pair, tmp_path / "adapter", adapter=True)
+    expected, out = _loaded(tmp_path / "model"), _by_peft(base, tmp_path / "adapter")
+    assert all(torch.allclose(out[name], expected[name], rtol=0, atol=1e-6) for name in expected)
+    merge.vectors(base, {tmp_path / "adapter": 1}, tmp_path / "again")
+    out = _loaded(tmp_path / "again")
+    assert all(torch.allclose(out[name], expected[name], rtol=0, atol=1e-6) for name in expected)
+
+
+def test_adapters_of_other_layers_and_ranks_are_stacked(make_family, make_adapter, tmp_path) -> None:
+    base = make_family(dtype=torch.float32)["base"]
+    wide = LoraConfig(r=3, lora_alpha=9, target_modules=["q_proj", "up_proj"], layers_to_transform=[0, 2])
+    narrow = LoraConfig(r=1, lora_alpha=2, target_modules=["q_proj"], use_rslora=True)
+    models = [make_adapter(base, "wide", 1, config=wide), make_adapter(base, "narrow", 2, config=narrow)]
+    merge.soup(models, tmp_path / "model")
+    merge.soup(models, tmp_path / "adapter", adapter=True)
+    expected, out = _loaded(tmp_path / "model"), _by_peft(base, tmp_path / "adapter")
+    assert all(torch.allclose(out[name], expected[name], rtol=0, atol=1e-6) for name in expected)
+
+
+def test_a_whole_model_in_the_sum_cannot_stay_an_adapter(family, make_adapter, tmp_path) -> None:
+    both = {make_adapter(family["base"], "adapter", 1): 0.5, family["a"]: 0.5}
+    with pytest.raises(UserError, match="only where all models are adapters on one base, and .* is no adapter"):
+        merge.vectors(family["base"], both, tmp_path / "out", adapter=True)
+    assert not (tmp_path / "out").exists()

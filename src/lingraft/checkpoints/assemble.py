@@ -7,15 +7,17 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lingraft.checkpoints.combine import Task, combine
 from lingraft.checkpoints.companions import write_companions
 from lingraft.checkpoints.dtypes import DTYPES
 from lingraft.checkpoints.fit import ROWS_ARE_TOKENS, check_fit
-from lingraft.checkpoints.formulas import Formula, Rule
+from lingraft.checkpoints.formulas import Formula, Rule, new_rows
 from lingraft.checkpoints.operands import Operand
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.vocabulary import MISSING, Vocabulary, match_rows
@@ -106,31 +108,32 @@ def _shards(combination: Combination, folder: Path) -> Sequence[Shard]:
 
 def _task(combination: Combination, name: str, tensor: StoredTensor) -> Task:
     """The formulas of a tensor: one, or where vocabularies differ one for each set of parents that have a row."""
-    rule, row_of = combination.rule, combination.vocabulary.row_of
-    matched = name in ROWS_ARE_TOKENS
-    operands = {
-        parent: Operand(
-            parent.name, parent.weights[name], row_of[parent] if matched else None, parent.low_rank.get(name)
-        )
-        for parent in rule.parents
-    }
-    if not matched or all(row_of[parent] is None for parent in operands):
-        return Task(tensor, [_known(rule.formula(name, operands))])
-    has = np.stack(
-        [np.ones(tensor.num_rows, bool) if of is None else of != MISSING for of in map(row_of.get, operands)]
-    )
+    operands = operands_of(combination, name)
+    if all(operand.row_of is None for operand in operands.values()):
+        return Task(tensor, [_formula(combination.rule, name, operands)])
+    has = np.stack([_has_row(operand, tensor.num_rows) for operand in operands.values()])
     holders, which = np.unique(has, axis=1, return_inverse=True)
-    formulas = [
-        _known(
-            rule.formula(
-                name, {p: of for p, of, there in zip(operands, operands.values(), column, strict=True) if there}
-            )
-        )
-        for column in holders.T
-    ]
+    formulas = [_formula(combination.rule, name, dict(compress(operands.items(), there))) for there in holders.T]
     return Task(tensor, formulas, which.ravel().astype(np.uint8))
 
 
-def _known(formula: Formula | None) -> Formula:
-    assert formula is not None, "a row that no parent of the sum has"
+def operands_of(combination: Combination, name: str) -> Mapping[Parent, Operand]:
+    """Every parent's tensor of a canonical name, with its rows matched to those of the result."""
+    row_of = combination.vocabulary.row_of if name in ROWS_ARE_TOKENS else {}
+    return {
+        parent: Operand(parent.name, parent.weights[name], row_of.get(parent), parent.low_rank.get(name))
+        for parent in combination.rule.parents
+    }
+
+
+def _has_row(operand: Operand, num_rows: int) -> NDArray[np.bool_]:
+    """(rows,): whether a parent has a row of the result."""
+    return np.ones(num_rows, np.bool_) if operand.row_of is None else operand.row_of != MISSING
+
+
+def _formula(rule: Rule, name: str, operands: Mapping[Parent, Operand]) -> Formula:
+    """A row that the rule cannot give, since only others have it, is the mean of theirs."""
+    mean = dict.fromkeys(operands, 1.0)
+    formula = rule.formula(name, operands) or new_rows(name, mean, operands)
+    assert formula is not None, "a row that no parent has"
     return formula

@@ -56,6 +56,18 @@ class OpenFiles:
                 raise ModelError(f"{file}: the file became shorter while it was read")
             done += count
 
+    def rows(self, tensor: StoredTensor, rows: Rows, into: Bits) -> Bits:
+        """Fill `into`, (rows, row size), with rows of a tensor."""
+        row_bytes = tensor.row_size * into.itemsize
+        for first, last in runs(rows):
+            self.read(tensor.file, tensor.start + int(rows[first]) * row_bytes, into[first:last])
+        return into
+
+    def floats(self, tensor: StoredTensor, rows: Rows) -> Floats:
+        """(rows, row size): rows of a tensor in float32."""
+        bits = np.empty((len(rows), tensor.row_size), STORAGE[tensor.dtype])
+        return widen(self.rows(tensor, rows, bits), np.empty(bits.shape, np.float32))
+
 
 @contextmanager
 def open_files(files: Iterable[Path]) -> Iterator[OpenFiles]:
@@ -86,7 +98,7 @@ class Desk:
         """(rows, row size): rows of an operand's tensor as its file has them."""
         tensor = operand.tensor
         into = _shaped(self._bits[tensor.dtype], (len(rows), tensor.row_size))
-        return self._read_rows(tensor, operand.own(rows), into)
+        return self._files.rows(tensor, operand.own(rows), into)
 
     def numbers(self, operand: Operand, rows: Rows) -> Floats:
         """(rows, row size): rows of an operand, with what an adapter adds to them."""
@@ -100,9 +112,9 @@ class Desk:
         """(rows, row size): scale * up @ down of an adapter."""
         factors = operand.low_rank
         assert factors is not None
-        up = self._floats(factors.up, operand.own(rows))
+        up = self._files.floats(factors.up, operand.own(rows))
         if self._down is None or self._down[0] is not factors.down:  # the next rows need it again
-            self._down = factors.down, self._floats(factors.down, np.arange(factors.down.num_rows))
+            self._down = factors.down, self._files.floats(factors.down, np.arange(factors.down.num_rows))
         return np.float32(factors.scale) * (up @ self._down[1])
 
     def sum(self, shape: tuple[int, int]) -> Floats:
@@ -116,16 +128,6 @@ class Desk:
     def whole(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """An array of whole numbers to round with."""
         return _shaped(self._whole, shape).view(np.uint32)
-
-    def _floats(self, tensor: StoredTensor, rows: Rows) -> Floats:
-        bits = np.empty((len(rows), tensor.row_size), STORAGE[tensor.dtype])
-        return widen(self._read_rows(tensor, rows, bits), np.empty(bits.shape, np.float32))
-
-    def _read_rows(self, tensor: StoredTensor, rows: Rows, into: Bits) -> Bits:
-        row_bytes = tensor.row_size * into.itemsize
-        for first, last in runs(rows):
-            self._files.read(tensor.file, tensor.start + int(rows[first]) * row_bytes, into[first:last])
-        return into
 
 
 def _shaped(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:

@@ -24,21 +24,34 @@ Layers = Annotated[str, typer.Option(help="The layer groups, as in first=9,last=
 Density = Annotated[float, typer.Option(help="Share of the weights of each vector that is kept.")]
 Tokenizer = Annotated[str | None, typer.Option(help="The model whose tokens, config and chat template to keep.")]
 Dtype = Annotated[str | None, typer.Option(help="bfloat16, float16 or float32, in place of each tensor's own.")]
+Adapter = Annotated[bool, typer.Option("--adapter", help="Write a PEFT adapter, where all models are adapters.")]
 Force = Annotated[bool, typer.Option("--force", help="Take vectors that were made from another base.")]
 
 
 @app.command()
 def vectors(
-    models: Weighted, base: Base, out: Out, tokenizer: Tokenizer = None, dtype: Dtype = None, force: Force = False
+    models: Weighted,
+    base: Base,
+    out: Out,
+    tokenizer: Tokenizer = None,
+    dtype: Dtype = None,
+    adapter: Adapter = False,
+    force: Force = False,
 ) -> None:
     """Base + sum of scaled language vectors: LayRA, -series, -merge."""
-    _say(lingraft.merge.vectors(base, _weighted(models), out, tokenizer=tokenizer, dtype=dtype, force=force))
+    _say(
+        lingraft.merge.vectors(
+            base, _weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter, force=force
+        )
+    )
 
 
 @app.command()
-def soup(models: Weighted, out: Out, tokenizer: Tokenizer = None, dtype: Dtype = None) -> None:
+def soup(
+    models: Weighted, out: Out, tokenizer: Tokenizer = None, dtype: Dtype = None, adapter: Adapter = False
+) -> None:
     """Uniform or weighted average of models."""
-    _say(lingraft.merge.soup(_weighted(models), out, tokenizer=tokenizer, dtype=dtype))
+    _say(lingraft.merge.soup(_weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter))
 
 
 @app.command()
@@ -90,10 +103,15 @@ def revert(
     out: Out,
     tokenizer: Tokenizer = None,
     dtype: Dtype = None,
+    adapter: Adapter = False,
     force: Force = False,
 ) -> None:
     """The layers between the first and the last go back to the base."""
-    _say(lingraft.merge.revert(model, base, out, **_layers(layers), tokenizer=tokenizer, dtype=dtype, force=force))
+    _say(
+        lingraft.merge.revert(
+            model, base, out, **_layers(layers), tokenizer=tokenizer, dtype=dtype, adapter=adapter, force=force
+        )
+    )
 
 
 @app.command()
@@ -105,13 +123,22 @@ def interpolate(
     out: Out,
     tokenizer: Tokenizer = None,
     dtype: Dtype = None,
+    adapter: Adapter = False,
     force: Force = False,
 ) -> None:
     """Base + scale * (model - base) in the layer groups that are named; the others stay the model's."""
     scales = {group: _number(value, f"--scale {scale}") for group, value in _assigned(scale, "--scale").items()}
     _say(
         lingraft.merge.interpolate(
-            model, base, out, **_layers(layers), scale=scales, tokenizer=tokenizer, dtype=dtype, force=force
+            model,
+            base,
+            out,
+            **_layers(layers),
+            scale=scales,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            adapter=adapter,
+            force=force,
         )
     )
 
