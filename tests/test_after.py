@@ -32,7 +32,7 @@ def other(tmp_path, base, make_model, tokenizer) -> Path:
 
 
 def test_the_steps_are_one_sum_of_trained_base_and_others(recipe, other, tmp_path) -> None:
-    """(((theta - theta_0) / 2 + theta_0) with theta_0's middle, mixed with another, less theta_0, on an instruct model."""
+    """Scaled, its middle reverted, mixed, its embeddings moved, a vector added, and all that on an instruct model."""
     after = [
         {"scale": 0.5},
         {"revert": {"first": 1, "last": 1}},

@@ -145,7 +145,7 @@ def test_an_adapter_that_is_more_than_lora_is_refused(family, make_adapter, tmp_
 
 def test_an_adapter_knows_its_base(family, make_adapter, same_bits, tmp_path) -> None:
     adapter = make_adapter(family["base"], "adapter", 1)
-    with pytest.raises(ModelError, match="was made from .*base .*--force"):
+    with pytest.raises(ModelError, match=r"was made from .*base .*--force"):
         merge.vectors(family["b"], {adapter: 0.5}, tmp_path / "out")
     copy = tmp_path / "copy"
     shutil.copytree(family["base"], copy)
@@ -160,7 +160,7 @@ def test_an_adapter_whose_base_is_gone_needs_force(family, make_adapter, same_bi
     expected = merge.vectors(family["base"], {adapter: 0.5}, tmp_path / "expected")
     config = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": "./gone"}
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="base that this adapter names cannot be had .*--force"):
+    with pytest.raises(ModelError, match=r"base that this adapter names cannot be had .*--force"):
         merge.vectors(family["base"], {adapter: 0.5}, tmp_path / "out")
     same_bits(merge.vectors(family["base"], {adapter: 0.5}, tmp_path / "out", force=True), expected)
 
@@ -205,6 +205,6 @@ def test_adapters_of_other_layers_and_ranks_are_stacked(make_family, make_adapte
 
 def test_a_whole_model_in_the_sum_cannot_stay_an_adapter(family, make_adapter, tmp_path) -> None:
     both = {make_adapter(family["base"], "adapter", 1): 0.5, family["a"]: 0.5}
-    with pytest.raises(UserError, match="only where all models are adapters on one base, and .* is no adapter"):
+    with pytest.raises(UserError, match=r"only where all models are adapters on one base, and .* is no adapter"):
         merge.vectors(family["base"], both, tmp_path / "out", adapter=True)
     assert not (tmp_path / "out").exists()

@@ -127,6 +127,7 @@ def test_every_shipped_recipe_is_well_formed(path, texts, monkeypatch) -> None:
     values["evaluation"]["text"] = {code: str(texts["eng_Latn"]) for code in values["evaluation"]["text"]}
     parsed = Recipe.model_validate(values)
     assert parsed.method.layers(32).depth == 32
+    assert len(parsed.after) == len(values.get("after", []))
 
 
 def test_there_are_shipped_recipes() -> None:
