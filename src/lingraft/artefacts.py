@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,36 +112,58 @@ def new_folder(path: Path, busy: str = "another process is writing this folder; 
     Raises:
         OutputError: another process is filling the temporary folder, in the words of `busy`.
     """
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, previous = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
-    with _held(temporary, OutputError(f"{path}: {busy}")):
-        _empty(temporary)
-        try:
-            yield temporary
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        shutil.rmtree(previous, ignore_errors=True)
-        if path.exists():
-            path.rename(previous)
-        temporary.rename(path)
-        shutil.rmtree(previous, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with _held(temporary, busy=OutputError(f"{path}: {busy}")):
+            _empty(temporary)
+            try:
+                yield temporary
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            remove_leftovers(path)
+            if path.exists():
+                path.rename(_previous(path))
+            temporary.rename(path)
+            remove_leftovers(path)
+    except BaseException:
+        with suppress(OSError):  # a folder that holds something else by now stays
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what stood in the place of a folder before it was replaced, if a process was killed just then."""
+    shutil.rmtree(_previous(path), ignore_errors=True)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 @contextmanager
 def _held(folder: Path, busy: OutputError) -> Iterator[None]:
     """Make a folder, and hold it by a lock on the folder itself, which goes with the process."""
     while True:
-        folder.mkdir(exist_ok=True)
         try:
+            folder.mkdir(exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # whoever held it has just renamed it
+            continue
+        except FileExistsError:
+            if folder.exists() and not folder.is_dir():
+                raise OutputError(f"{folder} is a file, where a folder is to be; remove it") from None
             continue
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise busy from None
+            except OSError:
+                logger.warning("%s: this file system has no locks; start no second command on it", folder.parent)
             if not _is_still(folder, descriptor):
                 continue
             yield

@@ -8,14 +8,14 @@ matched by token. Nothing here imports torch.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.artefacts import check_target, new_folder
-from lingraft.checkpoints.assemble import plan_combination, write_combination
+from lingraft.artefacts import check_target, new_folder, remove_leftovers
+from lingraft.checkpoints.assemble import is_whole, plan_combination, write_combination
 from lingraft.checkpoints.dare import Dare
+from lingraft.checkpoints.dtypes import LARGEST
 from lingraft.checkpoints.expression import (
     Checkpoint,
     Mean,
@@ -28,7 +28,7 @@ from lingraft.checkpoints.expression import (
 )
 from lingraft.checkpoints.formulas import Rule, Sum
 from lingraft.checkpoints.low_rank import write_adapter
-from lingraft.checkpoints.manifest import MergeRecipe, is_merge, was_made_from, write_manifest
+from lingraft.checkpoints.manifest import MergeRecipe, files_of_merge, was_made_from, write_manifest
 from lingraft.checkpoints.parents import Origin, Parent, check_origin, check_output_is_no_parent, open_parent
 from lingraft.checkpoints.ties import Ties
 from lingraft.errors import OutputError, UserError
@@ -95,6 +95,8 @@ def soup(
     else as in `vectors`.
     """
     weights = models if isinstance(models, Mapping) else dict.fromkeys(models, 1.0)
+    if len(weights) < len(models):
+        raise UserError("a model is given twice; give it once, with its weight")
     opened: dict[Parent, float] = {}
     for name, weight in _numbers(weights, positive=True).items():
         base = next((parent.base for parent in opened if parent.base), None)
@@ -124,7 +126,7 @@ def ties(
     weights above 0. All else as in `vectors`.
     """
     start, models = _vectors(base, adapted, force, positive=True)
-    settings = {"density": _density(density), "scale": _number("--scale", scale)}
+    settings = {"density": _density(density), "scale": _number("--scale ", scale)}
     recipe = MergeRecipe("ties", "base + scale TIES_i(adapted_i - base)", _roles(start, models), models, settings)
     return _merge(recipe, Ties(start, models, density, scale), start, start, out, tokenizer, dtype)
 
@@ -147,7 +149,7 @@ def dare(
     `vectors`.
     """
     start, models = _vectors(base, adapted, force)
-    settings = {"density": _density(density), "scale": _number("--scale", scale), "seed": seed}
+    settings = {"density": _density(density), "scale": _number("--scale ", scale), "seed": seed}
     formula = "base + scale sum_i weight_i DARE(adapted_i - base)"
     recipe = MergeRecipe("dare", formula, _roles(start, models), models, settings)
     return _merge(recipe, Dare(start, models, density, scale, seed), start, start, out, tokenizer, dtype)
@@ -235,7 +237,7 @@ def instruct(
         "instruct",
         "instruct + scale (adapted - base)",
         {chat: "instruct", adapted: "adapted", start: "base"},
-        settings={"scale": _number("--scale", scale)},
+        settings={"scale": _number("--scale ", scale)},
     )
     expression = instructed(Checkpoint(chat), Checkpoint(adapted), Checkpoint(start), scale)
     return _merge(recipe, Sum(expression, [chat, adapted, start]), chat, chat, out, tokenizer, dtype)
@@ -255,13 +257,19 @@ def _merge(
     out = Path(out)
     parents = list(rule.parents)
     _check_output(out, parents)
+    if adapter and (tokenizer or dtype or not isinstance(rule, Sum)):
+        raise UserError("--adapter: it is float32, and has no tokenizer; leave --tokenizer and --dtype out")
     combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype)
     record = recipe.record(combination, origin) | ({"adapter": True} if adapter else {})
-    if was_made_from(out, record):
+    folder = out.resolve()  # of a link, what it leads to
+    if was_made_from(folder, record) and (adapter or is_whole(combination, folder)):
+        remove_leftovers(folder)
         logger.info("%s: finished before, kept", out)
         return out
     started = time.perf_counter()
-    with new_folder(out, busy="another merge is writing this folder; wait for it or choose another --out") as temporary:
+    with new_folder(
+        folder, busy="another merge is writing this folder; wait for it or choose another --out"
+    ) as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
         write_manifest(temporary, record)
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
@@ -273,10 +281,17 @@ def _check_output(out: Path, parents: Sequence[Parent]) -> None:
     check_output_is_no_parent(out, parents)
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file; give a folder")
-    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if held and not is_merge(out):
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    ours = files_of_merge(out)
+    if held and ours is None:
         raise OutputError(
-            f"--out {out} is not empty and not an earlier merge (it holds {', '.join(held[:3])}); give a new folder"
+            f"--out {out} is not empty and not an earlier merge (it holds {', '.join(sorted(held)[:3])}); "
+            "give a new folder"
+        )
+    if held - (ours or set()):
+        raise OutputError(
+            f"--out {out} is an earlier merge, and holds {', '.join(sorted(held - (ours or set()))[:3])} of yours "
+            "beside it, which would be lost; move that away, or give a new folder"
         )
 
 
@@ -308,16 +323,20 @@ def _roles(base: Parent, adapted: Mapping[Parent, float]) -> dict[Parent, str]:
 def _numbers(weights: Weighted, positive: bool = False) -> dict[Name, float]:
     if not weights:
         raise UserError("no model is given; give at least one")
-    numbers = {name: _number(str(name), weight) for name, weight in weights.items()}
+    numbers = {name: _number(f"{name}:", weight) for name, weight in weights.items()}
+    folders: dict[Path, Name] = {}
     for name, number in numbers.items():
         if positive and number <= 0:
             raise UserError(f"{name}:{number:g}: a weight must be above 0 here")
+        twin = folders.setdefault(Path(name).resolve(), name)
+        if twin != name:
+            raise UserError(f"{twin} and {name} are one folder; give it once, with the sum of the weights")
     return numbers
 
 
 def _number(what: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise UserError(f"{what} {value}: this must be a finite number")
+    if not abs(value) <= LARGEST["F32"]:
+        raise UserError(f"{what}{value}: this must be a finite number, as in 0.5")
     return float(value)
 
 

@@ -19,7 +19,7 @@ from lingraft.checkpoints import operands
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
 
 merge = lingraft.merge
-ALL = {group: 0.0 for group in ("embeddings", "first", "middle", "last", "final_norm", "head")}
+ALL = dict.fromkeys(("embeddings", "first", "middle", "last", "final_norm", "head"), 0.0)
 
 
 def test_a_vector_of_scale_1_is_the_model(family, same_bits, tmp_path) -> None:
@@ -154,7 +154,7 @@ def test_ties_is_its_definition(family, tmp_path, density) -> None:
 
 
 def test_dare_keeps_each_weight_whole_or_not_at_all(family, tmp_path) -> None:
-    """out - base is tau * w / density, or 0, and it is not 0 in a share of `density` of all weights."""
+    """Out - base is tau * w / density, or 0, and it is not 0 in a share of `density` of all weights."""
     merge.dare(family["base"], {family["a"]: 0.5}, tmp_path / "out", density=0.3, seed=7, dtype="float32")
     base, adapted, out = (_float64(folder) for folder in (family["base"], family["a"], tmp_path / "out"))
     kept = weights = 0

@@ -15,8 +15,8 @@ import lingraft
 from lingraft.errors import ModelError, UserError
 
 merge = lingraft.merge
-OLD = ["<bos>", "<eos>", "<unk>", *"water fire book school child sun moon fish tree house".split()]
-NEW = "maji moto kitabu shule mtoto jua".split()
+OLD = ["<bos>", "<eos>", "<unk>", *["water", "fire", "book", "school", "child", "sun", "moon", "fish", "tree", "house"]]
+NEW = ["maji", "moto", "kitabu", "shule", "mtoto", "jua"]
 
 
 @pytest.fixture

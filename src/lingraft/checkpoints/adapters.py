@@ -58,6 +58,11 @@ class LowRank:
     """(rank, in)"""
     scale: float
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)"""
+        return self.up.shape[0], self.down.shape[1]
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -81,8 +86,11 @@ def read_adapter(folder: Path) -> Adapter:
         ModelError: no safetensors, or an adapter of another kind than plain LoRA.
     """
     if not (folder / FILE).is_file():
-        raise ModelError(f"{folder}: there is no {FILE}; lingraft reads safetensors only")
-    config = read_json(folder / CONFIG)
+        raise ModelError(f"{folder}: there is no {FILE}; lingraft reads safetensors only: save it with save_pretrained")
+    try:
+        config = dict(read_json(folder / CONFIG))
+    except (ValueError, TypeError, RecursionError):
+        raise ModelError(f"{folder / CONFIG} is not the config of an adapter; fetch it again") from None
     _check(folder, config)
     factors: dict[str, dict[str, StoredTensor]] = {}
     saved: Weights = {}
@@ -92,11 +100,13 @@ def read_adapter(folder: Path) -> Adapter:
             factors.setdefault(canonical_name(name), {})[side] = tensor
         else:
             saved[canonical_name(name)] = tensor
-    halves = [name for name, pair in factors.items() if len(pair) != 2]
-    if halves:
-        raise ModelError(f"{folder / FILE}: '{halves[0]}' has one LoRA factor, it needs two; fetch it again")
-    low_rank = {name: LowRank(pair["up"], pair["down"], _scale(pair["down"], config)) for name, pair in factors.items()}
-    return Adapter(str(config.get("base_model_name_or_path")), low_rank, saved)
+    low_rank = {}
+    for name, pair in factors.items():
+        shapes = [tensor.shape for tensor in pair.values()]
+        if len(pair) != 2 or any(len(of) != 2 for of in shapes) or not pair["up"].shape[1] == pair["down"].shape[0] > 0:
+            raise ModelError(f"{folder / FILE}: the LoRA factors of '{name}' do not make a pair; fetch it again")
+        low_rank[name] = LowRank(pair["up"], pair["down"], _scale(folder, pair["down"], config))
+    return Adapter(config["base_model_name_or_path"], low_rank, saved)
 
 
 def adapter_fingerprint(folder: Path, base: str) -> str:
@@ -106,6 +116,8 @@ def adapter_fingerprint(folder: Path, base: str) -> str:
 
 def _check(folder: Path, config: dict[str, Any]) -> None:
     """Refuse what is not plain LoRA."""
+    if not isinstance(config.get("base_model_name_or_path"), str):
+        raise ModelError(f"{folder / CONFIG}: the adapter does not name its base; set base_model_name_or_path")
     start = config.get("init_lora_weights")
     others = [key for key, value in config.items() if key not in _SAY_NOTHING and value and value != "none"]
     if config.get("peft_type") != "LORA":
@@ -120,10 +132,13 @@ def _check(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _scale(down: StoredTensor, config: dict[str, Any]) -> float:
+def _scale(folder: Path, down: StoredTensor, config: dict[str, Any]) -> float:
     """Alpha / rank, or alpha / sqrt(rank); alpha may be another for some modules."""
     rank, module = down.shape[0], plain_name(down.name).removesuffix(".weight")
-    patterns = config.get("alpha_pattern") or {}
-    matching = (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
-    alpha = float(next(matching, config["lora_alpha"]))
+    try:
+        patterns = (config.get("alpha_pattern") or {}).items()
+        matching = (value for pattern, value in patterns if re.match(rf"(.*\.)?({pattern})$", module))
+        alpha = float(next(matching, config["lora_alpha"]))
+    except (KeyError, TypeError, ValueError, AttributeError, re.error):
+        raise ModelError(f"{folder / CONFIG}: lora_alpha and alpha_pattern must give numbers; correct them") from None
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -21,9 +21,9 @@ from lingraft.checkpoints.formulas import Formula, Rule, new_rows
 from lingraft.checkpoints.operands import Operand
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.vocabulary import MISSING, Vocabulary, match_rows
-from lingraft.checkpoints.weights import StoredTensor
+from lingraft.checkpoints.weights import StoredTensor, find_weights
 from lingraft.checkpoints.write import Shard, plan_shard, verify_shards
-from lingraft.errors import MachineError, UserError
+from lingraft.errors import MachineError, ModelError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ def write_combination(combination: Combination, folder: Path) -> None:
     needed, free = sum(shard.num_bytes for shard in shards), shutil.disk_usage(folder).free
     if needed > free:
         raise MachineError(
-            f"the disk is full: the result needs {needed / 1e9:.2f} GB and {folder.parent} has {free / 1e9:.2f} GB "
-            "left; make room and start the same command again, or choose another --out"
+            f"the disk is full: the result needs {needed / 1e9:.2f} GB, {(needed - free) / 1e6:,.1f} MB more than "
+            f"{folder.parent} has left; make room and start the same command again, or choose another --out"
         )
     placed = [tensor for shard in shards for tensor in shard.tensors]
     names = {combination.like.weights[name].name: name for name in combination.like.weights}
@@ -89,6 +89,16 @@ def write_combination(combination: Combination, folder: Path) -> None:
     combine([_task(combination, names[tensor.name], tensor) for tensor in placed], shards)
     verify_shards(folder, shards)
     write_companions(folder, combination.like, combination.vocabulary, combination.dtype)
+
+
+def is_whole(combination: Combination, folder: Path) -> bool:
+    """Whether a folder holds all weights of the result, in their types and shapes."""
+    try:
+        return find_weights(folder) == {
+            tensor.name: tensor for shard in _shards(combination, folder) for tensor in shard.tensors
+        }
+    except ModelError:
+        return False
 
 
 def _model(parent: Parent) -> Mapping[str, StoredTensor]:

@@ -7,7 +7,9 @@ reading, arithmetic and writing overlap; memory is a few chunks per core, whatev
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lingraft.checkpoints.dtypes import LARGEST, STORAGE, Bits, finite, fits, narrow
+from lingraft.checkpoints.dtypes import LARGEST, STORAGE, TORCH_NAMES, Bits, finite, fits, narrow
 from lingraft.checkpoints.formulas import Formula
 from lingraft.checkpoints.operands import CHUNK, Desk, OpenFiles, Operand, Rows, chunks, open_files
 from lingraft.checkpoints.weights import StoredTensor
@@ -113,14 +115,14 @@ def _made_by(formula: Formula, tensor: StoredTensor, rows: Rows, desk: Desk) -> 
 
 def _refuse(formula: Formula, tensor: StoredTensor, rows: Rows, desk: Desk) -> None:
     for operand in formula.operands:
-        if not np.isfinite(desk.numbers(operand, rows)).all():
+        for stored in desk.not_finite(operand, rows):
             raise ModelError(
-                f"{operand.parent}: tensor '{operand.tensor.name}' in {operand.tensor.file} holds NaN or Inf; "
-                "this model is broken, take an earlier checkpoint"
+                f"{operand.parent}: tensor '{stored.name}' in {stored.file} holds NaN or Inf; "
+                "this model is broken, take an earlier checkpoint or fetch it again"
             )
     raise ModelError(
         f"tensor '{tensor.name}' of the result has weights beyond {LARGEST[tensor.dtype]:.5g}, the largest of "
-        f"{tensor.dtype}; lower the scales or ask for --dtype float32"
+        f"{TORCH_NAMES[tensor.dtype]}; lower the scales or ask for --dtype float32"
     )
 
 
@@ -137,28 +139,41 @@ class _Workers:
 
         def run(desk: Desk) -> None:
             try:
-                while not failed:
-                    with lock:
-                        job = next(waiting, None)
-                    if job is None:
-                        return
-                    work(job, desk)
+                with np.errstate(all="ignore"):  # what is not finite is found and named
+                    while not failed:
+                        with lock:
+                            job = next(waiting, None)
+                        if job is None:
+                            return
+                        work(job, desk)
             except BaseException as error:
                 failed.append(error)
 
         threads = [Thread(target=run, args=(desk,)) for desk in self._desks]
         try:
-            for thread in threads:
-                thread.start()
+            with _no_signals():  # a thread is started, and known, or it is not
+                for thread in threads:
+                    thread.start()
             for thread in threads:
                 thread.join()
         except BaseException as error:  # a signal reaches this thread, not those
             failed.append(error)
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
             raise
         if failed:
             raise failed[0]
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Signals that stop a program wait until the block ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _num_cores() -> int:

@@ -30,7 +30,7 @@ def write_companions(folder: Path, like: Parent, vocabulary: Vocabulary, dtype: 
     for name in ALONG:
         if (like.model_folder / name).is_file():
             shutil.copyfile(like.model_folder / name, folder / name)
-    for path in like.model_folder.glob("LICENSE*"):
+    for path in filter(Path.is_file, like.model_folder.glob("LICENSE*")):
         shutil.copyfile(path, folder / path.name)
     _write_tokenizer(folder, like, vocabulary)
     generation = folder / "generation_config.json"

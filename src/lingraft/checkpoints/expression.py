@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lingraft.checkpoints.parents import Parent
-from lingraft.errors import SelectionError
+from lingraft.errors import SelectionError, nearest
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
 
 Coefficients = Mapping[Parent, float]
@@ -48,7 +48,10 @@ def scales_by_group(scale: Mapping[str, float], layers: LayerRange, names: Itera
     for group, factor in scale.items():
         if group not in there:
             tied = "; the head of this model is its embeddings" if group == LayerGroup.HEAD else ""
-            raise SelectionError(f"scale of '{group}': the model has no such layer group{tied}; it has {allowed}")
+            meant = nearest(group, there)
+            raise SelectionError(
+                f"scale of '{group}': the model has no such layer group{meant}{tied}; it has {allowed}"
+            )
         if not math.isfinite(factor):
             raise SelectionError(f"scale of '{group}': {factor} is not a finite number")
     if not scale:

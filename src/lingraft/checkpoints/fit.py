@@ -59,6 +59,7 @@ def check_fit(parents: Sequence[Parent]) -> None:
                     f"{other.name}: tensor '{tensor.name}' in {tensor.file.name} has shape {list(tensor.shape)}, "
                     f"{first.name} has {list(at.shape)}; only models of one architecture and size can be combined"
                 )
+        _warn_of_settings(first, other)
 
 
 def _check_config(first: Parent, other: Parent) -> None:
@@ -68,6 +69,10 @@ def _check_config(first: Parent, other: Parent) -> None:
             raise ModelError(
                 f"{first.name} and {other.name} are different models: {key} is {here[key]!r} and {there[key]!r}"
             )
+
+
+def _warn_of_settings(first: Parent, other: Parent) -> None:
+    here, there = _text(first.config), _text(other.config)
     differ = sorted(key for key in here.keys() & there.keys() - set(_MAY_DIFFER) if here[key] != there[key])
     if differ:
         logger.warning(

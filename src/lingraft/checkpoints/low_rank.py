@@ -64,8 +64,10 @@ def write_adapter(combination: Combination, folder: Path) -> None:
             up, down = _stacked(formula)
             first = formula.adapters[0][0].low_rank
             assert first is not None
-            formulas |= {first.down.name: Given(down), first.up.name: Given(up)}
+            formulas |= {first.down.name: Given(down, formula.operands), first.up.name: Given(up, formula.operands)}
             ranks[plain_name(first.down.name).removesuffix(".weight")] = len(down)
+    if not ranks:
+        raise UserError("--adapter: nothing of low rank is left in the sum; leave --adapter out")
     shard = plan_shard(folder / FILE, [(name, "F32", _shape(formula)) for name, formula in formulas.items()])
     combine([Task(tensor, [formulas[tensor.name]]) for tensor in shard.tensors], [shard])
     write_json(folder / CONFIG, _config(adapters, base, ranks))

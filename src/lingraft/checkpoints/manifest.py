@@ -42,9 +42,10 @@ class MergeRecipe:
         return {"name": parent.name, "role": role, **weight, "fingerprint": parent.fingerprint}
 
 
-def is_merge(folder: Path) -> bool:
-    """Whether a folder holds a model that was merged."""
-    return "merge" in _recorded(folder)
+def files_of_merge(folder: Path) -> set[str] | None:
+    """The names of the files that a merge wrote into a folder; `None` if it holds none of ours."""
+    recorded = _recorded(folder)
+    return {RECORD, *recorded["files"]} if "merge" in recorded and "files" in recorded else None
 
 
 def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
@@ -53,17 +54,20 @@ def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    if not (folder / RECORD).is_file():
+    try:
+        recorded = read_json(folder / RECORD)
+    except (OSError, ValueError, RecursionError):
         return {}
-    recorded: dict[str, Any] = read_json(folder / RECORD)
-    return recorded
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """`lingraft.json` and the model card."""
     versions = {name: version(name) for name in ("lingraft", "numpy")}
     write_text(folder / "README.md", _card(record))
-    write_json(folder / RECORD, {"versions": versions, "fingerprint": fingerprint(record), **record})
+    files = sorted(path.name for path in folder.iterdir())
+    whole = {"versions": versions, "fingerprint": fingerprint(record), **record, "files": files}
+    write_json(folder / RECORD, whole)
 
 
 def _card(record: Mapping[str, Any]) -> str:

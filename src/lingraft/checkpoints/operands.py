@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.checkpoints.adapters import LowRank
-from lingraft.checkpoints.dtypes import STORAGE, Bits, Floats, widen
+from lingraft.checkpoints.dtypes import STORAGE, Bits, Floats, finite, widen
 from lingraft.checkpoints.vocabulary import RowIndex
 from lingraft.checkpoints.weights import StoredTensor
 from lingraft.errors import ModelError
@@ -116,6 +116,15 @@ class Desk:
         if self._down is None or self._down[0] is not factors.down:  # the next rows need it again
             self._down = factors.down, self._files.floats(factors.down, np.arange(factors.down.num_rows))
         return np.float32(factors.scale) * (up @ self._down[1])
+
+    def not_finite(self, operand: Operand, rows: Rows) -> Iterator[StoredTensor]:
+        """The files' tensors behind rows of an operand that hold NaN or Inf."""
+        if not finite(self.bits(operand, rows)):
+            yield operand.tensor
+        if operand.low_rank is not None:
+            for factor in (operand.low_rank.up, operand.low_rank.down):
+                if not np.isfinite(self._files.floats(factor, np.arange(factor.num_rows))).all():
+                    yield factor
 
     def sum(self, shape: tuple[int, int]) -> Floats:
         """An array for results."""

@@ -13,12 +13,12 @@ from lingraft.checkpoints.adapters import Adapter, LowRank, adapter_fingerprint,
 from lingraft.checkpoints.read import find_folder, find_model, model_fingerprint, tokenizer_files
 from lingraft.checkpoints.weights import StoredTensor, Weights, find_weights
 from lingraft.errors import ModelError, OutputError
-from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, canonical_name
+from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, LAYERS, canonical_name, layer_index, num_layers
 
 RECORD = "lingraft.json"
 """Inside a model's folder: what it was made from."""
 
-_EMBEDDINGS, _HEAD = f"{EMBEDDINGS}.weight", f"{HEAD}.weight"
+_EMBEDDINGS, _FINAL_NORM, _HEAD = f"{EMBEDDINGS}.weight", "norm.weight", f"{HEAD}.weight"
 _COMPARED_BYTES = 2**22
 
 
@@ -66,8 +66,11 @@ class Parent:
         if self.base:
             return Origin(self.base.name, self.base.fingerprint)
         record = self.folder / RECORD
-        recorded = read_json(record).get("base") if record.is_file() else None
-        return Origin(recorded["name"], recorded["fingerprint"]) if recorded else None
+        try:
+            base = read_json(record)["base"] if record.is_file() else None
+            return base and Origin(base["name"], base["fingerprint"])
+        except (ValueError, KeyError, TypeError):
+            return None  # another's file of the same name, or a merge that has no base
 
     @property
     def is_tied(self) -> bool:
@@ -95,6 +98,7 @@ def open_parent(name: str | Path, base: Parent | None = None, force: bool = Fals
     folder = find_model(str(name))
     config = _read_config(folder)
     weights = {canonical_name(of): tensor for of, tensor in find_weights(folder).items()}
+    _check_complete(folder, weights, config)
     return Parent(str(name), folder, config, _without_tied_head(weights, config, folder), {})
 
 
@@ -102,14 +106,41 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = read_json(folder / "config.json")
         model_type = config["model_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError):
+        raise ModelError(f"{folder}/config.json is not JSON; fetch it again") from None
+    except (KeyError, TypeError):
         raise ModelError(f"{folder}/config.json is not the config of a model: it has no model_type") from None
-    if model_type not in ARCHITECTURES:
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"{folder}: architecture '{model_type}' is not supported; supported model types: {known}")
     if config.get("quantization_config"):
         raise ModelError(f"{folder}: quantized weights cannot be combined; give the model in bf16 or float32")
     return config
+
+
+def _check_complete(folder: Path, weights: Weights, config: dict[str, Any]) -> None:
+    """Refuse a model that lacks tensors: they would be drawn at random when the result is loaded."""
+    text = config.get("text_config", config)
+    layers: dict[int, set[str]] = {}
+    for name in weights:
+        index = layer_index(name)
+        if index is not None:
+            layers.setdefault(index, set()).add(name.partition(f".{index}.")[2])
+    depth = text.get("num_hidden_layers", num_layers(weights))
+    of_layer = set[str]().union(*layers.values())
+    wanted = [f"{LAYERS}.{index}.{part}" for index in range(depth) for part in sorted(of_layer)]
+    wanted += [_EMBEDDINGS, _FINAL_NORM, *([_HEAD] if _tied(config) is False else [])]
+    missing = [name for name in wanted if name not in weights]
+    if missing or not layers:
+        raise ModelError(
+            f"{folder}: the weights are not all there: '{(missing or wanted)[0]}' is missing; fetch the model again"
+        )
+
+
+def _tied(config: dict[str, Any]) -> bool | None:
+    """Whether the head is the embeddings, where a config says so."""
+    tied: bool | None = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
+    return tied
 
 
 def _on_its_base(name: str, folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:
@@ -119,11 +150,10 @@ def _on_its_base(name: str, folder: Path, adapter: Adapter, base: Parent | None,
     if unknown:
         raise ModelError(f"{folder}: the adapter changes '{unknown[0]}', which its base {own.name} does not have")
     for of, factors in adapter.low_rank.items():
-        shape = (factors.up.shape[0], factors.down.shape[-1])
-        if shape != own.weights[of].shape or factors.up.shape[1] != factors.down.shape[0]:
+        if factors.shape != own.weights[of].shape:
             raise ModelError(
-                f"{folder}: the adapter's factors of '{of}' make {shape}, its base {own.name} has "
-                f"{own.weights[of].shape}; they do not belong together"
+                f"{folder}: the adapter's factors of '{of}' make {list(factors.shape)}, its base {own.name} has "
+                f"{list(own.weights[of].shape)}; they do not belong together"
             )
     weights = {**own.weights, **adapter.saved}
     if own.is_tied:
@@ -136,6 +166,8 @@ def _base_of(folder: Path, adapter: Adapter, base: Parent | None, force: bool) -
     if base and adapter.base in (base.name, str(base.folder), str(base.folder.resolve())):
         return base
     try:
+        if is_adapter(find_folder(adapter.base)):
+            raise ModelError(f"'{adapter.base}' is an adapter itself: merge it first")
         own = open_parent(adapter.base)
     except ModelError as error:
         if base and force:
@@ -153,7 +185,7 @@ def _without_tied_head(weights: Weights, config: dict[str, Any], where: Path) ->
     """
     if _HEAD not in weights or _EMBEDDINGS not in weights:
         return weights
-    tied = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
+    tied = _tied(config)
     if tied is False:
         return weights
     if _same_bits(weights[_EMBEDDINGS], weights[_HEAD]):

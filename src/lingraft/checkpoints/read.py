@@ -156,7 +156,8 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 def model_fingerprint(folder: Path) -> str:
     """Stands for a model's weights, config and tokenizer."""
-    return files_fingerprint(_matching(folder, [WEIGHTS, "config.json", *_TOKENIZER]))
+    weights = {tensor.file for tensor in find_weights(folder).values()}
+    return files_fingerprint(sorted(weights) + _matching(folder, ["config.json", *_TOKENIZER]))
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -165,7 +166,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

@@ -73,23 +73,22 @@ class TiesFormula:
 
     def _magnitudes(self, rows: Rows, desk: Desk) -> Sequence[NDArray[np.uint32]]:
         """|tau_i| as bits, which are ordered as the numbers are."""
-        return [np.abs(tau).ravel().view(np.uint32) for tau in self._vectors(rows, desk)]
+        return [np.abs(tau).ravel().view(np.uint32) for tau in self._base_and_vectors(rows, desk)[1]]
 
-    def _vectors(self, rows: Rows, desk: Desk) -> Sequence[Floats]:
+    def _base_and_vectors(self, rows: Rows, desk: Desk) -> tuple[Floats, Sequence[Floats]]:
         base = desk.numbers(self.base, rows).copy()
-        return [desk.numbers(operand, rows) - base for operand, _ in self.vectors]
+        return base, [desk.numbers(operand, rows) - base for operand, _ in self.vectors]
 
     def __call__(self, rows: Rows, desk: Desk) -> Floats:
-        base = desk.numbers(self.base, rows).copy()
-        return base + np.float32(self.scale) * merge_vectors(
-            self._vectors(rows, desk), [weight for _, weight in self.vectors], self.thresholds
-        )
+        base, vectors = self._base_and_vectors(rows, desk)
+        merged = merge_vectors(vectors, [weight for _, weight in self.vectors], self.thresholds)
+        return base + np.float32(self.scale) * merged
 
 
 def merge_vectors(vectors: Sequence[Floats], weights: Sequence[float], thresholds: Sequence[float]) -> Floats:
     """Elect and average, of vectors that lose what is below their thresholds."""
     trimmed = [
-        np.float32(weight) * np.where(np.abs(tau) >= np.float32(threshold), tau, np.float32(0))
+        np.float32(weight) * np.where(np.abs(tau) < np.float32(threshold), np.float32(0), tau)  # NaN stays, to be seen
         for tau, weight, threshold in zip(vectors, weights, thresholds, strict=True)
     ]
     positive = sum(trimmed) >= np.float32(0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import read_tokenizer, tokenizer_files
-from lingraft.errors import ModelError
+from lingraft.errors import LingraftError, ModelError
 from lingraft.layer_groups import EMBEDDINGS
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,6 @@ def match_rows(parents: Sequence[Parent], like: Parent, owner: Parent | None = N
     Raises:
         ModelError: no parent has all tokens, or there is no tokenizer to match by.
     """
-    if _same_tokenizer(parents):
-        return _matched(owner or like, parents, {})
     without = [parent for parent in parents if not tokenizer_files(parent.tokenizer_folder)]
     if without:
         if len({num_rows(parent) for parent in parents}) > 1:
@@ -74,6 +72,11 @@ def match_rows(parents: Sequence[Parent], like: Parent, owner: Parent | None = N
         logger.warning("%s has no tokenizer: rows of embeddings and head are matched by position", without[0].name)
         has_one = next((parent for parent in [owner or like, *parents] if parent not in without), owner or like)
         return _matched(has_one, parents, {})
+    if _same_tokenizer(parents):
+        known = token_ids(parents[0])
+        for parent in parents:
+            _check_rows(parent, known)
+        return _matched(owner or like, parents, {})
     ids = {parent: token_ids(parent) for parent in parents}
     chosen = owner or _knows_all(parents, like, ids)
     _say_what_is_left_out(parents, chosen, ids)
@@ -92,16 +95,22 @@ def token_ids(parent: Parent) -> TokenIds:
 
         try:
             ids: dict[str, int] = Tokenizer.from_file(str(folder / _FAST)).get_vocab(with_added_tokens=True)
+        except LingraftError:  # a signal that arrived meanwhile
+            raise
         except Exception as error:  # what the library raises
             raise ModelError(f"{folder / _FAST}: the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
     else:
         ids = read_tokenizer(folder).get_vocab()
+    _check_rows(parent, ids)
+    return ids
+
+
+def _check_rows(parent: Parent, ids: TokenIds) -> None:
     beyond = max(ids.values(), default=-1)
     if beyond >= num_rows(parent):
         raise ModelError(
             f"{parent.name}: its tokenizer has ids up to {beyond:,}, its embeddings have {num_rows(parent):,} rows"
         )
-    return ids
 
 
 def _same_tokenizer(parents: Sequence[Parent]) -> bool:

@@ -84,37 +84,46 @@ def read_header(path: Path) -> Weights:
         length = int.from_bytes(file.read(8), "little")
         header = _parsed(file.read(length)) if 0 < length <= min(size - 8, _MAX_HEADER_BYTES) else None
     if header is None:
-        raise ModelError(f"{path}: this is not a safetensors file, or it was cut short")
+        raise ModelError(f"{path}: this is not a safetensors file, or it was cut short; fetch it again")
     header.pop("__metadata__", None)
-    try:
-        tensors = {name: _located(path, name, entry, 8 + length) for name, entry in header.items()}
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(f"{path}: the header of this safetensors file is damaged; fetch it again") from None
-    end = max((tensor.start + tensor.num_bytes for tensor in tensors.values()), default=8 + length)
-    if end > size:
-        raise ModelError(f"{path}: the file was cut short: {size:,} bytes of {end:,}; fetch it again")
-    in_order = sorted(tensors.values(), key=lambda tensor: tensor.start)
-    return {tensor.name: tensor for tensor in in_order if not is_buffer(tensor.name)}
+    tensors = [_located(path, name, entry, 8 + length) for name, entry in header.items()]
+    tensors.sort(key=lambda tensor: (tensor.start, tensor.num_bytes))
+    end = 8 + length
+    for tensor in tensors:
+        if tensor.start != end:
+            raise _damaged(path)
+        end += tensor.num_bytes
+    if end != size:
+        raise ModelError(f"{path}: the file was cut short or added to: {size:,} bytes of {end:,}; fetch it again")
+    return {tensor.name: tensor for tensor in tensors if not is_buffer(tensor.name)}
 
 
 def _parsed(header: bytes) -> dict[str, Any] | None:
     try:
         parsed = json.loads(header)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
 
 
-def _located(path: Path, name: str, entry: dict[str, Any], data: int) -> StoredTensor:
-    if entry["dtype"] not in STORAGE:
-        raise ModelError(
-            f"{path}: tensor '{name}' has weights of type {entry['dtype']}; supported are {', '.join(STORAGE)}"
-        )
-    start, end = entry["data_offsets"]
-    tensor = StoredTensor(name, path, data + start, entry["dtype"], tuple(entry["shape"]))
-    if tensor.num_bytes != end - start or start < 0:
-        raise ValueError(name)
+def _located(path: Path, name: str, entry: Any, data: int) -> StoredTensor:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        counts = [*shape, start, end]
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path) from None
+    if dtype not in STORAGE:
+        raise ModelError(f"{path}: tensor '{name}' has weights of type {dtype}; supported are {', '.join(STORAGE)}")
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise _damaged(path)
+    tensor = StoredTensor(name, path, data + start, dtype, tuple(shape))
+    if tensor.num_bytes != end - start:
+        raise _damaged(path)
     return tensor
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(f"{path}: the header of this safetensors file is damaged; fetch it again")
 
 
 def _by_index(index: Path) -> Weights:
@@ -123,6 +132,8 @@ def _by_index(index: Path) -> Weights:
         names = list(dict.fromkeys(shard_of.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"{index}: this is not an index of shards; fetch it again") from None
+    if not names:
+        raise ModelError(f"{index}: it names no shard; fetch it again")
     weights: Weights = {}
     for tensors in map(read_header, _shards(index, names)):
         weights.update({name: tensor for name, tensor in tensors.items() if shard_of.get(name) == tensor.file.name})
@@ -134,7 +145,7 @@ def _by_index(index: Path) -> Weights:
 
 def _shards(index: Path, names: list[Any]) -> Iterator[Path]:
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or name == "..":
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
             raise ModelError(f"{index}: it names '{name}', which is not a file of this folder; do not trust it")
         if not (index.parent / name).is_file():
             raise ModelError(f"{index.parent}: the shard {name} is missing; fetch it again")

@@ -6,6 +6,7 @@ header comes last: until then the file begins with zeros, and no library takes i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -69,9 +70,11 @@ def _write(descriptor: int, start: int, view: memoryview | bytes) -> None:
 
 
 def _reserve(descriptor: int, num_bytes: int) -> None:
-    if hasattr(os, "posix_fallocate"):  # not on every system
+    try:
         os.posix_fallocate(descriptor, 0, num_bytes)
-    else:
+    except (AttributeError, OSError) as error:  # not on every system, nor in every file system
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
         os.ftruncate(descriptor, num_bytes)
 
 

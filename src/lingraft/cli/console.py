@@ -6,7 +6,7 @@ import os
 
 from rich.console import Console
 
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)
 
 
 def is_main_process() -> bool:

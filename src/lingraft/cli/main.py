@@ -16,6 +16,9 @@ from lingraft.cli.commands import app
 from lingraft.cli.console import console, is_main_process
 from lingraft.errors import LingraftError, MachineError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+
 
 def main() -> None:
     """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
@@ -31,7 +34,9 @@ def main() -> None:
     except MemoryError as error:
         _fail(_out_of_memory(error), 3)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _NOT_ALLOWED:
+            _fail(f"{error.filename}: {error.strerror}; choose another place, or mend its permissions", 2)
+        if error.errno not in _NO_ROOM:
             raise
         _fail(_disk_full(error), 3)
     except Exception as error:  # torch and safetensors have their own words for both

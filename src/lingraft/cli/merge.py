@@ -171,6 +171,8 @@ def _weighted(models: list[str]) -> dict[str, float]:
         name, colon, weight = given.rpartition(":")
         plain = not colon or Path(given).exists()
         name = given if plain else name
+        if not plain and not weight:
+            raise UserError(f"{given} has no weight after the colon; give {name}, or {name}:0.5")
         if not name:
             raise UserError(f"'{given}': give a model and its weight, as in swahili:0.5")
         if name in weights:
@@ -181,7 +183,7 @@ def _weighted(models: list[str]) -> dict[str, float]:
 
 def _layers(text: str) -> dict[str, int]:
     layers = _assigned(text, "--layers")
-    if layers.keys() != {"first", "last"} or not all(value.isdigit() for value in layers.values()):
+    if layers.keys() != {"first", "last"} or not all(value.isdecimal() for value in layers.values()):
         raise UserError(f"--layers {text}: give numbers of layers, as in --layers first=9,last=6")
     return {group: int(value) for group, value in layers.items()}
 
