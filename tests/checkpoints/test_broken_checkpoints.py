@@ -467,7 +467,7 @@ ARGUMENTS = {
     "revert a --base base --layers first=²,last=1": "--layers first=²,last=1: give numbers of layers",
     "revert a --base base --layers first=1,first=2,last=1": "a name is given twice",
     "interpolate a --base base --layers first=1,last=1 --scale midle=1": (
-        "scale of 'midle': the model has no such layer group (did you mean 'middle'?); it has embeddings, first, middle, last, final_norm, head"
+        "scale of 'midle': the model has no such layer group (did you mean 'middle'?); it has embeddings"
     ),
     "interpolate a --base base --layers first=1,last=1 --scale middle": "this option is a list of NAME=NUMBER",
     "interpolate a --base base --layers first=1,last=1 --scale middle=x": "--scale middle=x: 'x' is not a number",

@@ -49,8 +49,10 @@ def files_of_merge(folder: Path) -> set[str] | None:
 
 
 def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the merge of this very record."""
-    return _recorded(folder).get("fingerprint") == fingerprint(record)
+    """Whether a folder holds the merge of this very record, with all its files."""
+    if _recorded(folder).get("fingerprint") != fingerprint(record):
+        return False
+    return all((folder / name).is_file() for name in files_of_merge(folder) or ())
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
