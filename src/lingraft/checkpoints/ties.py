@@ -87,17 +87,20 @@ class TiesFormula:
 
 def merge_vectors(vectors: Sequence[Floats], weights: Sequence[float], thresholds: Sequence[float]) -> Floats:
     """Elect and average, of vectors that lose what is below their thresholds."""
-    trimmed = [
-        np.float32(weight) * np.where(np.abs(tau) < np.float32(threshold), np.float32(0), tau)  # NaN stays, to be seen
-        for tau, weight, threshold in zip(vectors, weights, thresholds, strict=True)
-    ]
-    positive = sum(trimmed) >= np.float32(0)
+    votes = []
+    for tau, weight, threshold in zip(vectors, weights, thresholds, strict=True):
+        vote = tau * ~(np.abs(tau) < np.float32(threshold))  # masks, for np.where takes ten times as long
+        vote *= np.float32(weight)
+        votes.append(vote)
+    positive = sum(votes) >= np.float32(0)
     total, share = np.zeros_like(vectors[0]), np.zeros_like(vectors[0])
-    for tau, weight in zip(trimmed, weights, strict=True):
-        agrees = (tau != 0) & ((tau > 0) == positive)
-        total += np.where(agrees, tau, np.float32(0))
-        share += np.where(agrees, np.float32(weight), np.float32(0))
-    return np.divide(total, share, out=total, where=share != 0)
+    for vote, weight in zip(votes, weights, strict=True):
+        agrees = (vote != 0) & ((vote > 0) == positive)  # NaN stays, to be found in the result
+        total += vote * agrees
+        share += np.float32(weight) * agrees
+    share += share == 0
+    total /= share
+    return total
 
 
 def _count(keys: NDArray[Any], counts: NDArray[np.int64], lock: Lock) -> None:

@@ -13,11 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from lingraft.artefacts import write_json
 from lingraft.checkpoints.dtypes import Bits
 from lingraft.checkpoints.weights import INDEX, SINGLE, StoredTensor, find_weights
 from lingraft.errors import LingraftError
+
+_FLUSH_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def shard_files(shards: Iterable[Shard]) -> Iterator[ShardFiles]:
         for shard in shards:
             descriptors[shard.file] = os.open(shard.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             _reserve(descriptors[shard.file], shard.num_bytes)
-        yield ShardFiles(descriptors)
+        with _flushed(descriptors.values()):
+            yield ShardFiles(descriptors)
         for shard in shards:
             _write(descriptors[shard.file], 0, shard.header)
             os.fsync(descriptors[shard.file])
@@ -100,6 +104,30 @@ def shard_files(shards: Iterable[Shard]) -> Iterator[ShardFiles]:
             os.close(descriptor)
     if [shard.file.name for shard in shards] != [SINGLE]:
         _write_index(shards)
+
+
+@contextmanager
+def _flushed(descriptors: Iterable[int]) -> Iterator[None]:
+    """Bring what is written to the disk meanwhile, so that there is little left to wait for at the end."""
+    done, failed = Event(), list[OSError]()
+
+    def flush() -> None:
+        try:
+            while not done.wait(_FLUSH_SECONDS):
+                for descriptor in descriptors:
+                    os.fdatasync(descriptor)
+        except OSError as error:  # the disk's word, which it says only once
+            failed.append(error)
+
+    thread = Thread(target=flush, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _write_index(shards: list[Shard]) -> None:
