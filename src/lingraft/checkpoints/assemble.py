@@ -83,9 +83,8 @@ def write_combination(combination: Combination, folder: Path) -> None:
             f"the disk is full: the result needs {needed / 1e9:.2f} GB, {(needed - free) / 1e6:,.1f} MB more than "
             f"{folder.parent} has left; make room and start the same command again, or choose another --out"
         )
+    names = {tensor.name: name for name, tensor in _model(combination.like).items()}
     placed = [tensor for shard in shards for tensor in shard.tensors]
-    names = {combination.like.weights[name].name: name for name in combination.like.weights}
-    names |= {tensor.name: name for name, tensor in _model(combination.like).items()}
     combine([_task(combination, names[tensor.name], tensor) for tensor in placed], shards)
     verify_shards(folder, shards)
     write_companions(folder, combination.like, combination.vocabulary, combination.dtype)

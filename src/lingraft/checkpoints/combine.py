@@ -49,7 +49,7 @@ def combine(tasks: Sequence[Task], shards: Sequence[Shard]) -> None:
     """Make every tensor and write it into its shard.
 
     Raises:
-        ModelError: NaN or Inf in a parent, or a result beyond the range of its dtype.
+        ModelError: NaN or Inf in what is read of a parent, or a result beyond the range of its dtype.
         OSError: the disk is full.
     """
     operands = [operand for task in tasks for formula in task.formulas for operand in formula.operands]
