@@ -76,6 +76,13 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
+    """Copy those of these files that are there from one folder to another."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
 def check_target(path: Path) -> None:
     """Refuse a path that cannot be written, before any work is done for it.
 
@@ -89,6 +96,17 @@ def check_target(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: {above} is a file")
     if not os.access(above, os.W_OK) and not path.exists():
         raise OutputError(f"{path} cannot be written: no permission to write in {above}")
+
+
+def check_folder_target(path: Path) -> None:
+    """As `check_target`, for a folder that `--out` names.
+
+    Raises:
+        OutputError: as there, or the path is a file.
+    """
+    check_target(path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"--out {path} is a file; give a folder")
 
 
 def check_file_target(path: Path) -> None:
@@ -158,18 +176,22 @@ def _held(folder: Path, busy: OutputError) -> Iterator[None]:
                 raise OutputError(f"{folder} is a file, where a folder is to be; remove it") from None
             continue
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise busy from None
-            except OSError:
-                logger.warning("%s: this file system has no locks; start no second command on it", folder.parent)
+            _lock(descriptor, folder, busy)
             if not _is_still(folder, descriptor):
                 continue
             yield
             return
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, busy: OutputError) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise busy from None
+    except OSError:
+        logger.warning("%s: this file system has no locks; start no second command on it", folder.parent)
 
 
 def _is_still(folder: Path, descriptor: int) -> bool:
@@ -249,8 +271,5 @@ def locked(
             raise
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(f"{folder}: {busy}") from None
+        _lock(file.fileno(), folder, OutputError(f"{folder}: {busy}"))
         yield

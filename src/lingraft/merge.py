@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.artefacts import check_target, new_folder, remove_leftovers
+from lingraft.artefacts import check_folder_target, new_folder, remove_leftovers
 from lingraft.checkpoints.assemble import is_whole, plan_combination, write_combination
 from lingraft.checkpoints.dare import Dare
 from lingraft.checkpoints.dtypes import LARGEST
@@ -277,10 +277,8 @@ def _merge(
 
 
 def _check_output(out: Path, parents: Sequence[Parent]) -> None:
-    check_target(out)
+    check_folder_target(out)
     check_output_is_no_parent(out, parents)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"--out {out} is a file; give a folder")
     held = {path.name for path in out.iterdir()} if out.is_dir() else set()
     ours = files_of_merge(out)
     if held and ours is None:

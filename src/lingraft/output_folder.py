@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from lingraft.artefacts import check_target, locked, new_folder, write_text
+from lingraft.artefacts import check_folder_target, locked, new_folder, write_text
 from lingraft.errors import OutputError, UserError
 from lingraft.recipe import Recipe, recipe_yaml
 from lingraft.stages.model import training_began
@@ -52,10 +52,8 @@ def check_output(out: Path, recipe: Recipe) -> None:
     Raises:
         OutputError: names the keys in which the recipes differ.
     """
-    check_target(out)
+    check_folder_target(out)
     previous = out / "recipe.resolved.yaml"
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"--out {out} is a file; give a folder")
     if not previous.exists():
         strangers = [path.name for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
         if strangers:

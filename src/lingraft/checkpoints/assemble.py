@@ -83,7 +83,7 @@ def write_combination(combination: Combination, folder: Path) -> None:
             f"the disk is full: the result needs {needed / 1e9:.2f} GB, {(needed - free) / 1e6:,.1f} MB more than "
             f"{folder.parent} has left; make room and start the same command again, or choose another --out"
         )
-    names = {tensor.name: name for name, tensor in _model(combination.like).items()}
+    names = {tensor.name: name for name, tensor in combination.like.model.weights.items()}
     placed = [tensor for shard in shards for tensor in shard.tensors]
     combine([_task(combination, names[tensor.name], tensor) for tensor in placed], shards)
     verify_shards(folder, shards)
@@ -100,15 +100,10 @@ def is_whole(combination: Combination, folder: Path) -> bool:
         return False
 
 
-def _model(parent: Parent) -> Mapping[str, StoredTensor]:
-    """The tensors of a parent's model; an adapter's are its base's, in names and files."""
-    return parent.base.weights if parent.base else parent.weights
-
-
 def _shards(combination: Combination, folder: Path) -> Sequence[Shard]:
     """The files of `like`, with the rows of the result."""
     files: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
-    for name, tensor in _model(combination.like).items():
+    for name, tensor in combination.like.model.weights.items():
         rows = combination.vocabulary.num_rows
         shape = (rows, *tensor.shape[1:]) if name in ROWS_ARE_TOKENS else tensor.shape
         files.setdefault(tensor.file.name, []).append((tensor.name, combination.dtypes[name], shape))

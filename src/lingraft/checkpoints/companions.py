@@ -6,12 +6,11 @@ one's, and the token ids that `like`'s configs name are looked up by token.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.artefacts import copy_files, read_json, write_json
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import ALONG, tokenizer_files
@@ -27,11 +26,7 @@ _IDS = ("_token_id", "_token_index")
 def write_companions(folder: Path, like: Parent, vocabulary: Vocabulary, dtype: str) -> None:
     """All but the weights; `config.json`, without which nothing loads, comes last."""
     translate = _Ids(like, vocabulary)
-    for name in ALONG:
-        if (like.model_folder / name).is_file():
-            shutil.copyfile(like.model_folder / name, folder / name)
-    for path in filter(Path.is_file, like.model_folder.glob("LICENSE*")):
-        shutil.copyfile(path, folder / path.name)
+    copy_files((*ALONG, *(path.name for path in like.model_folder.glob("LICENSE*"))), like.model_folder, folder)
     _write_tokenizer(folder, like, vocabulary)
     generation = folder / "generation_config.json"
     if generation.is_file():
@@ -42,13 +37,11 @@ def write_companions(folder: Path, like: Parent, vocabulary: Vocabulary, dtype: 
 def _write_tokenizer(folder: Path, like: Parent, vocabulary: Vocabulary) -> None:
     own = vocabulary.has_tokens_of(like)
     source = like if own and tokenizer_files(like.tokenizer_folder) else vocabulary.owner
-    for path in tokenizer_files(source.tokenizer_folder):
-        shutil.copyfile(path, folder / path.name)
+    copy_files((path.name for path in tokenizer_files(source.tokenizer_folder)), source.tokenizer_folder, folder)
     if source is like:
         return
-    for name in (*_SPECIAL, *(path.name for path in like.tokenizer_folder.glob("*.jinja"))):
-        if (like.tokenizer_folder / name).is_file():
-            shutil.copyfile(like.tokenizer_folder / name, folder / name)
+    templates = (path.name for path in like.tokenizer_folder.glob("*.jinja"))
+    copy_files((*_SPECIAL, *templates), like.tokenizer_folder, folder)
     described = folder / _TOKENIZER_CONFIG
     if described.is_file():
         settings = read_json(described)

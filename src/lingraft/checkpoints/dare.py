@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.checkpoints.dtypes import Floats
-from lingraft.checkpoints.formulas import Each, Formula, new_rows
+from lingraft.checkpoints.formulas import Each, Formula, VectorRule
 from lingraft.checkpoints.operands import Desk, Operand, Rows, runs
 from lingraft.checkpoints.parents import Parent
 
@@ -82,25 +82,12 @@ def _draws(key: int, start: int, count: int) -> NDArray[np.uint32]:
 
 
 @dataclass(frozen=True)
-class Dare:
-    """The rule; rows that the base lacks are the weighted mean of the models that have them."""
+class Dare(VectorRule):
+    """The rule."""
 
-    base: Parent
-    weights: Mapping[Parent, float]
-    density: float
-    scale: float = 1.0
     seed: int = 0
 
-    @property
-    def parents(self) -> Sequence[Parent]:
-        return [self.base, *self.weights]
-
-    def formula(self, name: str, operands: Mapping[Parent, Operand]) -> Formula | None:
-        if self.base not in operands:
-            return new_rows(name, self.weights, operands)
-        vectors = [
-            (operands[parent], weight, draw_key(self.seed, name, i))
-            for i, (parent, weight) in enumerate(self.weights.items())
-            if parent in operands
-        ]
-        return DareFormula(operands[self.base], vectors, self.density, self.scale)
+    def of_vectors(self, name: str, base: Operand, adapted: Mapping[Parent, Operand]) -> Formula:
+        keys = {parent: draw_key(self.seed, name, i) for i, parent in enumerate(self.weights)}
+        vectors = [(operand, self.weights[parent], keys[parent]) for parent, operand in adapted.items()]
+        return DareFormula(base, vectors, self.density, self.scale)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from lingraft.artefacts import copy_files
 from lingraft.checkpoints.read import ALONG, read_model
 from lingraft.errors import LingraftError
 
@@ -22,9 +22,7 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base
     """Save weights, config and tokenizer; the base's generation, chat and processor files go along."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for name in ALONG:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, folder / name)
+    copy_files(ALONG, base, folder)
 
 
 def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

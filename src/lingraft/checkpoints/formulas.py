@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +110,31 @@ class Sum:
         if coefficients is None:
             return None
         return linear([(operands[parent], coefficient) for parent, coefficient in coefficients.items()])
+
+
+@dataclass(frozen=True)
+class VectorRule(ABC):
+    """A rule on vectors from one base; rows that the base lacks are the weighted mean of the models that have them."""
+
+    base: Parent
+    weights: Mapping[Parent, float]
+    density: float
+    scale: float = 1.0
+
+    @property
+    def parents(self) -> Sequence[Parent]:
+        return [self.base, *self.weights]
+
+    def formula(self, name: str, operands: Mapping[Parent, Operand]) -> Formula | None:
+        if self.base not in operands:
+            return new_rows(name, self.weights, operands)
+        return self.of_vectors(
+            name, operands[self.base], {parent: operands[parent] for parent in self.weights if parent in operands}
+        )
+
+    @abstractmethod
+    def of_vectors(self, name: str, base: Operand, adapted: Mapping[Parent, Operand]) -> Formula:
+        """For rows that the base has, and these models."""
 
 
 def new_rows(name: str, weights: Mapping[Parent, float], operands: Mapping[Parent, Operand]) -> Formula | None:

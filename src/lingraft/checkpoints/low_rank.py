@@ -76,7 +76,7 @@ def write_adapter(combination: Combination, folder: Path) -> None:
 def _adapters_and_base(combination: Combination) -> tuple[Sequence[Parent], Parent]:
     parents = combination.rule.parents
     adapters = [parent for parent in parents if parent.base]
-    bases = {parent.base or parent for parent in parents}
+    bases = {parent.model for parent in parents}
     if len(bases) > 1 or not adapters:
         base_of_first = adapters[0].base if adapters else None
         others = [parent.name for parent in parents if not parent.base and parent is not base_of_first]

@@ -10,7 +10,7 @@ from typing import Any
 
 from lingraft.artefacts import read_json
 from lingraft.checkpoints.adapters import Adapter, LowRank, adapter_fingerprint, is_adapter, read_adapter
-from lingraft.checkpoints.read import find_folder, find_model, model_fingerprint, tokenizer_files
+from lingraft.checkpoints.read import check_is_model, find_folder, model_fingerprint, tokenizer_files
 from lingraft.checkpoints.weights import StoredTensor, Weights, find_weights
 from lingraft.errors import ModelError, OutputError
 from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, LAYERS, canonical_name, layer_index, num_layers
@@ -46,9 +46,14 @@ class Parent:
     """Of an adapter."""
 
     @property
+    def model(self) -> Parent:
+        """The whole model that gives names, files and number types: itself, or an adapter's base."""
+        return self.base or self
+
+    @property
     def model_folder(self) -> Path:
         """Where its config lies; an adapter's is its base's."""
-        return self.base.folder if self.base else self.folder
+        return self.model.folder
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -79,7 +84,7 @@ class Parent:
 
     def dtype(self, name: str) -> str:
         """The number dtype of a tensor; what an adapter saved has that of its base."""
-        return self.base.dtype(name) if self.base else self.weights[name].dtype
+        return self.model.weights[name].dtype
 
 
 def open_parent(name: str | Path, base: Parent | None = None, force: bool = False) -> Parent:
@@ -95,7 +100,7 @@ def open_parent(name: str | Path, base: Parent | None = None, force: bool = Fals
     folder = find_folder(str(name))
     if is_adapter(folder):
         return _on_its_base(str(name), folder, read_adapter(folder), base, force)
-    folder = find_model(str(name))
+    check_is_model(str(name), folder)
     config = _read_config(folder)
     weights = {canonical_name(of): tensor for of, tensor in find_weights(folder).items()}
     _check_complete(folder, weights, config)

@@ -41,6 +41,16 @@ def find_model(name: str, config_only: bool = False) -> Path:
         ModelError: no such folder, one without a config, and the hub does not have it or cannot be reached.
     """
     folder = find_folder(name, config_only)
+    check_is_model(name, folder)
+    return folder
+
+
+def check_is_model(name: str, folder: Path) -> None:
+    """Refuse a folder, which was given as `name`, that holds no model.
+
+    Raises:
+        ModelError: it has no config.json; says what it seems to be.
+    """
     if not (folder / "config.json").is_file():
         hint = ""
         if (folder / "adapter_config.json").is_file():
@@ -48,7 +58,6 @@ def find_model(name: str, config_only: bool = False) -> Path:
         elif (folder / "model" / "config.json").is_file():
             hint = f" (it is the folder of a run: its model is {folder / 'model'})"
         raise ModelError(f"'{name}' is a folder without config.json{hint}; give a Hugging Face model folder")
-    return folder
 
 
 def find_folder(name: str, config_only: bool = False) -> Path:

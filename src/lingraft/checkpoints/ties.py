@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.checkpoints.dtypes import Floats
-from lingraft.checkpoints.formulas import Each, Formula, new_rows
+from lingraft.checkpoints.formulas import Each, Formula, VectorRule
 from lingraft.checkpoints.operands import Desk, Operand, Rows
 from lingraft.checkpoints.parents import Parent
 
@@ -116,21 +116,9 @@ def _find(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
     return _BINS - 1 - place, rank - int(above[place] - counts[::-1][place])
 
 
-@dataclass(frozen=True)
-class Ties:
-    """The rule; rows that the base lacks are the weighted mean of the models that have them."""
+class Ties(VectorRule):
+    """The rule."""
 
-    base: Parent
-    weights: Mapping[Parent, float]
-    density: float
-    scale: float = 1.0
-
-    @property
-    def parents(self) -> Sequence[Parent]:
-        return [self.base, *self.weights]
-
-    def formula(self, name: str, operands: Mapping[Parent, Operand]) -> Formula | None:
-        vectors = [(operands[parent], weight) for parent, weight in self.weights.items() if parent in operands]
-        if self.base not in operands:
-            return new_rows(name, self.weights, operands)
-        return TiesFormula(operands[self.base], vectors, self.density, self.scale)
+    def of_vectors(self, name: str, base: Operand, adapted: Mapping[Parent, Operand]) -> Formula:
+        vectors = [(operand, self.weights[parent]) for parent, operand in adapted.items()]
+        return TiesFormula(base, vectors, self.density, self.scale)
