@@ -13,7 +13,6 @@ import yaml
 
 from lingraft.artefacts import check_target, locked, recorded_inputs, stage, write_text
 from lingraft.errors import OutputError, UserError
-from lingraft.methods import METHODS
 from lingraft.report import report
 from lingraft.run import run
 from lingraft.testbed import (
@@ -31,17 +30,40 @@ from lingraft.testbed import (
 
 logger = logging.getLogger(__name__)
 
-SETTINGS: Mapping[str, Mapping[str, Any]] = {"layra": {"first": 4, "last": 1}}
-"""Of methods whose defaults are for deeper models than the testbed's twelve layers."""
+OLD_TEXT = 0.1
+"""The share of all tokens that is text of the old languages, in runs that have some (arXiv 2410.02744 §4.2)."""
+
+RUNS: Mapping[str, Mapping[str, Any]] = {
+    "full": {"method": {"name": "full"}},
+    "full-l2sp": {"method": {"name": "full"}, "penalties": {"l2sp": {"first": 3, "last": 2}}},
+    "freeze": {"method": {"name": "freeze", "first": 3, "last": 2}},
+    "layer-selective": {"method": {"name": "layer-selective"}},
+    "embeddings": {"method": {"name": "embeddings"}},
+    "lora": {"method": {"name": "lora"}},
+    "layra": {"method": {"name": "layra", "first": 4, "last": 1}},
+    "lora-ffn": {"method": {"name": "lora-ffn"}, "old_text": OLD_TEXT},
+    "adapters": {"method": {"name": "adapters"}, "old_text": OLD_TEXT},
+    "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": OLD_TEXT},
+    "lora-self-written": {"method": {"name": "lora"}, "replay": {"self": 0.2}},
+}
+"""What tells the recipes apart. Ranges of layers are the papers', in proportion to the testbed's twelve."""
 
 TOKENS = 200_000
-TRAINING = {"learning_rate": 1e-3, "per_device_train_batch_size": 16, "eval_on_start": True, "save_steps": 0.5}
+TRAINING = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 16,
+    "eval_on_start": True,
+    "eval_steps": 0.2,
+    "save_steps": 0.5,
+}
 
 
-def demo(out: Path | str = "lingraft-demo", seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Graft a new language onto the testbed's base with each method; returns the results by method.
+def demo(
+    out: Path | str = "lingraft-demo", seed: int = 0, runs: Mapping[str, Mapping[str, Any]] = RUNS
+) -> dict[str, dict[str, Any]]:
+    """Graft a new language onto the testbed's base in many ways; returns the results by run.
 
-    `out` receives the testbed's files, a recipe and a run's folder for each method, and
+    `out` receives the testbed's files, a recipe and a folder for each run, and
     `report.html` with all of them. The base is trained on first use and kept in the user's cache.
     Started again, it goes on where it stopped; another seed is another world.
 
@@ -60,12 +82,12 @@ def demo(out: Path | str = "lingraft-demo", seed: int = 0) -> dict[str, dict[str
         files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
         base = trained_base(files, cache_folder(), seed)
         results = {}
-        for method in METHODS:
-            recipe = out / "recipes" / f"{method}.yaml"
-            write_text(recipe, _recipe(method, base, files, seed))
-            logger.info("%s: lingraft run %s --out %s", method, recipe, out / method)
-            results[method] = run(recipe, out / method)
-        report([out / method for method in METHODS], out / "report.html")
+        for name, settings in runs.items():
+            recipe = out / "recipes" / f"{name}.yaml"
+            write_text(recipe, _recipe(settings, base, files, seed))
+            logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
+            results[name] = run(recipe, out / name)
+        report([out / name for name in runs], out / "report.html")
     return results
 
 
@@ -83,15 +105,21 @@ def _check_output(out: Path, inputs: dict[str, Any]) -> None:
         raise OutputError(f"--out {out} holds another demo ({changes}); give a new folder, or delete this one")
 
 
-def _recipe(method: str, base: Path, files: Path, seed: int) -> str:
+def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> str:
     """A recipe like any other: nothing in it says that the languages are artificial."""
     codes = [NEW, *OLD]
+    own = {key: value for key, value in settings.items() if key != "old_text"}
+    share = settings.get("old_text", 0) / len(OLD)
+    replayed = [{"language": code, "files": str(training_file(files, code)), "share": share} for code in OLD]
     recipe = {
         "base": str(base),
         "languages": {"learn": [NEW], "retain": list(OLD)},
-        "corpus": [{"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}],
-        "method": {"name": method, **SETTINGS.get(method, {})},
-        "training": TRAINING,
+        "corpus": [
+            {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS},
+            *(replayed if share else []),
+        ],
+        **own,
+        "training": {**TRAINING, **own.get("training", {})},
         "evaluation": {
             "text": {code: str(measured_file(files, code)) for code in codes},
             "tasks": {task: {code: str(questions_file(files, task, code)) for code in codes} for task in TASKS},

@@ -32,10 +32,16 @@ ARCHITECTURES = {
 }
 """`model_type` of a config -> what it is."""
 
+EXPORTED = {"qwen2_moe", *(f"gated_{model_type}" for model_type in ARCHITECTURES)}
+"""`model_type` of what lingraft itself exports beside these: it is measured, and is no base to train."""
+
 ATTENTION_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj")
 FFN_LINEARS = ("gate_proj", "up_proj", "down_proj")
 LINEARS = ATTENTION_LINEARS + FFN_LINEARS
 """Every linear of a decoder layer, by the last part of its module name."""
+
+FFN = "mlp"
+"""The feed-forward block of a decoder layer, which holds `FFN_LINEARS` and the activation `act_fn`."""
 
 EMBEDDINGS = "embed_tokens"
 HEAD = "lm_head"
@@ -170,13 +176,18 @@ def text_config(config: Any) -> Any:
     """The language model's part of a config (Gemma 3's multimodal config holds two).
 
     Raises:
-        ModelError: an architecture that is not in the table.
+        ModelError: an architecture that is in neither table.
     """
     model_type = getattr(config, "model_type", None)
-    if model_type not in ARCHITECTURES:
+    if model_type not in ARCHITECTURES and model_type not in EXPORTED:
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"architecture '{model_type}' is not supported; supported model types: {known}")
     return config.get_text_config()
+
+
+def is_base(config: Any) -> bool:
+    """Whether a model of this config can be trained."""
+    return config.model_type in ARCHITECTURES
 
 
 def depth(config: Any) -> int:

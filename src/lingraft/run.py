@@ -22,6 +22,8 @@ from lingraft.recipe import Recipe, load_recipe
 from lingraft.report import report
 from lingraft.stages import model as models
 from lingraft.stages import text
+from lingraft.stages.choice import choose, chosen_steps
+from lingraft.stages.written import write_replay
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +62,14 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
     blocks = text.pack_corpora(recipe, base, tables, measured, work)
-    on = text.evaluation_set(recipe, measured, blocks, tasks)
+    written = write_replay(recipe, base, blocks, work)
+    on = text.evaluation_set(recipe, blocks, tasks)
 
     before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before")
     instruct = models.measure_instruct(recipe, on, work / "instruct")
-    adapted = models.adapt(recipe, base, blocks, work)
-    combined = models.combine(recipe, base, adapted, work)
+    adapted = models.adapt(recipe, base, blocks, written, work)
+    choice = choose(recipe, base, adapted, blocks, work)
+    combined = models.combine(recipe, chosen_steps(recipe, choice), base, adapted, work)
     exported = models.export(recipe, base, combined, work)
     unrounded = models.measure_model(
         recipe, combined / "model", stage_fingerprint(combined), on.texts_alone, work / "unrounded"
@@ -82,6 +86,8 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     if instruct:  # what the instruct model lost beside what the base lost
         against = compare(on, read_measurement(after), read_measurement(instruct), recipe.languages.roles)
         results["instruct"] = {"base": recipe.instruct, **against}
+    if choice:
+        results["forget_at_most"] = read_json(choice / "choice.json")
     origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded, plan)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")

@@ -13,11 +13,21 @@ from lingraft.methods import METHODS
 
 METHODS_UNDER_TEST = {
     "full": {"name": "full"},
+    "layer-selective": {"name": "layer-selective"},
+    "freeze": {"name": "freeze", "first": 2, "last": 1},
+    "freeze with embeddings": {"name": "freeze", "first": 1, "last": 1, "embeddings": True},
+    "embeddings": {"name": "embeddings"},
     "lora": {"name": "lora", "rank": 2},
     "lora with embeddings": {"name": "lora", "rank": 2, "embeddings": True},
     "layra": {"name": "layra", "first": 2, "last": 1, "rank": 2},
     "layra without embeddings": {"name": "layra", "first": 1, "last": 1, "rank": 2, "embeddings": False},
+    "lora-ffn": {"name": "lora-ffn"},
+    "adapters": {"name": "adapters"},
+    "neutral-residues": {"name": "neutral-residues"},
+    "neutral-residues sigmoid": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
+    "neutral-residues both losses": {"name": "neutral-residues", "loss": "l1+ce", "init": "he"},
 }
+IN_FULL = {"full", "layer-selective", "freeze", "embeddings"}
 
 every_method = pytest.mark.parametrize("settings", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST)
 every_base = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
@@ -73,27 +83,37 @@ def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) 
 @every_method
 @every_base
 @every_architecture
-def test_merged_logits_are_the_adapted_ones(adapt) -> None:
+def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(adapt, tmp_path) -> None:
     base, adaptation = adapt()
-    train(adaptation)
-    adapted = probe_logits(adaptation.model, base.config)
-    merged = adaptation.merge()
-    assert type(merged) is type(base)
-    assert not torch.allclose(adapted, probe_logits(base, base.config), atol=1e-2)
-    torch.testing.assert_close(probe_logits(merged, base.config), adapted, atol=1e-5, rtol=1e-5)
+    for form in adaptation.exports:
+        _, adaptation = adapt()
+        train(adaptation)
+        adapted = probe_logits(adaptation.model, base.config)
+        exported = adaptation.exports[form]()
+        assert not torch.allclose(adapted, probe_logits(base, base.config), atol=1e-2)
+        torch.testing.assert_close(probe_logits(exported, base.config), adapted, atol=2e-5, rtol=1e-5)
+        exported.save_pretrained(tmp_path / form)
+        loaded = type(exported).from_pretrained(tmp_path / form).eval()
+        assert torch.equal(probe_logits(loaded, base.config), probe_logits(exported, base.config))
 
 
 @every_method
 @every_base
 @every_architecture
-def test_the_merged_model_saves_and_loads_with_the_bases_keys(adapt, tmp_path) -> None:
+def test_a_plain_export_has_the_bases_class_and_keys(adapt) -> None:
     base, adaptation = adapt()
-    train(adaptation)
-    merged = adaptation.merge()
-    merged.save_pretrained(tmp_path)
-    loaded = type(base).from_pretrained(tmp_path).eval()
-    assert [name for name, _ in loaded.named_parameters()] == [name for name, _ in base.named_parameters()]
-    assert torch.equal(probe_logits(loaded, base.config), probe_logits(merged, base.config))
+    if "plain" in adaptation.exports:
+        plain = adaptation.exports["plain"]()
+        assert type(plain) is type(base)
+        assert [name for name, _ in plain.named_parameters()] == [name for name, _ in base.named_parameters()]
+
+
+@every_method
+@every_base
+@every_architecture
+def test_the_forms_are_known_before_training(adapt, settings) -> None:
+    base, adaptation = adapt()
+    assert tuple(adaptation.exports) == tuple(METHODS[settings["name"]](**settings).exports(base.config))
 
 
 @every_method
@@ -101,9 +121,11 @@ def test_the_merged_model_saves_and_loads_with_the_bases_keys(adapt, tmp_path) -
 @every_architecture
 def test_a_tied_head_stays_the_embeddings(adapt, tied) -> None:
     _, adaptation = adapt()
-    train(adaptation)
-    merged = adaptation.merge()
-    assert (merged.get_input_embeddings().weight is merged.get_output_embeddings().weight) == tied
+    for form in adaptation.exports:
+        _, adaptation = adapt()
+        train(adaptation)
+        exported = adaptation.exports[form]()
+        assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
 
 
 @every_method
@@ -118,9 +140,9 @@ def test_what_trains_is_float32_and_the_rest_keeps_its_type(make_model, settings
     assert frozen <= {torch.bfloat16}
 
 
-@pytest.mark.parametrize("settings", [of for name, of in METHODS_UNDER_TEST.items() if name != "full"])
+@pytest.mark.parametrize("settings", [of for of in METHODS_UNDER_TEST.values() if of["name"] not in IN_FULL])
 @every_base
-@pytest.mark.parametrize("architecture", ["llama"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 def test_an_adapter_loads_into_a_fresh_base_with_the_same_keys(adapt, tmp_path) -> None:
     base, adaptation = adapt()
     train(adaptation)

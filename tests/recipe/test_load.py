@@ -22,8 +22,11 @@ BROKEN = {
     "unknown language": (["languages.learn.0=xxq_Latn"], "languages.learn.0: 'xxq_Latn': ISO 639-3 has no language"),
     "share over 1": (["corpus.0={language: swh_Latn, files: X, share: 1.5}"], "corpus.0.share: should be less than 1"),
     "no text to retain": (["languages.retain.2=fra_Latn"], "evaluation.text.fra_Latn: is missing; fra_Latn is under"),
-    "no such method": (["method.name=lyra"], "there is no method 'lyra' (did you mean 'layra'?); methods: full, lora"),
-    "no method": (["method={rank: 2}"], "method.name: is missing; methods: full, lora, layra"),
+    "no such method": (
+        ["method.name=lyra"],
+        "there is no method 'lyra' (did you mean 'layra'?); methods: full, layer-selective",
+    ),
+    "no method": (["method={rank: 2}"], "method.name: is missing; methods: full, layer-selective"),
     "no base here": (["base=./nowhere"], "base: './nowhere': there is no such folder (looked for /"),
     "no base on the hub": (["base=no-such/model"], "base: 'no-such/model' is not a folder here"),
     "owned argument": (["training.output_dir=x"], "training.output_dir: this argument is not yours to set: use --out"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lingraft.artefacts import copy_files
 from lingraft.checkpoints.read import ALONG, read_model
 from lingraft.errors import LingraftError
+from lingraft.nn.own_code import has_own_code, write_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,6 +22,8 @@ _PROBE_TOKENS = 64
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, folder: Path) -> None:
     """Save weights, config and tokenizer; the base's generation, chat and processor files go along."""
     model.save_pretrained(folder)
+    if has_own_code(model.config):
+        write_code(model, folder)
     tokenizer.save_pretrained(folder)
     copy_files(ALONG, base, folder)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import files_fingerprint
+from lingraft.artefacts import files_fingerprint, read_json
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.weights import find_weights
 from lingraft.errors import ModelError
@@ -96,11 +96,23 @@ def read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
+        _register(folder)
         config = AutoConfig.from_pretrained(folder)
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(f"{folder}/config.json cannot be read: {str(error).splitlines()[0]}") from None
     text_config(config)
     return config
+
+
+def _register(folder: Path) -> None:
+    """Let transformers know the architecture of a model that we exported with its code."""
+    from lingraft.nn.gated_model import GATED
+    from lingraft.nn.own_code import register
+
+    if (folder / "config.json").is_file():
+        model_type = str(read_json(folder / "config.json").get("model_type"))
+        if model_type.startswith(GATED):
+            register(model_type)
 
 
 def context_length(config: Any) -> int:

@@ -43,8 +43,10 @@ class Draw:
         return int(self.tokens.sum())
 
 
-def mix(sources: Sequence[Source], seed: int) -> list[Draw]:
+def mix(sources: Sequence[Source], seed: int, elsewhere: float = 0.0) -> list[Draw]:
     """Draw from every source; the same sources and seed draw the same.
+
+    `elsewhere`: the share of all tokens that comes from somewhere else.
 
     Raises:
         CorpusError: a share asks for more tokens than its source has.
@@ -64,7 +66,7 @@ def mix(sources: Sequence[Source], seed: int) -> list[Draw]:
                 "%s (%s): a budget of %s tokens, but the source has %s; all of it trains (repeat: more passes)",
                 *(source.place, source.language, f"{source.budget:,}", f"{limit:,}"),
             )
-    total = sum(taken) / (1 - sum(s.share or 0 for s in sources))
+    total = sum(taken) / (1 - elsewhere - sum(s.share or 0 for s in sources))
     draws = []
     for position, (source, tokens) in enumerate(zip(sources, taken, strict=True)):
         if source.share:

@@ -1,14 +1,26 @@
 """What may move while training: one small file a method, listed here."""
 
-from lingraft.methods.base import Adaptation, Method
+from lingraft.methods.adapters import Adapters
+from lingraft.methods.base import Adaptation, Export, Method
+from lingraft.methods.embeddings import Embeddings
+from lingraft.methods.freeze import Freeze
 from lingraft.methods.full import Full
+from lingraft.methods.layer_selective import LayerSelective
 from lingraft.methods.layra import Layra
 from lingraft.methods.lora import Lora
+from lingraft.methods.lora_ffn import LoraFfn
+from lingraft.methods.neutral_residues import NeutralResidues
 
 METHODS: dict[str, type[Method]] = {
     "full": Full,
+    "layer-selective": LayerSelective,
+    "freeze": Freeze,
+    "embeddings": Embeddings,
     "lora": Lora,
     "layra": Layra,
+    "lora-ffn": LoraFfn,
+    "adapters": Adapters,
+    "neutral-residues": NeutralResidues,
 }
 
-__all__ = ["METHODS", "Adaptation", "Method"]
+__all__ = ["METHODS", "Adaptation", "Export", "Method"]

@@ -1,16 +1,16 @@
 """The shape of a training method: a strict config with one verb, `apply(model) -> Adaptation`.
 
 A method chooses what may move. The model that it gives back computes what the model that it was
-given computes, until the first step; exactly the declared names train; and it goes back to a
-plain model. The contract suite holds every method to these laws.
+given computes, until the first step; exactly the declared names train; and it goes back to a model
+that others can load. The contract suite holds every method to these laws.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +21,12 @@ from lingraft.layer_groups import LayerRange
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from lingraft.nn.local_loss import LocalLoss
+
+Export = Literal["plain", "wide-ffn", "qwen2-moe", "remote-code"]
+"""What a trained model is written as: the base's own architecture and shapes; its architecture with
+wider feed-forward blocks; a Qwen2-MoE; or the base's architecture with code of its own beside it."""
 
 PAPER_TRAINING: Mapping[str, Any] = {
     "learning_rate": 3e-4,
@@ -37,17 +43,19 @@ PAPER_TRAINING: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A model that is ready to train, and the way back.
+    """A model that is ready to train, and the ways back.
 
     `trainable` holds the names of the parameters that train, in the model's order.
     """
 
     model: nn.Module
     trainable: tuple[str, ...]
-    merge: Callable[[], PreTrainedModel]
-    """The plain model with what was trained folded in; to be called once, the adaptation is spent."""
+    exports: Mapping[Export, Callable[[], PreTrainedModel]]
+    """Models with what was trained folded in, by their form; one is to be asked for, once: it spends the adaptation."""
     adapter: PeftModel | None = None
     """The same model as peft sees it, where the method has an adapter to save."""
+    local_loss: LocalLoss | None = None
+    """What the method adds to the loss inside its modules."""
 
     @property
     def plain(self) -> PreTrainedModel:
@@ -63,10 +71,12 @@ class Method(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    mergeable: ClassVar[bool] = True
-    """Whether what was trained folds into a plain model."""
     training: ClassVar[Mapping[str, Any]] = PAPER_TRAINING
     """Defaults for the recipe's `training:`, the paper's."""
+
+    def exports(self, config: Any) -> Sequence[Export]:
+        """The forms that the trained model of a base with this config can be written in; the first is the default."""
+        return ("plain",)
 
     @abstractmethod
     def layers(self, depth: int) -> LayerRange:
@@ -88,8 +98,9 @@ class Method(BaseModel, ABC):
 def adaptation(
     model: nn.Module,
     declared: set[str],
-    merge: Callable[[], PreTrainedModel],
+    exports: Mapping[Export, Callable[[], PreTrainedModel]],
     adapter: PeftModel | None = None,
+    local_loss: LocalLoss | None = None,
 ) -> Adaptation:
     """Close an adaptation: exactly the declared parameters train, in float32."""
     trainable = []
@@ -99,4 +110,4 @@ def adaptation(
             parameter.data = parameter.data.to(torch.float32)
             trainable.append(name)
     assert set(trainable) == declared, f"declared but not there: {sorted(declared - set(trainable))[:5]}"
-    return Adaptation(model, tuple(trainable), merge, adapter)
+    return Adaptation(model, tuple(trainable), exports, adapter, local_loss)

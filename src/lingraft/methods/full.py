@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from lingraft.layer_groups import LayerGroup, LayerRange, depth, layer_group
-from lingraft.methods.base import Adaptation, Method, adaptation
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from lingraft.layer_groups import LayerGroup, LayerRange
+from lingraft.methods.in_full import InFull
 
 
-class Full(Method):
+class Full(InFull):
     """Every weight of the language model trains; nothing is frozen.
 
         theta = argmin L(theta; new text),  from theta_0
@@ -25,8 +22,5 @@ class Full(Method):
     def layers(self, depth: int) -> LayerRange:
         return LayerRange(first=depth, last=0, depth=depth)
 
-    def apply(self, model: PreTrainedModel) -> Adaptation:
-        layers = self.layers(depth(model.config))
-        names = [name for name, _ in model.named_parameters()]
-        declared = {name for name in names if layer_group(name, layers) != LayerGroup.OUTSIDE}
-        return adaptation(model, declared, merge=lambda: model)
+    def groups(self) -> frozenset[LayerGroup]:
+        return frozenset(LayerGroup) - {LayerGroup.OUTSIDE}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from lingraft.layer_groups import LayerRange
 from lingraft.methods.low_rank import LowRank
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Lora(LowRank):
@@ -18,7 +23,13 @@ class Lora(LowRank):
     """
 
     name: Literal["lora"] = "lora"
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
     embeddings: bool = False
 
     def layers(self, depth: int) -> LayerRange:
         return LayerRange(first=depth, last=0, depth=depth)
+
+    def factors(self, model: PreTrainedModel) -> tuple[int, float]:
+        return self.rank, self.alpha

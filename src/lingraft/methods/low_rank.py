@@ -1,10 +1,9 @@
-"""LoRA factors on the linears of chosen layers, through peft; what `lora` and `layra` share."""
+"""LoRA factors on the linears of chosen layers, through peft; what `lora`, `layra` and `lora-ffn` share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pydantic import Field
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from lingraft.layer_groups import (
     EMBEDDINGS,
@@ -26,12 +25,15 @@ if TYPE_CHECKING:
 
 
 class LowRank(Method):
-    """LoRA on every linear of the first and last layers; embeddings and head in full, or frozen."""
+    """LoRA on linears of the first and last layers; embeddings and head in full, or frozen."""
 
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    linears: ClassVar[Sequence[str]] = LINEARS
+    dropout: float
     embeddings: bool
+
+    def factors(self, model: PreTrainedModel) -> tuple[int, float]:
+        """Rank and alpha for a model."""
+        raise NotImplementedError
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         from peft import LoraConfig, PeftModel, get_peft_model
@@ -40,13 +42,14 @@ class LowRank(Method):
         linears = {
             name
             for name, _ in model.named_modules()
-            if name.rsplit(".", 1)[-1] in LINEARS and layer_index(name + ".") in layers.outer
+            if name.rsplit(".", 1)[-1] in self.linears and layer_index(name + ".") in layers.outer
         }
+        rank, alpha = self.factors(model)
         config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
+            r=rank,
+            lora_alpha=alpha,
             lora_dropout=self.dropout,
-            target_modules=list(LINEARS),
+            target_modules=list(self.linears),
             layers_to_transform=layers.outer,
             layers_pattern=LAYERS,
             exclude_modules=NOT_LANGUAGE_MODEL if is_multimodal(model.config) else None,
@@ -63,7 +66,7 @@ class LowRank(Method):
         }
         adapted = {_module(name) for name in declared if ".lora_" in name}
         assert adapted == linears, f"LoRA missed {sorted(linears - adapted)[:5]}"
-        return adaptation(wrapped, declared, merge=lambda: _merge(wrapped), adapter=wrapped)
+        return adaptation(wrapped, declared, {"plain": lambda: _merge(wrapped)}, adapter=wrapped)
 
 
 def _module(name: str) -> str:

@@ -155,6 +155,31 @@ class InterpolateStep(Step):
         return interpolated(adapted, Checkpoint(base), Scale(1.0, by_group, layers))
 
 
+class ForgetAtMostStep(Step):
+    """Of the trained vector as much as learns most and forgets no more than a limit, found on text kept for it.
+
+    It becomes an `interpolate`, with a factor for each layer group.
+    """
+
+    forget_at_most: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    first: Annotated[int, Field(ge=0)] | None = None
+    last: Annotated[int, Field(ge=0)] | None = None
+    """The layer groups that are scaled apart; a third of the layers each, where it is not said."""
+
+    def layers(self, depth: int) -> LayerRange:
+        """The groups of a model's layers.
+
+        Raises:
+            SelectionError: they do not fit the depth.
+        """
+        third = max(1, depth // 3)
+        first = self.first if self.first is not None else third
+        return LayerRange(first, self.last if self.last is not None else min(third, depth - first), depth)
+
+    def expression(self, adapted: Expression, base: Parent, opened: Open) -> Expression:
+        return adapted
+
+
 class InstructStep(Step):
     """instruct + scale (adapted - base)."""
 
@@ -178,6 +203,7 @@ STEPS: dict[str, type[Step]] = {
     "soup": SoupStep,
     "revert": RevertStep,
     "interpolate": InterpolateStep,
+    "forget_at_most": ForgetAtMostStep,
     "instruct": InstructStep,
     "scale": ScaleStep,  # last: it is also the factor of another verb
 }

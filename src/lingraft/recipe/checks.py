@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_folder, find_model, read_config
 from lingraft.errors import RecipeError, UserError, nearest
-from lingraft.layer_groups import depth
+from lingraft.layer_groups import LayerRange, depth, is_base
 from lingraft.recipe.after import absolute, combination
 from lingraft.recipe.schema import Recipe
 from lingraft.training.arguments import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, check_arguments
@@ -45,6 +45,7 @@ def check(recipe: Recipe, source: str) -> Recipe:
             "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
             "base": absolute(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context),
+            "export": recipe.export or recipe.method.exports(config)[0],
             "training": {**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training},
         }
     )
@@ -84,9 +85,10 @@ def _corpus_problems(recipe: Recipe) -> Iterator[str]:
     for code in languages.learn:
         if all(entry.language != code for entry in recipe.corpus):
             yield f"corpus: there is no text of {code}, which is to be learned; add an entry for it"
-    shares = sum(entry.share or 0 for entry in recipe.corpus)
+    shares = sum(entry.share or 0 for entry in recipe.corpus) + (recipe.replay.self if recipe.replay else 0)
     if shares >= 1:
-        yield f"corpus: the shares add up to {shares:g}; together they must stay below 1"
+        with_written = " with replay.self" if recipe.replay else ""
+        yield f"corpus: the shares add up to {shares:g}{with_written}; together they must stay below 1"
     if all(entry.share is not None for entry in recipe.corpus):
         yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"
 
@@ -104,6 +106,8 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
             yield f"training.{name}: {problem}"
     if found:
         return
+    if recipe.early_stopping and recipe.training.get("eval_strategy") == "no":
+        yield "early_stopping: needs evaluations; take eval_strategy: no out of training"
     try:
         check_arguments({**recipe.method.training, **recipe.training})
     except (ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
@@ -134,16 +138,39 @@ def _config(recipe: Recipe) -> tuple[Any, str]:
 
 
 def _model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+    if not is_base(config):
+        yield f"base: a '{config.model_type}' is what lingraft exports; it can be measured, and not trained further"
+        return
     try:
         recipe.method.layers(depth(config))
     except UserError as error:
         yield f"method: {error}"
+    yield from _form_problems(recipe, config)
     if getattr(config, "quantization_config", None) is not None:
         yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
     context = context_length(config)
     if recipe.max_length is not None and recipe.max_length > context:
         yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
     yield from _after_problems(recipe)
+
+
+def _form_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+    """What can be done with weights that stay as they are, and not with weights that are added."""
+    forms, name = recipe.method.exports(config), recipe.method.name
+    settings = "" if forms[0] == "plain" else " with these settings"
+    if recipe.export is not None and recipe.export not in forms:
+        yield f"export: '{name}'{settings} cannot be written as '{recipe.export}'; allowed: {', '.join(forms)}"
+    if recipe.penalties.l2sp:
+        layers = recipe.penalties.l2sp
+        try:
+            LayerRange(layers.first, layers.last, depth(config))
+        except UserError as error:
+            yield f"penalties.l2sp: {error}"
+    if "plain" not in forms:
+        if recipe.penalties.l2sp:
+            yield f"penalties.l2sp: '{name}' trains no weight of the base, so there is nothing to pull back; remove it"
+        if recipe.after:
+            yield f"after: '{name}' adds weights that the base does not have, so they cannot be combined; remove it"
 
 
 def _after_problems(recipe: Recipe) -> Iterator[str]:
@@ -157,6 +184,11 @@ def _after_problems(recipe: Recipe) -> Iterator[str]:
             except UserError as error:
                 missing = True
                 yield f"after.{i}: {error}"
+    if recipe.forget_at_most:
+        if recipe.after[0] is not recipe.forget_at_most:
+            yield "after: forget_at_most is of what training wrote; put it first, and only once"
+        if not recipe.languages.retain:
+            yield "after.0.forget_at_most: no language is retained, so there is nothing to measure forgetting on"
     names = [recipe.base, *(name for step in recipe.after for name in step.models)]
     if recipe.after and not missing and all(Path(name).is_dir() for name in names):
         try:

@@ -12,15 +12,28 @@ from pydantic import BaseModel, ValidationError
 
 from lingraft.errors import RecipeError, nearest
 from lingraft.methods import METHODS
+from lingraft.penalties import PENALTIES
 from lingraft.recipe.after import STEPS
 from lingraft.recipe.checks import check
-from lingraft.recipe.schema import CorpusEntry, Evaluation, Languages, Recipe, Validation
+from lingraft.recipe.schema import (
+    CorpusEntry,
+    EarlyStopping,
+    Evaluation,
+    Languages,
+    Penalties,
+    Recipe,
+    Replay,
+    Validation,
+)
 from lingraft.recipe.yaml import override, read_yaml
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "languages": Languages,
     "corpus": CorpusEntry,
     "validation": Validation,
+    "penalties": Penalties,
+    "replay": Replay,
+    "early_stopping": EarlyStopping,
     "evaluation": Evaluation,
 }
 
@@ -81,6 +94,8 @@ def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
     section: type[BaseModel] = Recipe
     if len(location) > 1:
         section = SECTIONS.get(location[0], Recipe)
+    if location[0] == "penalties" and len(location) > 2:
+        section = PENALTIES.get(location[1], section)
     for key, at, forms in (("method", 1, METHODS), ("after", 2, STEPS)):
         if location[0] == key and len(location) > at and location[at] in forms:
             section = forms[location.pop(at)]

@@ -12,9 +12,10 @@ from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role
 from lingraft.evaluation.samples import SAMPLES
 from lingraft.languages import parse_language
-from lingraft.methods import METHODS
+from lingraft.methods import METHODS, Export
 from lingraft.methods.base import Method
-from lingraft.recipe.after import AnyStep
+from lingraft.penalties import L2SP, Penalty
+from lingraft.recipe.after import AnyStep, ForgetAtMostStep
 from lingraft.recipe.section import Section
 
 if TYPE_CHECKING:
@@ -86,6 +87,36 @@ class CorpusEntry(Section):
         return self
 
 
+class Penalties(Section):
+    """What pulls trained weights back, beside any method."""
+
+    l2sp: L2SP | None = None
+
+    @property
+    def given(self) -> dict[str, Penalty]:
+        return {name: of for name in type(self).model_fields if (of := getattr(self, name)) is not None}
+
+
+class Replay(Section):
+    """Text that the base writes itself, in place of text of the old languages (arXiv 2605.26097)."""
+
+    self: Share
+    """Of all tokens."""
+    loss: Literal["kl", "ce"] = "kl"
+    """kl: the base's own distribution is the target, ce: what it drew."""
+    top_k: Count = 64
+    """For kl: so many of its likeliest next tokens are kept, all others count as one."""
+    batch: Count = 32
+    """Blocks that are written at a time."""
+
+
+class EarlyStopping(Section):
+    """Training ends when the loss on learned text that is kept for it has not fallen (arXiv 2606.00284 §3.1)."""
+
+    patience: Count = 6
+    """Evaluations, which are `training.eval_steps` apart."""
+
+
 class Validation(Section):
     """The part of a learned language's documents that never trains."""
 
@@ -93,6 +124,8 @@ class Validation(Section):
     max_tokens: Count = 1_000_000
     blocks: Count = 64
     """Blocks per language that each evaluation during training looks at."""
+    choice: Share = 0.5
+    """Of the text that would be measured, what decides instead: when training stops, how much of it is kept."""
 
 
 class Evaluation(Section):
@@ -115,16 +148,36 @@ class Recipe(Section):
     corpus: list[CorpusEntry] = Field(min_length=1)
     validation: Validation = Validation()
     method: AnyMethod
+    penalties: Penalties = Penalties()
+    replay: Replay | None = None
+    early_stopping: EarlyStopping | None = None
     training: dict[str, Any] = {}
     after: list[AnyStep] = []
     evaluation: Evaluation = Evaluation()
-    export: Literal["plain"] = "plain"
+    export: Export | None = None
+    """What the result is written as; where it is not said, what the method comes nearest to a plain model with."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @property
     def instruct(self) -> str | None:
         """The instruct model that `after:` adds the language to, where there is one."""
         return next((step.like for step in reversed(self.after) if step.like), None)
+
+    @property
+    def forget_at_most(self) -> ForgetAtMostStep | None:
+        """The step of `after:` that decides how much of the trained vector is kept, where there is one."""
+        return next((step for step in self.after if isinstance(step, ForgetAtMostStep)), None)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something is decided on text, which then cannot be measured too."""
+        return self.early_stopping is not None or self.forget_at_most is not None
+
+    @property
+    def form(self) -> Export:
+        """`export` of a resolved recipe."""
+        assert self.export is not None, "the recipe is not resolved"
+        return self.export
 
     @property
     def length(self) -> int:

@@ -22,10 +22,11 @@ from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation
 from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import Recipe
-from lingraft.recipe.after import combination
+from lingraft.recipe.after import Step, combination
 from lingraft.stages import one_after_another
+from lingraft.stages.written import SELF_WRITTEN
 from lingraft.training.arguments import mixed_precision, training_arguments
-from lingraft.training.trainer import DIVERGED, train
+from lingraft.training.trainer import DIVERGED, TrainingText, train
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +62,18 @@ def training_began(work: Path) -> bool:
     return (work / "adapted").exists() or any(work.glob("training-*/checkpoint-*"))
 
 
-def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
-    """Train; leaves `model`, the plain model in float32, `adapter` where there is one, and `training.json`."""
+def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], work: Path) -> Path:
+    """Train; leaves `model`, float32 in the form of the export, `adapter` where there is one, `training.json`."""
     path = work / "adapted"
     inputs = {
         "base": model_fingerprint(base),
         "blocks": stage_fingerprint(blocks),
+        "written": [stage_fingerprint(part) for part in written],
         "method": recipe.method.model_dump(),
+        "penalties": recipe.penalties.model_dump(),
+        "early_stopping": recipe.early_stopping and recipe.early_stopping.model_dump(),
         "training": recipe.training,
+        "export": recipe.form,
         "seed": recipe.seed,
     }
     checkpoints = work / f"training-{fingerprint(inputs)}"
@@ -85,9 +90,9 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
     adaptation = recipe.method.apply(model)
     parts = stack(sizes, adaptation, recipe.method.layers(depth(adaptation.plain.config)))
     _say_what_trains(recipe.method.name, parts)
-    codes = list(recipe.languages.roles)
-    validation = {code: open_table(blocks / f"validation-{code}.arrow") for code in codes}
-    outcome = train(adaptation, open_table(blocks / "training.arrow"), validation, codes, arguments)
+    pulls = [penalty.prepare(adaptation.model, base) for penalty in recipe.penalties.given.values()]
+    patience = recipe.early_stopping.patience if recipe.early_stopping else None
+    outcome = train(adaptation, _training_text(recipe, blocks, written), arguments, pulls, patience)
 
     def make(folder: Path) -> None:
         difference = _write_adapted(recipe, adaptation, base, folder)
@@ -95,6 +100,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
             folder / "training.json",
             {
                 "steps": outcome.num_steps,
+                **({"best_step": outcome.best_step} if outcome.best_step is not None else {}),
                 "seconds": outcome.seconds,
                 "trainable": list(adaptation.trainable),
                 "stack": [asdict(part) for part in parts],
@@ -106,6 +112,24 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, work: Path) -> Path:
     one_after_another(path, inputs, make)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return path
+
+
+def _training_text(recipe: Recipe, blocks: Path, written: Sequence[Path]) -> TrainingText:
+    from datasets import concatenate_datasets
+
+    codes, learn = list(recipe.languages.roles), recipe.languages.learn
+    return TrainingText(
+        blocks=open_table(blocks / "training.arrow"),
+        languages=[*codes, *([SELF_WRITTEN] if written else [])],
+        learned=learn,
+        validation={code: open_table(blocks / f"validation-{code}.arrow") for code in codes},
+        written=concatenate_datasets([open_table(part / "blocks.arrow") for part in written]) if written else None,
+        choice=(
+            concatenate_datasets([open_table(blocks / f"choice-{code}.arrow") for code in learn])
+            if recipe.early_stopping
+            else None
+        ),
+    )
 
 
 def _say_what_trains(method: str, parts: Sequence[Part]) -> None:
@@ -124,7 +148,7 @@ def _write_adapted(recipe: Recipe, adaptation: Adaptation, base: Path, folder: P
     live = probe_logits(adaptation.model.cpu().float(), config)
     if not live.isfinite().all():
         raise TrainingError(f"the trained model's logits are not numbers; {DIVERGED}")
-    write_model(adaptation.merge(), read_tokenizer(base), base, folder / "model")
+    write_model(adaptation.exports[recipe.form](), read_tokenizer(base), base, folder / "model")
     return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)
 
 
@@ -139,14 +163,14 @@ def check_after(recipe: Recipe, base: Path) -> None:
         combination(recipe.after, opened, opened)
 
 
-def combine(recipe: Recipe, base: Path, adapted: Path, work: Path) -> Path:
-    """`model`, what `after:` makes of the trained one, in float32; `adapted` itself where there is nothing to do."""
-    if not recipe.after:
+def combine(recipe: Recipe, after: Sequence[Step], base: Path, adapted: Path, work: Path) -> Path:
+    """`model`, what the steps of `after:` make of the trained one, in float32; `adapted` where there are none."""
+    if not after:
         return adapted
-    steps = combination(recipe.after, open_parent(adapted / "model"), open_parent(base))
+    steps = combination(after, open_parent(adapted / "model"), open_parent(base))
     inputs = {
         "adapted": stage_fingerprint(adapted),
-        "after": [step.model_dump(mode="json") for step in recipe.after],
+        "after": [step.model_dump(mode="json") for step in after],
         "models": [model.fingerprint for model in steps.rule.parents],
     }
 

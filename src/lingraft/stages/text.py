@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from lingraft.corpus.mix import Draw, Source, hold_out, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.read import DroppedText, find_files, read_documents, read_texts, write_texts
 from lingraft.corpus.tokenize import column, open_table, text_digest, write_documents
+from lingraft.errors import CorpusError
 from lingraft.evaluation.measure import EvaluationSet
 from lingraft.evaluation.questions import Tasks
 from lingraft.evaluation.samples import draw_prompts
@@ -64,7 +66,7 @@ def tokenize_corpora(recipe: Recipe, base: Path, work: Path) -> list[Path]:
             limit = entry.tokens and entry.tokens + _held_out_tokens(recipe, entry.tokens)
             _tokenize(entry, base, paths[i], limit)
             total += min(read_json(paths[i] / "corpus.json")["tokens"] * entry.repeat, limit or sys.maxsize)
-    shares = sum(entry.share or 0 for entry in recipe.corpus)
+    shares = sum(entry.share or 0 for entry in recipe.corpus) + _written_share(recipe)
     for i, entry in enumerate(recipe.corpus):
         if entry.share is not None:
             limit = int(entry.share * total / (1 - shares) * REPLAY_MARGIN) + _held_out_tokens(recipe, total)
@@ -104,7 +106,8 @@ def _tokenize(entry: CorpusEntry, base: Path, path: Path, limit: int | None) -> 
 def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path, work: Path) -> Path:
     """`training.arrow`, a block a row; `heldout-<language>.jsonl`; `validation-<language>.arrow`; `mix.json`.
 
-    Documents that stand in measured text, or are held out, never train.
+    Documents that stand in measured text, or are held out, never train. Where the recipe decides something
+    on text, the documents that decide are no longer among the held-out ones: `choice-<language>.jsonl`.
     """
     inputs = {
         "corpora": [stage_fingerprint(path) for path in tables],
@@ -112,6 +115,8 @@ def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path,
         "entries": [entry.model_dump(include={"language", "tokens", "share", "repeat"}) for entry in recipe.corpus],
         "learn": recipe.languages.learn,
         "validation": recipe.validation.model_dump(),
+        "choice": recipe.chooses,
+        "written": _written_share(recipe),
         "max_length": recipe.max_length,
         "seed": recipe.seed,
     }
@@ -128,11 +133,15 @@ def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder:
     for language in recipe.languages.learn:
         own = [i for i, entry in enumerate(recipe.corpus) if entry.language == language]
         heldout[language] = _held_out_texts(recipe, [(documents[i], digests[i], lengths[i]) for i in own])
-        write_texts(folder / f"heldout-{language}.jsonl", heldout[language])
-    for language, texts in {**evaluated, **heldout}.items():
-        write_text_blocks(
-            folder / f"validation-{language}.arrow", texts, tokenizer, recipe.length, recipe.validation.blocks
-        )
+    kept = {code: evaluated.get(code, heldout.get(code, [])) for code in recipe.languages.roles}
+    for language, texts in kept.items():
+        choice, rest = _parted(texts, recipe, language) if recipe.chooses else ([], texts)
+        write_texts(folder / f"heldout-{language}.jsonl", rest)
+        write_texts(folder / f"choice-{language}.jsonl", choice)
+        for name, of in (("validation", rest), ("choice", choice)):
+            write_text_blocks(
+                folder / f"{name}-{language}.arrow", of, tokenizer, recipe.length, recipe.validation.blocks
+            )
     never = np.array([text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts])
     rows = [np.flatnonzero(~np.isin(own, never)) for own in digests]
     draws = mix(
@@ -141,12 +150,13 @@ def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder:
             for i, entry in enumerate(recipe.corpus)
         ],
         recipe.seed,
+        _written_share(recipe),
     )
     draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
     codes = list(recipe.languages.roles)
     numbers = [codes.index(entry.language) for entry in recipe.corpus]
     blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
-    total = sum(draw.total for draw in draws)
+    total = round(sum(draw.total for draw in draws) / (1 - _written_share(recipe)))
     entries = []
     for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
         documents_drawn, kept_out, share = len(draw.documents), len(digests[i]) - len(rows[i]), draw.total / total
@@ -173,14 +183,27 @@ def _held_out_texts(recipe: Recipe, sources: Sequence[tuple[Dataset, Indices, In
     return list(dict.fromkeys(texts))
 
 
-def evaluation_set(recipe: Recipe, measured: Path, blocks: Path, tasks: Tasks) -> EvaluationSet:
+def _written_share(recipe: Recipe) -> float:
+    """The share of all tokens that the base writes itself."""
+    return recipe.replay.self if recipe.replay else 0.0
+
+
+def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[str], list[str]]:
+    """Documents that decide, and documents that are measured; equal texts stay together."""
+    digests = np.array([text_digest(text) for text in texts], dtype=np.int64)
+    sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
+    try:
+        chosen = hold_out(digests, sizes, recipe.validation.choice, sys.maxsize, recipe.seed)
+    except CorpusError as error:
+        raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None
+    decides = np.isin(digests, chosen)
+    logger.info("%s: %d documents decide, %d are measured", language, decides.sum(), (~decides).sum())
+    return list(compress(texts, decides)), list(compress(texts, ~decides))
+
+
+def evaluation_set(recipe: Recipe, blocks: Path, tasks: Tasks) -> EvaluationSet:
     """Each language's own text, or what was held out of its corpus; the questions; prompts from the texts."""
-    texts = {
-        code: read_texts(
-            measured / f"{code}.jsonl" if code in recipe.evaluation.text else blocks / f"heldout-{code}.jsonl"
-        )
-        for code in recipe.languages.roles
-    }
+    texts = {code: read_texts(blocks / f"heldout-{code}.jsonl") for code in recipe.languages.roles}
     prompts = {code: draw_prompts(documents, recipe.evaluation.samples) for code, documents in texts.items()}
     return EvaluationSet(texts, tasks, prompts)
 

@@ -1,7 +1,8 @@
 """Training on the Hugging Face Trainer, with the loss of each language in the logs.
 
 The Trainer does the loop, the optimizer, mixed precision, several GPUs and checkpoints. Added
-here is what it cannot know: which language a token is of, and which checkpoint was finished.
+here is what it cannot know: which language a token is of, what pulls back to the base, and which
+checkpoint was finished.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,20 +19,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from torch.utils.data import ConcatDataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from lingraft.artefacts import write_json
 from lingraft.errors import TrainingError
+from lingraft.nn.local_loss import Tokens
 from lingraft.token_loss import IGNORED, returning_token_losses
+from lingraft.training.early_stopping import CHOICE, EarlyStopping
 from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from lingraft.methods import Adaptation
+    from lingraft.penalties import Pull
 
 logger = logging.getLogger(__name__)
+
+TEACHER = ("teacher_tokens", "teacher_log_probs")
+"""What a block that the base wrote may have beside its tokens: (T - 1) * K numbers each, token after token."""
 
 DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
 
@@ -38,38 +47,62 @@ _FINISHED = "finished.json"
 
 
 @dataclass(frozen=True)
+class TrainingText:
+    """Blocks of tokens, and what is known of them."""
+
+    blocks: Dataset
+    languages: Sequence[str]
+    """The names of the numbers in the blocks."""
+    learned: Collection[str]
+    """Those of the languages that are new to the base."""
+    validation: Mapping[str, Dataset]
+    """Blocks that are looked at while it trains, by language."""
+    written: Dataset | None = None
+    """Blocks that the base itself wrote, perhaps with its distribution, to be mixed in."""
+    choice: Dataset | None = None
+    """Blocks that decide when to stop; they are measured nowhere else."""
+
+
+@dataclass(frozen=True)
 class TrainingOutcome:
-    """What training did: the Trainer's log, optimizer steps, and seconds of this process."""
+    """What training did: the Trainer's log, optimizer steps, seconds of this process, and whose weights it left."""
 
     log: list[dict[str, Any]]
     num_steps: int
     seconds: float
+    best_step: int | None = None
+    """The step that was gone back to, where training stops early."""
 
 
 def train(
     adaptation: Adaptation,
-    blocks: Dataset,
-    validation: Mapping[str, Dataset],
-    languages: Sequence[str],
+    text: TrainingText,
     arguments: TrainingArguments,
+    pulls: Sequence[Pull] = (),
+    patience: int | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingOutcome:
     """Train on blocks of tokens; resumes from the newest finished checkpoint of the output folder.
 
-    `validation` maps a language to its blocks; `languages` names the numbers in the blocks.
+    With `patience` it ends after so many evaluations without a lower loss on `text.choice`, and goes back
+    to the weights of the lowest.
 
     Raises:
         TrainingError: the loss is no longer a number.
     """
     started = time.monotonic()
     folder = Path(str(arguments.output_dir))
+    validation = {**text.validation, **({CHOICE: text.choice} if text.choice is not None else {})}
+    stopping = EarlyStopping(folder, patience, adaptation.trainable) if patience else None
     trainer = LanguageTrainer(
-        languages,
-        model=adaptation.model,
+        text,
+        adaptation,
+        pulls,
         args=arguments,
-        train_dataset=blocks.with_format("numpy"),
+        train_dataset=_mixed(text),
         eval_dataset={code: dataset.with_format("numpy") for code, dataset in validation.items()},
         data_collator=collate,
-        callbacks=[ProgressLog(folder / "log.jsonl", len(validation))],
+        callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *([stopping] if stopping else []), *callbacks],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -82,7 +115,14 @@ def train(
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     if trainer.state.global_step == 0:
         raise TrainingError("training took no step: there is less text than one batch, or num_train_epochs is 0")
-    return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started)
+    best = stopping.restore(adaptation.model, trainer.state.log_history) if stopping else None
+    return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started, best)
+
+
+def _mixed(text: TrainingText) -> Any:
+    """All blocks to train on, as one dataset."""
+    blocks = text.blocks.with_format("numpy")
+    return blocks if text.written is None else ConcatDataset([blocks, text.written.with_format("numpy")])
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -91,9 +131,15 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(finished, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
-def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Blocks -> `input_ids`, `labels`, `languages`, each (B, T); short blocks are padded on the right."""
+def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Blocks -> `input_ids`, `labels`, `languages`, each (B, T); short blocks are padded on the right.
+
+    Blocks with a teacher come last; `taught`, where there are any, is the teacher's tokens and their ln p,
+    (R, T - 1, K) each.
+    """
+    blocks = sorted(blocks, key=lambda block: TEACHER[0] in block)
     width = max(len(block["input_ids"]) for block in blocks)
+    teachers = [[block[field].reshape(width - 1, -1) for field in TEACHER] for block in blocks if TEACHER[0] in block]
 
     def stack(field: str, padding: int) -> Tensor:
         rows = np.full((len(blocks), width), padding, dtype=np.int64)
@@ -105,18 +151,29 @@ def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         "input_ids": stack("input_ids", 0),
         "labels": stack("input_ids", IGNORED),
         "languages": stack("languages", 0),
+        **({"taught": _teacher(teachers)} if teachers else {}),
     }
 
 
-class LanguageTrainer(Trainer):
-    """The Trainer, with the training loss split by the language of the predicted token."""
+def _teacher(rows: Sequence[Sequence[Any]]) -> tuple[Tensor, Tensor]:
+    """Tokens and their ln p, (R, T - 1, K) each."""
+    tokens, log_probs = zip(*rows, strict=True)
+    return torch.from_numpy(np.stack(tokens).astype(np.int64)), torch.from_numpy(np.stack(log_probs))
 
-    def __init__(self, languages: Sequence[str], **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.languages = list(languages)
+
+class LanguageTrainer(Trainer):
+    """The Trainer, with the training loss split by the language of the predicted token, and with what pulls back."""
+
+    def __init__(self, text: TrainingText, adaptation: Adaptation, pulls: Sequence[Pull], **arguments: Any) -> None:
+        super().__init__(model=adaptation.model, **arguments)
+        self.languages = list(text.languages)
+        self.local_loss = adaptation.local_loss
+        self.pulls = pulls
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole window
         precision = torch.float32 if self.args.device.type == "mps" else torch.float64
-        self._sums = torch.zeros(2, len(languages), dtype=precision)  # of losses, of tokens
+        self._sums = torch.zeros(2, len(self.languages), dtype=precision)  # of losses, of tokens
+        self._is_new = torch.tensor([code in text.learned for code in self.languages])
+        self._window = (0, 0)  # tokens of the original distribution, and all, of an optimizer step
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, which looks whether `max_steps` is reached only after one more step."""
@@ -128,6 +185,54 @@ class LanguageTrainer(Trainer):
                 return None
         return super().train(resume_from_checkpoint, *arguments, **named)
 
+    def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
+        """As the Trainer's: the micro-batches of a step. Their tokens are counted, over all processes."""
+        batches, num_items = super().get_batch_samples(*arguments, **named)
+        if self.local_loss is not None:
+            counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
+            for batch in batches:
+                is_original, is_new = self._origin(batch)
+                counts += torch.stack([is_original.sum(), (is_original | is_new).sum()]).to(counts.device)
+            num_original, num_all = self.accelerator.reduce(counts, reduction="sum").tolist()
+            self._window = (num_original, num_all)
+        return batches, num_items
+
+    def _origin(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(B, T) each: tokens like those that the base was trained on, and new ones; padding is neither."""
+        is_token = inputs["labels"] != IGNORED
+        is_new = self._is_new.to(is_token.device)[inputs["languages"].long()]
+        return is_token & ~is_new, is_token & is_new
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Tensor:
+        """As the Trainer's: forward and backward of a micro-batch; after the last one all gradients are there."""
+        with self._watched(inputs):
+            loss = super().training_step(model, inputs, *arguments, **named)
+        if self.accelerator.sync_gradients:
+            for pull in self.pulls:
+                pull.add_gradients(self._loss_scale)
+        return loss
+
+    @contextmanager
+    def _watched(self, inputs: dict[str, Any]) -> Iterator[None]:
+        """Within the block, the local loss knows the tokens that pass through."""
+        if self.local_loss is None:
+            yield
+            return
+        is_original, is_new = (of[..., None].to(self.args.device) for of in self._origin(inputs))
+        scale = self._loss_scale * self.accelerator.num_processes  # the mean over processes divides by it
+        num_original, num_all = self._window
+        tokens = Tokens(
+            is_original, is_new, scale / num_original if num_original else 0.0, scale / num_all if num_all else 0.0
+        )
+        with self.local_loss.on(tokens):
+            yield
+
+    @property
+    def _loss_scale(self) -> float:
+        """What fp16 multiplies the loss by."""
+        scaler = self.accelerator.scaler
+        return float(scaler.get_scale()) if scaler is not None else 1.0
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -136,7 +241,9 @@ class LanguageTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Mean cross-entropy over the tokens of all micro-batches and processes of a step."""
-        outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"])
+        outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"], taught=inputs.get("taught"))
+        if self.local_loss is not None:
+            self.local_loss.end_forward()
         losses = outputs.loss  # (B, T - 1), see token_loss.returning_token_losses
         scored = inputs["labels"][:, 1:] != IGNORED
         if num_items_in_batch is None or not model.training:
@@ -164,6 +271,12 @@ class LanguageTrainer(Trainer):
                 if sums[1, number] > 0:
                     logs[f"loss_{code}"] = float(sums[0, number] / sums[1, number])
             self._sums.zero_()
+            if self.local_loss is not None:
+                for name, pair in self.local_loss.sums().items():
+                    value, count = self.accelerator.reduce(pair, reduction="sum").tolist()
+                    logs[f"local_{name}"] = value / count if count else 0.0
+            for pull in self.pulls:
+                logs |= pull.values()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

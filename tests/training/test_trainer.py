@@ -15,7 +15,7 @@ from lingraft.methods import METHODS
 from lingraft.token_loss import returning_token_losses
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
-from lingraft.training.trainer import LanguageTrainer, collate, newest_checkpoint, train
+from lingraft.training.trainer import LanguageTrainer, TrainingText, collate, newest_checkpoint, train
 
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 
@@ -49,6 +49,10 @@ def arguments(folder: Path, **settings):
     return training_arguments({**defaults, **settings}, folder, seed=0)
 
 
+def text(blocks: Dataset, validation=None, **more) -> TrainingText:
+    return TrainingText(blocks, LANGUAGES, ["swh_Latn"], validation or {}, **more)
+
+
 def weights(adaptation) -> dict[str, torch.Tensor]:
     return {name: adaptation.model.get_parameter(name).detach().clone() for name in adaptation.trainable}
 
@@ -67,8 +71,9 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens_of_a_step(make_mo
 
     model, unequal = make_model(), blocks.select([0, 22, 1, 2, 22, 3, 4])
     trainer = LanguageTrainer(
-        LANGUAGES,
-        model=model,
+        text(unequal),
+        METHODS["full"]().apply(model),
+        (),
         args=arguments(tmp_path, gradient_accumulation_steps=4, max_grad_norm=0, max_steps=1),
         train_dataset=unequal.with_format("numpy"),
         data_collator=watch,
@@ -88,7 +93,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens_of_a_step(make_mo
 
 
 def test_the_loss_of_each_language_is_logged_and_they_make_up_the_whole(adapt, blocks, tmp_path) -> None:
-    outcome = train(adapt(dropout=0.0), blocks, {}, LANGUAGES, arguments(tmp_path, learning_rate=0.0, logging_steps=12))
+    outcome = train(adapt(dropout=0.0), text(blocks, {}), arguments(tmp_path, learning_rate=0.0, logging_steps=12))
     entry = next(entry for entry in outcome.log if "loss" in entry)
     rows = [(np.array(block["input_ids"]), np.array(block["languages"])) for block in blocks]
     of_language = [sum(int((marks[1:] == number).sum()) for _, marks in rows) for number in range(2)]
@@ -101,7 +106,7 @@ def test_the_loss_of_each_language_is_logged_and_they_make_up_the_whole(adapt, b
 def test_validation_is_logged_for_every_language_at_each_evaluation(adapt, blocks, tmp_path) -> None:
     validation = {"swh_Latn": blocks.select(range(4)), "eng_Latn": blocks.select(range(4, 8))}
     settings = {"eval_strategy": "steps", "eval_steps": 4}
-    outcome = train(adapt(), blocks, validation, LANGUAGES, arguments(tmp_path, **settings))
+    outcome = train(adapt(), text(blocks, validation), arguments(tmp_path, **settings))
     for code in LANGUAGES:
         assert [e["step"] for e in outcome.log if f"eval_{code}_loss" in e] == [4, 8, 12]
 
@@ -110,7 +115,7 @@ def test_validation_loss_is_the_mean_over_tokens_of_the_blocks(adapt, blocks, tm
     adaptation = adapt()
     chosen = blocks.select(range(4))
     settings = {"eval_strategy": "steps", "eval_steps": 1, "max_steps": 1, "learning_rate": 0.0}
-    outcome = train(adaptation, blocks, {"swh_Latn": chosen}, LANGUAGES, arguments(tmp_path, **settings))
+    outcome = train(adaptation, text(blocks, {"swh_Latn": chosen}), arguments(tmp_path, **settings))
     ids = torch.tensor([block["input_ids"] for block in chosen])
     logits = adaptation.model.eval()(input_ids=ids).logits
     expected = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
@@ -135,7 +140,7 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
     validation = {"swh_Latn": blocks.select(range(4))}
 
     straight = adapt(method)
-    train(straight, blocks, validation, LANGUAGES, arguments(tmp_path / "straight", **settings))
+    train(straight, text(blocks, validation), arguments(tmp_path / "straight", **settings))
 
     class Killed(LanguageTrainer):
         def __init__(self, *args, **kwargs) -> None:
@@ -144,11 +149,11 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
 
     monkeypatch.setattr(training, "LanguageTrainer", Killed)
     with pytest.raises(KeyboardInterrupt):
-        train(adapt(method), blocks, validation, LANGUAGES, arguments(tmp_path / "killed", **settings))
+        train(adapt(method), text(blocks, validation), arguments(tmp_path / "killed", **settings))
     monkeypatch.undo()
     assert newest_checkpoint(tmp_path / "killed").name == "checkpoint-6"
     resumed = adapt(method)
-    train(resumed, blocks, validation, LANGUAGES, arguments(tmp_path / "killed", **settings))
+    train(resumed, text(blocks, validation), arguments(tmp_path / "killed", **settings))
 
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
@@ -159,8 +164,8 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blo
     """The window in which a large model is merged and written."""
     settings = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant"}
     straight, resumed = adapt(), adapt()
-    train(straight, blocks, {}, LANGUAGES, arguments(tmp_path, **settings))
-    outcome = train(resumed, blocks, {}, LANGUAGES, arguments(tmp_path, **settings))
+    train(straight, text(blocks, {}), arguments(tmp_path, **settings))
+    outcome = train(resumed, text(blocks, {}), arguments(tmp_path, **settings))
     assert outcome.num_steps == 4
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
@@ -190,21 +195,21 @@ def test_a_loss_that_is_not_a_number_ends_training_with_advice(adapt, blocks, tm
     with torch.no_grad():
         adaptation.model.get_parameter(adaptation.trainable[0]).fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"loss at step 1 is nan; training diverged; lower training\.learning_rate"):
-        train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path))
+        train(adaptation, text(blocks, {}), arguments(tmp_path))
 
 
 def test_frozen_layers_learn_through_gradient_checkpointing(adapt, blocks, tmp_path) -> None:
     """The embeddings are frozen: without a gradient into the first layer nothing would train."""
     adaptation = adapt(embeddings=False)
     before = weights(adaptation)
-    train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path, gradient_checkpointing=True))
+    train(adaptation, text(blocks, {}), arguments(tmp_path, gradient_checkpointing=True))
     assert all(not torch.equal(tensor, before[name]) for name, tensor in weights(adaptation).items())
 
 
 def test_autocast_is_gone_from_the_model_after_training(make_model, blocks, tmp_path) -> None:
     """Mixed precision leaves the logits of the merged model those of the live one in float32."""
     adaptation = METHODS["layra"](name="layra", first=1, last=1, rank=2).apply(make_model().to(torch.bfloat16))
-    train(adaptation, blocks, {}, LANGUAGES, arguments(tmp_path, bf16=True, use_cpu=True, max_steps=2))
+    train(adaptation, text(blocks, {}), arguments(tmp_path, bf16=True, use_cpu=True, max_steps=2))
     ids = torch.arange(20)[None]
     live = adaptation.model.float().eval()(input_ids=ids).logits
-    torch.testing.assert_close(adaptation.merge()(input_ids=ids).logits, live, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(adaptation.exports["plain"]()(input_ids=ids).logits, live, atol=1e-5, rtol=1e-5)

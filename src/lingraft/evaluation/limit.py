@@ -1,0 +1,145 @@
+"""How much of a trained vector to keep: as much as learns most and forgets no more than a limit.
+
+    theta_G = theta_0,G + a_G (theta_1,G - theta_0,G)    in each layer group G
+
+Training once, choosing afterwards. A point costs a forward pass over the text that decides. First one
+factor for all groups goes from 0.1 to 1, then the best place below the limit is closed in on, then groups
+are left at the base, those first that cost most forgetting for what they teach, and the others
+scaled up again. A point keeps the limit where the upper end of its interval does, so that text that
+took no part in the choice is likely to find it kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lingraft.checkpoints.mapped import MappedWeights
+from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH
+from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
+from lingraft.token_loss import IGNORED, token_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Scales = Mapping[LayerGroup, float]
+Nats = Mapping[str, npt.NDArray[np.float64]]
+"""By language, of each block, (blocks,)."""
+
+STEPS = tuple(round(0.1 * i, 1) for i in range(1, 11))
+_HALVINGS = 4
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a choice of factors learns and forgets, as in `results.json`, on the text that decides."""
+
+    scales: dict[LayerGroup, float]
+    learning: float
+    forgetting: float
+    at_most: float
+    """The 97.5 % quantile of forgetting, by a bootstrap over blocks."""
+
+
+def best_within(
+    limit: float, groups: Sequence[LayerGroup], measure: Callable[[Scales], Point]
+) -> tuple[Point, list[Point]]:
+    """The point that learns most within the limit, and all that were looked at, the first of them the curve."""
+    curve = [measure(dict.fromkeys(groups, scale)) for scale in STEPS]
+    seen = list(curve)
+
+    def look(scales: Scales) -> Point:
+        seen.append(measure(scales))
+        return seen[-1]
+
+    def closed_in(low: float, high: float, kept: Sequence[LayerGroup]) -> Point | None:
+        """The largest factor of the groups that are kept, between one within the limit and one beyond."""
+        found = None
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            point = look({group: middle if group in kept else 0.0 for group in groups})
+            if point.at_most <= limit:
+                low, found = middle, point
+            else:
+                high = middle
+        return found
+
+    beyond = next((i for i, point in enumerate(curve) if point.at_most > limit), None)
+    if beyond is None:
+        return max(curve, key=lambda point: point.learning), seen
+    low = STEPS[beyond - 1] if beyond else 0.0
+    nothing = Point(dict.fromkeys(groups, 0.0), 0.0, 0.0, 0.0)
+    best = closed_in(low, STEPS[beyond], groups) or (curve[beyond - 1] if beyond else nothing)
+    scale = best.scales[groups[0]]
+    if not scale:
+        return best, seen
+    without = {group: look({**best.scales, group: 0.0}) for group in groups}
+    costs = {group: best.forgetting - point.forgetting for group, point in without.items()}
+    teaches = {group: best.learning - point.learning for group, point in without.items()}
+    order = sorted(groups, key=lambda group: costs[group] / max(teaches[group], 1e-9), reverse=True)
+    for count in range(1, len(groups)):
+        left_out = order[:count]
+        if min(costs[group] for group in left_out) <= 0:
+            break
+        point = closed_in(scale, 1.0, [group for group in groups if group not in left_out])
+        if point is None or point.learning <= best.learning:
+            break
+        best = point
+    return best, seen
+
+
+def point(scales: Scales, before: Nats, after: Nats, learn: Sequence[str], retain: Sequence[str]) -> Point:
+    """Learning and forgetting of two measurements of the same blocks."""
+    random = np.random.default_rng(0)
+    draws = {code: random.integers(0, len(before[code]), (_RESAMPLES, len(before[code]))) for code in retain}
+    resampled = [after[code][draws[code]].sum(1) / before[code][draws[code]].sum(1) - 1 for code in retain]
+    return Point(
+        dict(scales),
+        float(np.mean([1 - after[code].sum() / before[code].sum() for code in learn])),
+        float(np.mean([after[code].sum() / before[code].sum() - 1 for code in retain])),
+        float(np.quantile(np.mean(resampled, axis=0), 0.975)),
+    )
+
+
+class Interpolated:
+    """A live model whose weights lie anywhere between two checkpoints."""
+
+    def __init__(self, model: PreTrainedModel, base: MappedWeights, adapted: MappedWeights, layers: LayerRange) -> None:
+        self.model, self.base, self.adapted = model.eval(), base, adapted
+        self.group = {name: layer_group(name, layers) for name, _ in model.named_parameters()}
+
+    @torch.no_grad()
+    def go_to(self, scales: Scales) -> None:
+        """Base + a_G (adapted - base); groups that are not named stay at the base."""
+        for name, parameter in self.model.named_parameters():
+            scale = scales.get(self.group[name], 0.0)
+            parameter.copy_(self.base[name])
+            if scale:
+                end = self.adapted[name].to(parameter.device, parameter.dtype)
+                parameter.lerp_(end, scale)
+
+    @torch.inference_mode()
+    def nats(self, blocks: Mapping[str, Sequence[Sequence[int]]]) -> Nats:
+        """What each block costs, by language."""
+        return {code: np.concatenate([_nats(self.model, rows) for rows in _batches(of)]) for code, of in blocks.items()}
+
+
+def _batches(rows: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
+    size = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
+def _nats(model: Any, rows: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+    padded: Tensor = nn.utils.rnn.pad_sequence(
+        [torch.as_tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=IGNORED
+    ).to(model.device)
+    hidden = model.get_decoder()(input_ids=padded.clamp(min=0), use_cache=False).last_hidden_state[:, :-1]
+    losses = token_losses(model, hidden.flatten(0, 1), padded[:, 1:].flatten()).view(len(rows), -1)
+    return losses.double().sum(1).cpu().numpy()

@@ -1,0 +1,33 @@
+"""The first and last layers in full, the middle frozen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lingraft.layer_groups import LayerGroup, LayerRange
+from lingraft.methods.in_full import InFull
+
+
+class Freeze(InFull):
+    """All weights of the first and last layers train; the middle stays as it is.
+
+        W_l = W_l,0    for first <= l < L - last
+
+    arXiv 2606.00284 §2.2: first 9, last 6 of 34 layers (Gemma 3 4B). It says that 44 % of the model
+    trains, which is 15 of 34 layers; of embeddings and head it says nothing: here they and the final
+    norm are frozen, and `embeddings` is the switch that trains embeddings and head too.
+    """
+
+    name: Literal["freeze"] = "freeze"
+    first: int = Field(9, ge=0)
+    last: int = Field(6, ge=0)
+    embeddings: bool = False
+
+    def layers(self, depth: int) -> LayerRange:
+        return LayerRange(self.first, self.last, depth)
+
+    def groups(self) -> frozenset[LayerGroup]:
+        ends = {LayerGroup.EMBEDDINGS, LayerGroup.HEAD} if self.embeddings else set()
+        return frozenset({LayerGroup.FIRST, LayerGroup.LAST} | ends)

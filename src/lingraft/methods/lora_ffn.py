@@ -1,0 +1,48 @@
+"""Low-rank adapters on the feed-forward blocks, as large as the other ways of adding weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from lingraft.layer_groups import FFN_LINEARS, LayerRange
+from lingraft.methods.base import PAPER_TRAINING
+from lingraft.methods.low_rank import LowRank
+from lingraft.methods.size import feed_forward_blocks, solve_rank
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class LoraFfn(LowRank):
+    """LoRA on the feed-forward linears of every layer: W = W_0 + (alpha / rank) B A, with W_0 frozen.
+
+    The baseline of arXiv 2410.02744 §4.1, which puts all factors into the feed-forward blocks and
+    takes the rank at which they are 20 % of the base's weights; learning rate 5e-5. It gives no alpha
+    and no dropout: here alpha is the rank, so that B A is added as it is, and dropout 0.
+    """
+
+    name: Literal["lora-ffn"] = "lora-ffn"
+    linears = FFN_LINEARS
+    training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 5e-5}
+    extra_weights: float = Field(0.20, gt=0)
+    rank: int | None = Field(None, ge=1)
+    """Solved from `extra_weights` where it is not given."""
+    alpha: float | None = Field(None, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    embeddings: bool = False
+
+    def layers(self, depth: int) -> LayerRange:
+        return LayerRange(first=depth, last=0, depth=depth)
+
+    def factors(self, model: PreTrainedModel) -> tuple[int, float]:
+        rank = self.rank or solve_rank(model, self.extra_weights, _weights_per_rank(model))
+        return rank, self.alpha or float(rank)
+
+
+def _weights_per_rank(model: PreTrainedModel) -> int:
+    """Weights of A and B of all linears at rank 1."""
+    linears = [getattr(block, name) for block in feed_forward_blocks(model) for name in FFN_LINEARS]
+    return sum(linear.in_features + linear.out_features for linear in linears)

@@ -1,0 +1,90 @@
+"""`forget_at_most:` of a recipe: how much of what was trained is kept, decided on text kept for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lingraft.artefacts import read_json, stage_fingerprint, write_json
+from lingraft.checkpoints.mapped import MappedWeights
+from lingraft.checkpoints.read import model_fingerprint, read_model
+from lingraft.corpus.tokenize import open_table
+from lingraft.evaluation.limit import Interpolated, Point, Scales, best_within, point
+from lingraft.evaluation.measure import measuring_device
+from lingraft.layer_groups import LayerGroup, depth
+from lingraft.recipe import Recipe
+from lingraft.recipe.after import ForgetAtMostStep, GroupScales, InterpolateStep, Step
+from lingraft.stages import one_after_another
+
+logger = logging.getLogger(__name__)
+
+
+def choose(recipe: Recipe, base: Path, adapted: Path, blocks: Path, work: Path) -> Path | None:
+    """`choice.json`: the factors of the layer groups, and every point that was looked at."""
+    step = recipe.forget_at_most
+    if step is None:
+        return None
+    inputs = {
+        "adapted": stage_fingerprint(adapted),
+        "base": model_fingerprint(base),
+        "blocks": stage_fingerprint(blocks),
+        "step": step.model_dump(),
+        "roles": recipe.languages.roles,
+        "device": measuring_device(),
+    }
+    return one_after_another(
+        work / "choice", inputs, lambda folder: _choose(recipe, step, base, adapted, blocks, folder)
+    )
+
+
+def _choose(recipe: Recipe, step: ForgetAtMostStep, base: Path, adapted: Path, blocks: Path, folder: Path) -> None:
+    started = time.monotonic()
+    languages = recipe.languages
+    text = {code: open_table(blocks / f"choice-{code}.arrow")["input_ids"][:] for code in languages.roles}
+    text = {code: rows for code, rows in text.items() if code not in languages.heldout}
+    device = measuring_device()
+    model = read_model(base, torch.float32 if device == "cpu" else "auto")
+    model.to(torch.device(device))  # type: ignore[arg-type]
+    layers = step.layers(depth(model.config))
+    between = Interpolated(model, MappedWeights(base), MappedWeights(adapted / "model"), layers)
+    groups = [group for group in LayerGroup if group in between.group.values() and group != LayerGroup.OUTSIDE]
+    before = between.nats(text)
+
+    def measure(scales: Scales) -> Point:
+        between.go_to(scales)
+        return point(scales, before, between.nats(text), languages.learn, languages.retain)
+
+    best, seen = best_within(step.forget_at_most, groups, measure)
+    seconds = time.monotonic() - started
+    shown = ", ".join(f"{group} {scale:.3g}" for group, scale in best.scales.items())
+    logger.info(
+        "forget_at_most %g: kept of the trained vector: %s; learning %.1f %%, forgetting %.2f %% (at most %.2f %%); "
+        "%d points in %.0f s",
+        *(step.forget_at_most, shown, 100 * best.learning, 100 * best.forgetting, 100 * best.at_most),
+        *(len(seen), seconds),
+    )
+    write_json(
+        folder / "choice.json",
+        {
+            "limit": step.forget_at_most,
+            "layers": {"first": layers.first, "last": layers.last},
+            "chosen": asdict(best),
+            "points": [asdict(point) for point in seen],
+            "seconds": seconds,
+        },
+    )
+
+
+def chosen_steps(recipe: Recipe, choice: Path | None) -> Sequence[Step]:
+    """`after:` with the factors that were found in place of the limit."""
+    if choice is None:
+        return recipe.after
+    found: dict[str, Any] = read_json(choice / "choice.json")
+    scales = GroupScales(**found["layers"], scale=found["chosen"]["scales"])
+    return [InterpolateStep(interpolate=scales), *recipe.after[1:]]

@@ -1,0 +1,85 @@
+"""Stop when the loss on text that is kept for it falls no more, and go back to where it was lowest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+CHOICE = "choice"
+"""The name under which the text that decides is evaluated."""
+_LOSS = f"eval_{CHOICE}_loss"
+
+
+class EarlyStopping(TrainerCallback):
+    """Ends training after `patience` evaluations without a new lowest loss (arXiv 2606.00284 §3.1: 6, of 500 steps).
+
+    What it knows it reads from the Trainer's log, so a resumed run goes on as it would have. Beside the
+    checkpoints lie the trained weights of the best evaluation.
+    """
+
+    def __init__(self, folder: Path, patience: int, trainable: Sequence[str]) -> None:
+        self.folder, self.patience, self.trainable = folder, patience, trainable
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps:  # the last weights compete too
+            control.should_evaluate = True
+
+    def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
+        """Called once a language; only the text that decides counts."""
+        if _LOSS not in event["metrics"]:
+            return
+        losses = _losses(state.log_history)
+        best = min(losses, key=lambda step: losses[step])
+        if best == state.global_step and state.is_world_process_zero:
+            self._save(event["model"], best)
+        waited = sum(step > best for step in losses)
+        if waited >= self.patience:
+            logger.info("no lower loss in %d evaluations: training stops, back to step %d", waited, best)
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        """Forget weights that no run which resumes from here can go back to."""
+        losses = _losses(state.log_history)
+        if losses and state.is_world_process_zero:
+            best = min(losses, key=lambda step: losses[step])
+            for path in self.folder.glob("best-*.safetensors"):
+                if path != self._path(best):
+                    path.unlink()
+
+    def restore(self, model: nn.Module, log: Sequence[Mapping[str, Any]]) -> int | None:
+        """Put the best weights into the model; returns their step, or None where nothing was evaluated."""
+        from safetensors.torch import load_file
+
+        losses = _losses(log)
+        if not losses:
+            return None
+        best = min(losses, key=lambda step: losses[step])
+        parameters = dict(model.named_parameters())
+        for name, weights in load_file(self._path(best)).items():
+            parameters[name].data.copy_(weights)
+        return best
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"best-{step}.safetensors"
+
+    def _save(self, model: nn.Module, step: int) -> None:
+        from safetensors.torch import save_file
+
+        parameters = dict(getattr(model, "module", model).named_parameters())
+        weights = {name: parameters[name].detach().cpu().contiguous() for name in self.trainable}
+        temporary = self._path(step).with_suffix(".tmp")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, temporary)
+        temporary.replace(self._path(step))
+
+
+def _losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """The loss that decides, by step."""
+    return {entry["step"]: entry[_LOSS] for entry in log if _LOSS in entry}

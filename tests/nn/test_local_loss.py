@@ -1,0 +1,136 @@
+"""The gradients that local losses add in backward are those of a naive sum in float64."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+_FILE = Path(__file__).parents[1] / "one_step.py"
+_SPEC = importlib.util.spec_from_file_location("one_step", _FILE)
+one_step = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(one_step)
+
+ALPHA = 3.0  # strong, so that a wrong local gradient shows
+METHODS = {
+    "relu, l1": {"gate": "relu", "loss": "l1"},
+    "no gate, l1": {"gate": "none", "loss": "l1"},
+    "sigmoid, ce": {"gate": "sigmoid", "loss": "ce"},
+    "relu, both": {"gate": "relu", "loss": "l1+ce"},
+}
+WINDOWS = {
+    "one micro-batch": {"per_device_train_batch_size": 8},
+    "four micro-batches": {"gradient_accumulation_steps": 4},
+    "checkpointing": {"gradient_accumulation_steps": 4, "gradient_checkpointing": True},
+    "reentrant checkpointing": {
+        "gradient_accumulation_steps": 4,
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    },
+}
+
+
+def settings(method: dict, training: dict) -> dict:
+    return {
+        "method": {"name": "neutral-residues", "rank": 6, "alpha": ALPHA, **method},
+        "training": {"max_grad_norm": 0, **training},
+    }
+
+
+def naive(method: dict, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+    """Autograd on the whole loss of all blocks, each its own batch, in float64, or under autocast in another type."""
+    from lingraft.nn.gated_adapter import GatedAdapter
+
+    adaptation = one_step.adapted(settings(method, {}), double=dtype == torch.float64)
+    outputs, logits = [], []
+    for module in adaptation.model.modules():
+        if isinstance(module, GatedAdapter):
+            module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+            if module.block_gate is not None:
+                module.block_gate.register_forward_hook(lambda module, inputs, output: logits.append(output))
+    rows = list(one_step.blocks())
+    num_all = sum(len(row["input_ids"]) for row in rows)
+    num_original = sum(sum(row["languages"]) for row in rows)
+    predicted = sum(len(row["input_ids"]) - 1 for row in rows)
+    loss = torch.zeros((), dtype=torch.float64)
+    for row in rows:
+        outputs.clear()
+        logits.clear()
+        ids, is_old = torch.tensor([row["input_ids"]]), torch.tensor(row["languages"]).double()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            made = adaptation.model(input_ids=ids).logits.to(torch.float64)
+        loss = loss + cross_entropy(made[0, :-1], ids[0, 1:], reduction="sum") / predicted
+        for output in outputs if "l1" in method["loss"] else []:
+            size = (output[0].double().abs().sum(-1) * is_old).sum() / output.shape[-1]
+            loss = loss + ALPHA * size / num_original / len(outputs)
+        for gate in logits if "ce" in method["loss"] else []:
+            of_gate = binary_cross_entropy_with_logits(gate[0, :, 0].double(), 1 - is_old, reduction="sum")
+            loss = loss + ALPHA * of_gate / num_all / len(logits)
+    loss.backward()
+    return {name: adaptation.model.get_parameter(name).grad.float() for name in adaptation.trainable}
+
+
+def assert_equal(got: dict, expected: dict, tolerance: float = 1e-4) -> None:
+    assert got.keys() - {"log"} == expected.keys()
+    for name, gradient in expected.items():
+        error = (got[name] - gradient).norm() / gradient.norm()
+        assert error < tolerance, (name, float(error))
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
+def test_the_gradient_is_that_of_a_naive_sum_in_float64(method, window, tmp_path) -> None:
+    assert_equal(one_step.gradients_of_a_step(settings(method, window), tmp_path), naive(method))
+
+
+def test_in_bfloat16_it_errs_no_more_than_autograd_in_bfloat16(tmp_path) -> None:
+    method = METHODS["relu, l1"]
+    window = {"bf16": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    got = one_step.gradients_of_a_step(settings(method, window), tmp_path)
+    exact, rounded = naive(method), naive(method, torch.bfloat16)
+
+    def error(of: dict[str, torch.Tensor]) -> float:
+        return float(torch.stack([(of[name] - exact[name]).norm() for name in exact]).norm())
+
+    assert error(got) < 1.1 * error(rounded)
+
+
+def test_the_local_loss_makes_a_difference_that_the_tests_above_would_see() -> None:
+    with_it, without = naive(METHODS["relu, l1"]), naive({"gate": "relu", "loss": "none"})
+    with pytest.raises(AssertionError):
+        assert_equal(with_it, without, tolerance=0.05)
+
+
+def test_two_processes_with_unequally_many_old_tokens_give_the_same_gradient(tmp_path) -> None:
+    given = tmp_path / "settings.json"
+    given.write_text(json.dumps(settings(METHODS["relu, both"], {"gradient_accumulation_steps": 2})))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launch, str(_FILE), str(given), str(tmp_path)], check=True, timeout=300)
+    assert_equal(load_file(tmp_path / "gradients.safetensors"), naive(METHODS["relu, both"]))
+
+
+def test_the_value_is_logged_once_under_checkpointing(tmp_path) -> None:
+    method = METHODS["relu, l1"]
+    plain = one_step.gradients_of_a_step(settings(method, WINDOWS["four micro-batches"]), tmp_path / "plain")
+    again = one_step.gradients_of_a_step(settings(method, WINDOWS["checkpointing"]), tmp_path / "again")
+    assert plain["log"] > 0
+    torch.testing.assert_close(plain["log"], again["log"])
+
+
+def test_without_old_tokens_the_l1_loss_adds_nothing(tmp_path, monkeypatch) -> None:
+    """A step may have none: p = 0 is legal."""
+    blocks = one_step.blocks
+    monkeypatch.setattr(
+        one_step, "blocks", lambda: blocks().map(lambda row: {"languages": [0] * len(row["languages"])})
+    )
+    with_it = one_step.gradients_of_a_step(settings(METHODS["relu, l1"], {}), tmp_path / "with")
+    without = one_step.gradients_of_a_step(settings({"gate": "relu", "loss": "none"}, {}), tmp_path / "without")
+    for name in without.keys() - {"log"}:
+        assert torch.equal(with_it[name], without[name])

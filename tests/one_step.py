@@ -1,0 +1,90 @@
+"""One optimizer step of the Trainer on eight blocks, and the gradients that it took; one process or several.
+
+python -m torch.distributed.run --nproc-per-node=2 tests/one_step.py SETTINGS.json FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from lingraft.methods import METHODS, Adaptation
+from lingraft.penalties import L2SP
+from lingraft.training.arguments import training_arguments
+from lingraft.training.trainer import TrainingText, train
+
+LANGUAGES = ["swh_Latn", "eng_Latn"]
+LENGTHS = [16, 16, 9, 16, 5, 16, 12, 16]
+
+
+def blocks() -> Dataset:
+    """Eight blocks; tokens of old languages are unequally many in them, and none in one."""
+    random = np.random.default_rng(0)
+    marks = [random.random(n) < share for n, share in zip(LENGTHS, [0, 0.1, 0.9, 0.5, 1, 0.3, 0.7, 0.2], strict=True)]
+    ids = [random.integers(0, 256, n).tolist() for n in LENGTHS]
+    return Dataset.from_dict({"input_ids": ids, "languages": [mark.astype(int).tolist() for mark in marks]})
+
+
+def plain_model() -> transformers.LlamaForCausalLM:
+    """A tiny Llama whose weights bf16 can hold."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape, **heads))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16).float()
+    return model
+
+
+def adapted(settings: dict[str, Any], double: bool = False) -> Adaptation:
+    """A tiny Llama under a method, with noise on everything that starts at zero."""
+    adaptation = METHODS[settings["method"]["name"]](**settings["method"]).apply(plain_model())
+    with torch.no_grad():
+        for name in adaptation.trainable:
+            parameter = adaptation.model.get_parameter(name)
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    if double:
+        adaptation.model.double()
+    return adaptation
+
+
+def gradients_of_a_step(settings: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+    """By name, as the optimizer got them."""
+    taken: dict[str, Tensor] = {}
+
+    class Take(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            for name, parameter in getattr(model, "module", model).named_parameters():
+                if parameter.requires_grad:
+                    taken[name] = parameter.grad.detach().clone().float()
+
+    adaptation = adapted(settings)
+    penalties = [L2SP(**settings["l2sp"])] if "l2sp" in settings else []
+    pulls = [penalty.prepare(adaptation.model, Path(settings["base"])) for penalty in penalties]
+    defaults = {"per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1}
+    defaults |= {"max_steps": 1, "eval_strategy": "no", "use_cpu": True}
+    arguments = training_arguments({**defaults, **settings["training"]}, folder, seed=0)
+    text = TrainingText(blocks(), LANGUAGES, ["swh_Latn"], {})
+    outcome = train(adaptation, text, arguments, pulls, callbacks=[Take()])
+    taken["log"] = torch.tensor([entry.get("local_l1", 0.0) for entry in outcome.log if "loss" in entry])
+    return taken
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    result = gradients_of_a_step(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    if PartialState().is_main_process:
+        save_file(result, Path(sys.argv[2]) / "gradients.safetensors")
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()

@@ -1,0 +1,157 @@
+"""L2-SP is the L2 term of autograd: clipped with the loss, over micro-batches and processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from lingraft.errors import SelectionError
+from lingraft.layer_groups import LayerRange, layer_group, plain_name
+from lingraft.methods import METHODS
+from lingraft.penalties import L2SP
+
+_FILE = Path(__file__).parents[1] / "one_step.py"
+_SPEC = importlib.util.spec_from_file_location("one_step", _FILE)
+one_step = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(one_step)
+
+PULL = {"first": 1, "last": 1, "strength": {"middle": 0.7, "first": 0.2, "embeddings": 0.4, "head": 0.1}}
+ADAPTED = {
+    "full": {"name": "full"},
+    "freeze": {"name": "freeze", "first": 1, "last": 2},
+    "lora": {"name": "lora", "rank": 2, "dropout": 0.0},
+    "layra": {"name": "layra", "first": 2, "last": 1, "rank": 2, "dropout": 0.0},
+}
+CLIP = 0.5
+
+
+@pytest.fixture
+def base(tmp_path) -> Path:
+    """What `one_step.adapted` starts from, in bf16: theta_0 is what the file holds."""
+    model = one_step.plain_model().to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def settings(method: dict, base: Path, **training) -> dict:
+    return {"method": method, "l2sp": PULL, "base": str(base), "training": {"max_grad_norm": CLIP, **training}}
+
+
+def merged_weights(adaptation) -> dict[str, torch.Tensor]:
+    """The weights that the trained model would have, as functions of what trains."""
+    merged = {}
+    parameters = dict(adaptation.model.named_parameters())
+    for name, parameter in parameters.items():
+        if ".lora_A" in name:
+            up, layer = parameters[name.replace("lora_A", "lora_B")], name.split(".lora_A")[0]
+            scaling = adaptation.model.get_submodule(layer).scaling["default"]
+            merged[plain_name(name)] = parameters[f"{layer}.base_layer.weight"].detach() + scaling * up @ parameter
+        elif parameter.requires_grad and ".lora_B" not in name:
+            merged[plain_name(name)] = parameter
+    return merged
+
+
+def naive(method: dict, base: Path) -> dict[str, torch.Tensor]:
+    """Loss + sum_l lambda_l |theta_l - theta_l,0|^2 by autograd in float64, then clipped."""
+    adaptation = one_step.adapted({"method": method}, double=True)
+    adaptation.model.train()
+    rows = list(one_step.blocks())
+    predicted = sum(len(row["input_ids"]) - 1 for row in rows)
+    for row in rows:
+        ids = torch.tensor([row["input_ids"]])
+        made = adaptation.model(input_ids=ids).logits
+        (cross_entropy(made[0, :-1], ids[0, 1:], reduction="sum") / predicted).backward()
+    start = {name: tensor.double() for name, tensor in load_file(base / "model.safetensors").items()}
+    pull, layers = L2SP(**PULL), LayerRange(1, 1, 4)
+    for name, weight in merged_weights(adaptation).items():
+        (pull.of(layer_group(name, layers)) * (weight - start[name]).square().sum()).backward()
+    parameters = [adaptation.model.get_parameter(name) for name in adaptation.trainable]
+    assert torch.nn.utils.clip_grad_norm_(parameters, CLIP) > 2 * CLIP, "clipping is to be active"
+    return {name: adaptation.model.get_parameter(name).grad.float() for name in adaptation.trainable}
+
+
+def assert_equal(got: dict, expected: dict, tolerance: float = 1e-4) -> None:
+    assert got.keys() - {"log"} == expected.keys()
+    for name, gradient in expected.items():
+        error = (got[name] - gradient).norm() / gradient.norm()
+        assert error < tolerance, (name, float(error))
+
+
+@pytest.mark.parametrize("method", ADAPTED.values(), ids=ADAPTED)
+def test_it_is_autograds_l2_clipped_with_the_loss_over_four_micro_batches(method, base, tmp_path) -> None:
+    got = one_step.gradients_of_a_step(settings(method, base, gradient_accumulation_steps=4), tmp_path)
+    assert_equal(got, naive(method, base))
+
+
+def test_it_is_the_same_in_two_processes(base, tmp_path) -> None:
+    given = tmp_path / "settings.json"
+    given.write_text(json.dumps(settings(ADAPTED["full"], base, gradient_accumulation_steps=2)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launch, str(_FILE), str(given), str(tmp_path)], check=True, timeout=300)
+    assert_equal(load_file(tmp_path / "gradients.safetensors"), naive(ADAPTED["full"], base))
+
+
+def test_it_joins_where_nothing_is_clipped_too(base, tmp_path) -> None:
+    with_it = one_step.gradients_of_a_step(settings(ADAPTED["full"], base, max_grad_norm=0), tmp_path / "with")
+    nothing = {
+        **settings(ADAPTED["full"], base, max_grad_norm=0),
+        "l2sp": {
+            "strength": dict.fromkeys(("first", "middle", "last", "embeddings", "head", "final_norm"), 0.0),
+            "first": 1,
+            "last": 1,
+        },
+    }
+    without = one_step.gradients_of_a_step(nothing, tmp_path / "without")
+    assert all(not torch.equal(with_it[name], without[name]) for name in without if name != "log")
+
+
+@pytest.mark.parametrize("name", ["full", "layra"])
+def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, name) -> None:
+    make_model().save_pretrained(tmp_path)
+    method = {"full": {"name": "full"}, "layra": {"name": "layra", "first": 2, "last": 1, "rank": 2}}[name]
+    adaptation = METHODS[name](**method).apply(make_model())
+    pull = L2SP(**PULL)
+    prepared = pull.prepare(adaptation.model, tmp_path)
+    assert sum(prepared.values().values()) == 0
+    with torch.no_grad():
+        for trained in adaptation.trainable:
+            adaptation.model.get_parameter(trained).add_(0.05)
+    values = prepared.values()
+    merged, base = adaptation.exports["plain"](), dict(make_model().named_parameters())
+    expected: dict[str, float] = {}
+    for parameter, weight in merged.named_parameters():
+        group = layer_group(parameter, LayerRange(1, 1, 4))
+        moved = float((weight - base[parameter]).double().square().sum())
+        expected[f"l2sp_{group}"] = expected.get(f"l2sp_{group}", 0.0) + pull.of(group) * moved
+    assert values == {name: pytest.approx(expected[name], rel=1e-4) for name in values}
+    assert all(value == 0 for name, value in expected.items() if name not in values)
+
+
+def test_what_has_no_weight_of_the_base_is_refused(make_model, tmp_path) -> None:
+    make_model().save_pretrained(tmp_path)
+    adaptation = METHODS["adapters"](rank=4).apply(make_model())
+    with pytest.raises(SelectionError, match="nothing to pull back"):
+        L2SP(first=1, last=1).prepare(adaptation.model, tmp_path)
+
+
+def test_the_reference_is_the_file_and_no_copy(make_model, tmp_path) -> None:
+    """bf16 as on disk, mapped: neither float32 nor memory of its own."""
+    make_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    adaptation = METHODS["full"]().apply(make_model())
+    prepared = L2SP(first=1, last=1).prepare(adaptation.model, tmp_path)
+    starts = [start for term in prepared.terms for _, start in term.pairs]
+    assert {start.dtype for start in starts} == {torch.bfloat16}
+    spans = [
+        [int(end, 16) for end in line.split()[0].split("-")]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith(str(tmp_path / "model.safetensors"))
+    ]
+    assert all(any(low <= start.data_ptr() < high for low, high in spans) for start in starts)
