@@ -7,6 +7,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lingraft.nn.with_peft import register_with_peft
+
 if TYPE_CHECKING:
     from lingraft import merge as merge
     from lingraft.demo import demo
@@ -36,3 +38,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+register_with_peft()

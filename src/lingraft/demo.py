@@ -109,15 +109,13 @@ def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> 
     """A recipe like any other: nothing in it says that the languages are artificial."""
     codes = [NEW, *OLD]
     own = {key: value for key, value in settings.items() if key != "old_text"}
+    learned = {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}
     share = settings.get("old_text", 0) / len(OLD)
     replayed = [{"language": code, "files": str(training_file(files, code)), "share": share} for code in OLD]
     recipe = {
         "base": str(base),
         "languages": {"learn": [NEW], "retain": list(OLD)},
-        "corpus": [
-            {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS},
-            *(replayed if share else []),
-        ],
+        "corpus": [learned, *(replayed if share else [])],
         **own,
         "training": {**TRAINING, **own.get("training", {})},
         "evaluation": {

@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    model: str,
+    model: Path | str,
     text: Mapping[str, str | Sequence[str]],
-    against: str | None = None,
+    against: Path | str | None = None,
     learn: Sequence[str] = (),
     retain: Sequence[str] = (),
     max_length: int | None = None,
@@ -40,6 +40,7 @@ def evaluate(
     Raises:
         UserError: text, models or languages that are not there, or roles without a text.
     """
+    model, against = str(model), str(against) if against is not None else None
     if out is not None:
         check_file_target(Path(out))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}

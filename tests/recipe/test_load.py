@@ -56,7 +56,46 @@ BROKEN = {
     "files and hub": (["corpus.0.hub=x"], "corpus.0: give either 'files' or 'hub' (both are given)"),
     "only shares": (["corpus.0={language: swh_Latn, hub: x, share: 0.5}"], "corpus: every entry has a 'share'"),
     "budget and share": (["corpus.0.share=0.5"], "corpus.0: give either 'tokens' (a budget) or 'share'"),
-    "an export that is not there": (["export=remote-code"], "export: should be 'plain' (given: 'remote-code')"),
+    "an export that is not there": (
+        ["export=gguf"],
+        "export: should be 'plain', 'wide-ffn', 'qwen2-moe' or 'remote-code' (given: 'gguf')",
+    ),
+    "an export that the method has not": (["export=remote-code"], "export: 'layra' cannot be written as 'remote-code'"),
+    "a plain model of added weights": (
+        ["method={name: neutral-residues}", "export=plain"],
+        "'neutral-residues' with these settings cannot be written as 'plain'; allowed: remote-code",
+    ),
+    "a gate's loss without a gate": (["method={name: adapters, loss: ce}"], "gate 'none' is no gate"),
+    "a pull on nothing": (
+        ["method={name: adapters}", "penalties={l2sp: {first: 1, last: 1}}"],
+        "penalties.l2sp: 'adapters' trains no weight of the base",
+    ),
+    "a pull on too many layers": (["penalties={l2sp: {}}"], "penalties.l2sp: first=9 and last=6 are 15 layers"),
+    "an unknown penalty": (["penalties={l2: {}}"], "penalties.l2: unknown key (did you mean 'l2sp'?)"),
+    "an unknown setting of a penalty": (["penalties={l2sp: {frist: 1}}"], "unknown key (did you mean 'first'?)"),
+    "an unknown layer group": (
+        ["penalties={l2sp: {first: 1, last: 1, strength: {midle: 1}}}"],
+        "there is no layer group 'midle' (did you mean 'middle'?)",
+    ),
+    "a negative pull": (
+        ["penalties={l2sp: {first: 1, last: 1, strength: {middle: -1}}}"],
+        "greater than or equal to 0",
+    ),
+    "an unknown kind of replay": (["replay={self: 0.2, loss: mse}"], "replay.loss: should be 'kl' or 'ce'"),
+    "replay of nothing": (["replay={loss: kl}"], "replay.self: is missing"),
+    "stopping without evaluations": (
+        ["early_stopping={patience: 2}", "training.eval_strategy=no"],
+        "early_stopping: needs evaluations",
+    ),
+    "a limit after another step": (
+        ["after=[{scale: 0.5}, {forget_at_most: 0.01}]"],
+        "forget_at_most is of what training wrote; put it first",
+    ),
+    "a limit of nothing": (["after=[{forget_at_most: 0}]"], "should be greater than 0"),
+    "steps after added weights": (
+        ["method={name: adapters}", "after=[{scale: 0.5}]"],
+        "after: 'adapters' adds weights that the base does not have",
+    ),
     "a tag": (["seed=!!python/object/apply:os.getcwd []"], "are not allowed, write plain values"),
 }
 

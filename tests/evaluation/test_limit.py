@@ -1,0 +1,96 @@
+"""How much of a trained vector to keep within a limit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lingraft import run
+from lingraft.checkpoints.mapped import MappedWeights
+from lingraft.checkpoints.read import read_model
+from lingraft.evaluation.limit import Interpolated, Point, best_within, point
+from lingraft.layer_groups import LayerGroup, LayerRange
+
+GROUPS = [LayerGroup.EMBEDDINGS, LayerGroup.FIRST, LayerGroup.MIDDLE, LayerGroup.LAST]
+
+
+def world(teaches: dict, costs: dict):
+    """Learning and forgetting that add up over groups: forgetting with the square of the factor."""
+
+    def measure(scales) -> Point:
+        learning = sum(teaches[group] * scale for group, scale in scales.items())
+        forgetting = sum(costs[group] * scale**2 for group, scale in scales.items())
+        return Point(dict(scales), learning, forgetting, forgetting)
+
+    return measure
+
+
+def test_all_of_it_is_kept_where_that_is_within_the_limit() -> None:
+    best, seen = best_within(0.5, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.1)))
+    assert best.scales == dict.fromkeys(GROUPS, 1.0)
+    assert len(seen) == 10
+
+
+def test_one_factor_for_all_comes_near_the_limit_from_below() -> None:
+    best, _ = best_within(0.1, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.1)))
+    assert 0.09 < best.at_most <= 0.1
+
+
+def test_a_group_that_only_costs_is_left_at_the_base() -> None:
+    teaches, costs = dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.01)
+    teaches[LayerGroup.MIDDLE], costs[LayerGroup.MIDDLE] = 0.001, 0.5
+    best, _ = best_within(0.02, GROUPS, world(teaches, costs))
+    assert best.scales[LayerGroup.MIDDLE] == 0
+    assert best.scales[LayerGroup.FIRST] > 0.7
+    assert best.at_most <= 0.02
+
+
+def test_a_limit_that_nothing_keeps_leaves_the_base() -> None:
+    best, _ = best_within(1e-9, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 10)))
+    assert best.scales == dict.fromkeys(GROUPS, 0.0)
+    assert best.learning == best.forgetting == 0
+
+
+def test_a_point_has_the_figures_of_results_and_an_upper_end() -> None:
+    random = np.random.default_rng(1)
+    before = {code: random.uniform(50, 60, 30) for code in ("new", "old", "other")}
+    after = {"new": before["new"] * 0.5, "old": before["old"] * random.uniform(1, 1.1, 30), "other": before["other"]}
+    of = point({}, before, after, ["new"], ["old", "other"])
+    assert of.learning == pytest.approx(0.5)
+    assert of.forgetting == pytest.approx((after["old"].sum() / before["old"].sum() - 1) / 2)
+    assert of.forgetting < of.at_most < 2 * of.forgetting
+
+
+def test_a_live_model_lies_between_base_and_adapted_group_by_group(make_model, tmp_path) -> None:
+    make_model().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    moved = make_model()
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    moved.save_pretrained(tmp_path / "moved")
+    ends = MappedWeights(tmp_path / "base"), MappedWeights(tmp_path / "moved")
+    between = Interpolated(read_model(tmp_path / "base", torch.float32), *ends, LayerRange(1, 1, 4))
+    between.go_to({LayerGroup.FIRST: 0.25, LayerGroup.HEAD: 1.0})
+    start = dict(read_model(tmp_path / "base", torch.float32).named_parameters())
+    end = dict(moved.named_parameters())
+    for name, parameter in between.model.named_parameters():
+        share = 0.25 if ".layers.0." in name else 1.0 if name == "lm_head.weight" else 0.0
+        torch.testing.assert_close(parameter, start[name] + share * (end[name] - start[name]))
+
+
+def test_a_run_keeps_its_limit_and_says_what_it_looked_at(recipe, tmp_path) -> None:
+    recipe["training"] |= {"learning_rate": 0.02, "num_train_epochs": 2}
+    recipe["method"] = {"name": "full"}
+    free = run(recipe, tmp_path / "free")
+    limit = free["forgetting"] / 4
+    assert limit > 0
+    bound = run({**recipe, "after": [{"forget_at_most": limit}, {"scale": 1.0}]}, tmp_path / "bound")
+    choice = bound["forget_at_most"]
+    assert choice["chosen"]["at_most"] <= limit
+    assert len(choice["points"]) >= 10
+    assert 0 < bound["learning"] < free["learning"]
+    assert bound["forgetting"] < free["forgetting"] / 2
+    assert json.loads((tmp_path / "bound/results.json").read_text())["forget_at_most"] == choice

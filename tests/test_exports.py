@@ -1,0 +1,116 @@
+"""Models with added weights leave a run in forms that others load: native, with their own code, as a PEFT folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import lingraft
+from lingraft.checkpoints.export import probe_logits
+from lingraft.checkpoints.read import read_model
+from lingraft.errors import RecipeError
+
+FORMS = {
+    "wide-ffn": {"name": "adapters"},
+    "qwen2-moe": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
+    "remote-code": {"name": "neutral-residues"},
+}
+
+
+@pytest.fixture
+def exported(recipe, texts, tmp_path):
+    """A finished run of a method with old text, in its default form."""
+
+    def build(form: str) -> Path:
+        recipe["method"] = FORMS[form]
+        recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.1, "repeat": 9})
+        recipe["evaluation"]["text"]["eng_Latn"] = str(texts["spa_Latn"])
+        results = lingraft.run(recipe, tmp_path / "out")
+        assert results["learning"] > 0
+        return tmp_path / "out"
+
+    return build
+
+
+def adapted_logits(out: Path, base: Path) -> torch.Tensor:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(read_model(base, torch.float32), out / "adapter")
+    return probe_logits(model, model.config)
+
+
+@pytest.mark.parametrize("form", ["wide-ffn", "qwen2-moe"])
+def test_a_fold_loads_with_plain_transformers(exported, base, form) -> None:
+    out = exported(form)
+    for folder, tolerance in ((out / "work/adapted/model", 1e-5), (out / "model", 0.05)):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        assert model.config.model_type == {"wide-ffn": "llama", "qwen2-moe": "qwen2_moe"}[form]
+        torch.testing.assert_close(probe_logits(model, model.config), adapted_logits(out, base), atol=tolerance, rtol=0)
+
+
+def test_a_relu_gate_travels_with_its_code_and_needs_nothing_of_ours(exported, base, tmp_path) -> None:
+    out = exported("remote-code")
+    torch.save(adapted_logits(out, base), tmp_path / "expected.pt")
+    program = f"""
+import sys, torch
+sys.modules["lingraft"] = None  # an import of it fails
+from transformers import AutoModelForCausalLM
+for folder, tolerance in (({str(out / "work/adapted/model")!r}, 1e-5), ({str(out / "model")!r}, 0.05)):
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    ids = torch.arange(64).mul(7919).remainder(258)[None]
+    logits = model(input_ids=ids, use_cache=False).logits
+    assert (logits - torch.load({str(tmp_path / "expected.pt")!r})).abs().max() < tolerance
+    assert model.generate(ids[:, :4], max_new_tokens=3, do_sample=False).shape[1] > 4
+model.save_pretrained({str(tmp_path / "again")!r})
+AutoModelForCausalLM.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
+"""
+    environment = {
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "PATH": "",
+        "HOME": str(tmp_path),
+    }
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=300)
+
+
+def test_an_export_with_code_is_measured_by_our_own_code_alone(exported, texts, tmp_path) -> None:
+    out = exported("remote-code")
+    for file in (out / "model").glob("*.py"):
+        file.write_text("raise SystemExit('this must not run')")
+    results = lingraft.evaluate(out / "model", text={"spa_Latn": str(texts["spa_Latn"])}, out=tmp_path / "r.json")
+    after = json.loads((out / "results.json").read_text())["languages"]["spa_Latn"]["bits_per_byte"]["after"]
+    assert results["languages"]["spa_Latn"]["bits_per_byte"]["after"] == pytest.approx(after, abs=0.05)
+
+
+def test_an_exported_model_is_no_base(exported, recipe) -> None:
+    out = exported("qwen2-moe")
+    recipe["method"] = {"name": "full"}
+    with pytest.raises(
+        RecipeError, match="a 'qwen2_moe' is what lingraft exports; it can be measured, and not trained"
+    ):
+        lingraft.run({**recipe, "base": str(out / "model")}, out.parent / "more")
+
+
+@pytest.mark.parametrize("first", ["peft", "lingraft"])
+def test_an_adapter_loads_with_peft_once_lingraft_is_imported(exported, base, first) -> None:
+    out = exported("remote-code")
+    second = {"peft": "lingraft", "lingraft": "peft"}[first]
+    program = f"""
+import {first}, {second}, sys
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({str(base)!r}), {str(out / "adapter")!r})
+assert any("gated_adapter" in name for name, _ in model.named_parameters())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_importing_lingraft_loads_neither_torch_nor_peft() -> None:
+    program = "import sys, lingraft; assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

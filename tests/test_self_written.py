@@ -1,0 +1,126 @@
+"""Replay that the base writes itself: whole blocks from BOS, its own distribution as target, readable text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch.nn.functional import kl_div, log_softmax
+
+from lingraft import run
+from lingraft.checkpoints.read import read_model
+from lingraft.corpus.tokenize import open_table
+from lingraft.errors import RecipeError
+from lingraft.recipe import load_recipe
+from lingraft.stages.written import sample
+from lingraft.token_loss import best_tokens, taught_losses
+
+
+@pytest.fixture
+def written(recipe, tmp_path):
+    """A run with a fifth of its tokens written by the base."""
+
+    def build(**settings):
+        recipe["replay"] = {"self": 0.2, **settings}
+        results = run(recipe, tmp_path / "out")
+        return results, open_table(tmp_path / "out/work/self-written/part-0/blocks.arrow"), tmp_path / "out"
+
+    return build
+
+
+def test_the_share_is_of_all_tokens(written) -> None:
+    _, blocks, out = written()
+    mix = json.loads((out / "work/blocks/mix.json").read_text())
+    text = sum(entry["tokens"] for entry in mix["entries"])
+    assert mix["tokens"] == pytest.approx(text / 0.8, abs=1)
+    assert 32 * len(blocks) == pytest.approx(0.2 * mix["tokens"], abs=16)
+    assert sum(entry["share"] for entry in mix["entries"]) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_blocks_are_whole_and_begin_with_bos_and_can_be_read(written) -> None:
+    _, blocks, out = written()
+    rows = blocks["input_ids"][:]
+    assert {len(row) for row in rows} == {32}
+    assert {row[0] for row in rows} == {256}
+    texts = [json.loads(line)["text"] for line in (out / "work/self-written/part-0/text.jsonl").open()]
+    assert len(texts) == len(rows)
+
+
+def test_the_teacher_is_the_bases_distribution(written, base) -> None:
+    _, blocks, _ = written(top_k=8)
+    row = blocks[0]
+    logits = read_model(base, torch.float32).eval()(torch.tensor([row["input_ids"]])).logits[0, :-1]
+    log_probs, tokens = log_softmax(logits, -1).topk(8)
+    assert torch.equal(torch.tensor(row["teacher_tokens"]).view(31, 8), tokens)
+    torch.testing.assert_close(torch.tensor(row["teacher_log_probs"]).view(31, 8), log_probs, atol=4e-3, rtol=0)
+
+
+def test_cross_entropy_needs_no_teacher(written) -> None:
+    _, blocks, _ = written(loss="ce")
+    assert blocks.column_names == ["input_ids", "languages"]
+
+
+def test_its_loss_is_logged_and_starts_at_nothing(written, recipe) -> None:
+    """KL of the base from itself is 0 (the rest of the teacher's distribution is one token, half precision)."""
+    recipe["training"]["logging_steps"] = 1
+    _, _, out = written()
+    log = json.loads((out / "training.json").read_text())["log"]
+    first = next(entry for entry in log if "loss_self-written" in entry)
+    assert abs(first["loss_self-written"]) < 1e-2 < first["loss_swh_Latn"]
+
+
+def test_the_same_seed_writes_the_same(recipe, tmp_path) -> None:
+    recipe["replay"] = {"self": 0.2}
+    tables = []
+    for name in ("one", "other"):
+        run(recipe, tmp_path / name)
+        tables.append((tmp_path / name / "work/self-written/part-0/blocks.arrow").read_bytes())
+    assert tables[0] == tables[1]
+
+
+def test_a_kl_over_all_tokens_is_the_kl(make_model) -> None:
+    model = make_model()
+    hidden = torch.randn(20, 32)
+    moved = hidden + torch.randn(20, 32)
+    tokens, log_probs = best_tokens(model, hidden, 258)
+    p, q = (log_softmax(model.lm_head(of), -1) for of in (hidden, moved))
+    expected = kl_div(q, p, log_target=True, reduction="none").sum(1)
+    torch.testing.assert_close(taught_losses(model, moved, tokens, log_probs), expected, atol=2e-5, rtol=1e-3)
+
+
+def test_a_kl_over_few_tokens_is_that_with_all_others_as_one(make_model) -> None:
+    model = make_model()
+    hidden = torch.randn(20, 32)
+    moved = hidden + torch.randn(20, 32)
+    tokens, log_probs = best_tokens(model, hidden, 3)
+    q = log_softmax(model.lm_head(moved), -1).exp().gather(1, tokens)
+    p = log_probs.exp()
+    p, q = (torch.cat([of, 1 - of.sum(1, keepdim=True)], 1) for of in (p, q))
+    expected = (p * (p / q).log()).sum(1)
+    torch.testing.assert_close(taught_losses(model, moved, tokens, log_probs), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
+    """First tokens come as often as the model says, whatever its generation config says."""
+    model = make_model()
+    model.generation_config.temperature, model.generation_config.top_k = 0.1, 1
+    torch.manual_seed(0)
+    rows = sample(model, tokenizer, 4000, 2)
+    p = log_softmax(model(torch.tensor([[256]])).logits[0, -1], -1).exp()
+    drawn = torch.bincount(rows[:, 1], minlength=258) / 4000
+    assert (drawn - p).abs().max() < 5 * (p.max() / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["full", "layra", "neutral-residues"])
+def test_it_composes_with_every_kind_of_method(written, recipe, name) -> None:
+    recipe["method"] = {"name": name, **({"first": 1, "last": 1} if name == "layra" else {})}
+    results, _, _ = written()
+    assert results["languages"].keys() == {"swh_Latn", "eng_Latn", "spa_Latn"}
+
+
+def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
+    recipe["replay"] = {"self": 0.6}
+    recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.5})
+    with pytest.raises(RecipeError, match=r"add up to 1\.1 with replay\.self"):
+        load_recipe(recipe)

@@ -1,0 +1,100 @@
+"""Training ends when the loss on text that is kept for it falls no more, and goes back to where it was lowest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lingraft import run
+from lingraft.corpus.read import read_texts
+from lingraft.errors import CorpusError
+from lingraft.training import early_stopping
+from lingraft.training.trainer import LanguageTrainer
+
+
+@pytest.fixture
+def stopping(recipe):
+    """Steps so large that validation soon gets worse."""
+    recipe["early_stopping"] = {"patience": 2}
+    recipe["training"] |= {"eval_steps": 2, "num_train_epochs": 3, "learning_rate": 0.05, "save_steps": 2}
+    recipe["training"] |= {"lr_scheduler_type": "constant", "weight_decay": 0.0}
+    return recipe
+
+
+def losses(log: list[dict]) -> dict[int, float]:
+    return {entry["step"]: entry["eval_choice_loss"] for entry in log if "eval_choice_loss" in entry}
+
+
+def test_it_stops_after_so_many_evaluations_and_goes_back(stopping, tmp_path) -> None:
+    run(stopping, tmp_path / "out")
+    training = json.loads((tmp_path / "out/training.json").read_text())
+    seen = losses(training["log"])
+    best = min(seen, key=seen.get)
+    assert training["best_step"] == best < training["steps"]
+    assert sum(step > best for step in seen) == 2
+
+
+def test_the_model_is_that_of_the_best_step(stopping, tmp_path) -> None:
+    run(stopping, tmp_path / "out")
+    best = json.loads((tmp_path / "out/training.json").read_text())["best_step"]
+    shorter = {**stopping, "training": {**stopping["training"], "max_steps": best}, "early_stopping": {"patience": 99}}
+    run(shorter, tmp_path / "shorter")
+    model = "work/adapted/model/model.safetensors"
+    assert (tmp_path / "out" / model).read_bytes() == (tmp_path / "shorter" / model).read_bytes()
+
+
+def test_a_run_that_was_killed_stops_at_the_same_step_with_the_same_model(stopping, tmp_path, monkeypatch) -> None:
+    run(stopping, tmp_path / "straight")
+    save, saved = LanguageTrainer._save_checkpoint, []
+
+    def killed(self, *arguments):
+        save(self, *arguments)
+        saved.append(self.state.global_step)
+        if len(saved) in (1, 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageTrainer, "_save_checkpoint", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(stopping, tmp_path / "killed")
+    run(stopping, tmp_path / "killed")
+    model = "work/adapted/model/model.safetensors"
+    assert (tmp_path / "straight" / model).read_bytes() == (tmp_path / "killed" / model).read_bytes()
+
+
+def test_what_decides_is_neither_trained_nor_measured(stopping, tmp_path) -> None:
+    run(stopping, tmp_path / "out")
+    blocks = tmp_path / "out/work/blocks"
+    for code in ("swh_Latn", "eng_Latn", "spa_Latn"):
+        choice, measured = (read_texts(blocks / f"{name}-{code}.jsonl") for name in ("choice", "heldout"))
+        assert choice
+        assert measured
+        assert not {*choice} & {*measured}
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    measured = sum(len(text.encode()) for text in read_texts(blocks / "heldout-eng_Latn.jsonl"))
+    assert results["languages"]["eng_Latn"]["bytes"] == measured
+
+
+def test_without_a_choice_all_text_is_measured(recipe, texts, tmp_path) -> None:
+    run(recipe, tmp_path / "out")
+    measured = read_texts(tmp_path / "out/work/blocks/heldout-eng_Latn.jsonl")
+    assert measured == read_texts(texts["eng_Latn"])
+
+
+def test_one_document_cannot_both_decide_and_be_measured(stopping, tmp_path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"text": "only one document of english text here"}\n')
+    stopping["evaluation"]["text"]["eng_Latn"] = str(tmp_path / "one.jsonl")
+    with pytest.raises(CorpusError, match="eng_Latn: something is to be decided on a part of the text to measure"):
+        run(stopping, tmp_path / "out")
+
+
+def test_older_weights_go_with_the_next_checkpoint(tmp_path) -> None:
+    class State:
+        log_history = [{"step": 2, "eval_choice_loss": 2.0}, {"step": 4, "eval_choice_loss": 1.0}]  # noqa: RUF012
+        is_world_process_zero = True
+
+    for step in (2, 4):
+        (tmp_path / f"best-{step}.safetensors").touch()
+    early_stopping.EarlyStopping(tmp_path, 3, []).on_save(None, State, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["best-4.safetensors"]
