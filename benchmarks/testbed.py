@@ -16,8 +16,18 @@ from typing import Any
 import numpy as np
 
 import lingraft
+from lingraft.demo import OLD_TEXT, RUNS
 
 SEEDS = range(3)
+MORE = {
+    "neutral-residues-sigmoid": {
+        "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
+        "old_text": OLD_TEXT,
+    },
+    "full-self-written": {"method": {"name": "full"}, "replay": {"self": 0.2}},
+    "layra-self-written": {"method": {"name": "layra", "first": 4, "last": 1}, "replay": {"self": 0.2}},
+}
+"""Runs beside the demo's."""
 STUDENT_T = 4.303
 """The 97.5 % quantile at two degrees of freedom: for three worlds."""
 
@@ -37,7 +47,7 @@ def base_figures(results: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def main(folder: Path) -> None:
-    worlds = {seed: lingraft.demo(folder / f"seed-{seed}", seed) for seed in SEEDS}
+    worlds = {seed: lingraft.demo(folder / f"seed-{seed}", seed, {**RUNS, **MORE}) for seed in SEEDS}
     print("\nthe base")
     for seed, methods in worlds.items():
         for name, by_language in base_figures(next(iter(methods.values()))).items():
@@ -50,7 +60,7 @@ def main(folder: Path) -> None:
             values = np.array([of[name] for of in by_seed])
             half = STUDENT_T * values.std(ddof=1) / len(values) ** 0.5
             each = "  ".join(f"{value:+7.1f}" for value in values)
-            print(f"  {method:8} {name:26} {values.mean():+7.1f} ± {half:5.1f}   ({each})")
+            print(f"  {method:24} {name:26} {values.mean():+7.1f} ± {half:5.1f}   ({each})")
 
 
 if __name__ == "__main__":

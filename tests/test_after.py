@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import lingraft
-from lingraft.errors import RecipeError
+from lingraft.errors import ModelError, RecipeError
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -117,3 +117,13 @@ def test_a_wrong_step_is_named_with_its_place(recipe, tmp_path, step, message) -
     with pytest.raises(RecipeError, match=message):
         lingraft.run({**recipe, "after": [step]}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_after_an_instruct_step_the_model_is_no_vector_of_the_base(recipe, other, tmp_path) -> None:
+    """Instruct + 0.7 (theta - base), less the base, would be the instruct model's vector too."""
+    lingraft.run({**recipe, "after": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
+    origin = json.loads((tmp_path / "out" / "lingraft.json").read_text())
+    assert origin["base"]["name"] == str(other)
+    assert origin["trained_from"]["name"] == recipe["base"]
+    with pytest.raises(ModelError, match="a difference means something only from a model's own base"):
+        lingraft.merge.vectors(recipe["base"], {str(tmp_path / "out" / "model"): 0.5}, tmp_path / "sum")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import lingraft
+from lingraft.demo import RUNS
 from lingraft.errors import OutputError, UserError
 from lingraft.methods import METHODS
 from lingraft.testbed import NEW, OLD, TASKS, base, files
@@ -29,34 +30,39 @@ def small(monkeypatch, tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_every_method_is_run_from_a_recipe_and_drawn_in_one_report(tmp_path) -> None:
+def test_every_run_is_of_a_recipe_and_drawn_in_one_report(tmp_path) -> None:
     out = tmp_path / "demo"
     results = lingraft.demo(out)
-    assert list(results) == list(METHODS)
-    for method in METHODS:
-        assert json.loads((out / method / "results.json").read_text()) == results[method]
-        recipe = yaml.safe_load((out / "recipes" / f"{method}.yaml").read_text())
-        assert recipe["method"]["name"] == method
-        assert {code: of["role"] for code, of in results[method]["languages"].items()} == {
+    assert list(results) == list(RUNS)
+    for name, settings in RUNS.items():
+        assert json.loads((out / name / "results.json").read_text()) == results[name]
+        recipe = yaml.safe_load((out / "recipes" / f"{name}.yaml").read_text())
+        assert recipe["method"] == settings["method"]
+        assert {code: of["role"] for code, of in results[name]["languages"].items()} == {
             NEW: "learn",
             **dict.fromkeys(OLD, "retain"),
         }
-        assert list(results[method]["tasks"]) == list(TASKS)
-        assert {sample["language"] for sample in results[method]["samples"]} == {NEW, *OLD}
+        assert list(results[name]["tasks"]) == list(TASKS)
+        assert {sample["language"] for sample in results[name]["samples"]} == {NEW, *OLD}
     page = (out / "report.html").read_text()
-    assert all(f'"text": "{method}"' in page for method in METHODS)  # the labels of the plane
+    assert all(f'"text": "{name}"' in page for name in RUNS)  # the labels of the plane
+
+
+def test_the_demo_shows_every_method() -> None:
+    assert {settings["method"]["name"] for settings in RUNS.values()} == set(METHODS)
 
 
 @pytest.mark.usefixtures("small")
 def test_the_same_seed_gives_the_same_results_and_a_finished_demo_is_kept(tmp_path, monkeypatch) -> None:
-    results = lingraft.demo(tmp_path / "one")
+    runs = {name: RUNS[name] for name in ("layra", "neutral-residues", "lora-self-written")}
+    results = lingraft.demo(tmp_path / "one", runs=runs)
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "another cache"))
-    again = lingraft.demo(tmp_path / "other")
-    for method in METHODS:
-        assert without_paths(again[method]) == without_paths(results[method])
+    again = lingraft.demo(tmp_path / "other", runs=runs)
+    for name in runs:
+        assert without_paths(again[name]) == without_paths(results[name])
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("lingraft.stages.model.train", lambda *arguments: pytest.fail("trained again"))
-    assert lingraft.demo(tmp_path / "one") == results
+    assert lingraft.demo(tmp_path / "one", runs=runs) == results
 
 
 def without_paths(results: dict) -> dict:
@@ -66,9 +72,8 @@ def without_paths(results: dict) -> dict:
 @pytest.mark.usefixtures("small")
 def test_a_folder_of_another_world_is_refused_and_left_alone(tmp_path, monkeypatch) -> None:
     out = tmp_path / "demo"
-    monkeypatch.setattr(demo_module, "METHODS", {})
     monkeypatch.setattr(demo_module, "report", lambda *arguments: None)
-    lingraft.demo(out, seed=0)
+    lingraft.demo(out, seed=0, runs={})
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(OutputError, match=r"holds another demo .*seed: 0 there, 1 here.*; give a new folder"):
         lingraft.demo(out, seed=1)
@@ -84,11 +89,10 @@ def test_a_seed_that_cannot_be_one_is_refused_before_any_work(tmp_path, seed) ->
 
 @pytest.mark.usefixtures("small")
 def test_a_demo_killed_while_it_wrote_its_testbed_can_be_started_again(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(demo_module, "METHODS", {})
     monkeypatch.setattr(demo_module, "report", lambda *arguments: None)
     (tmp_path / "demo" / ".testbed.tmp").mkdir(parents=True)
     (tmp_path / "demo" / ".lock").touch()
-    assert lingraft.demo(tmp_path / "demo") == {}
+    assert lingraft.demo(tmp_path / "demo", runs={}) == {}
 
 
 def test_several_processes_are_refused(tmp_path, monkeypatch) -> None:

@@ -38,6 +38,13 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
         }
         accuracy = {"before": 0.6, "after": 0.6 - change / 2, "delta": -change / 2, "ci95": [-change, change]}
         accuracies[code] = {"role": role, "questions": 400, "chance": 0.25, "accuracy": accuracy}
+    groups = ("first", "middle", long_name or "last")
+    points = [
+        {"scales": dict.fromkeys(groups, i / 10), "learning": i / 30, "forgetting": i * i / 900} for i in range(1, 11)
+    ]
+    points.append({"scales": dict.fromkeys(groups, 0.9) | {"middle": 0.0}, "learning": 0.28, "forgetting": 0.03})
+    points = [{**point, "at_most": point["forgetting"] + 0.005} for point in points]
+    limit = {"limit": 0.04, "layers": {"first": 2, "last": 2}, "chosen": points[-1], "points": points, "seconds": 9.5}
     results = {
         "schema": 1,
         "base": long_name or "testbed",
@@ -50,6 +57,7 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
         "samples": [{"language": "qad_Latn", "prompt": HOSTILE, "text": "text", "before": "before", "after": HOSTILE}],
         "learning": learning,
         "forgetting": forgetting,
+        "forget_at_most": limit,
     }
     stack = [
         {"part": "embeddings", "group": "embeddings", "weights": 100, "in_full": 100, "in_adapters": 0},
@@ -59,11 +67,16 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
         stack[0]["part"] = method = long_name
     weights = {"base": {"embeddings": 100, "first": 600}, "trained": {"embeddings": 100, "first": 96}}
     log = [{"loss_qad_Latn": 5 - i / 10, "eval_qaa_Latn_loss": 2 + i / 100, "step": 10 * i} for i in range(20)]
+    log += [{"local_l1": 1 / i, "l2sp_first": i / 1e5, "loss_self-written": 2.0, "step": 10 * i} for i in range(1, 20)]
+    gates = {"qad_Latn": [0.5, 0.7, 0.6], long_name or "qaa_Latn": [0.1, 0.0, 0.1]}
     origin = {"method": {"name": method}, "weights": weights, "stack": stack, "plan": "a plan " * 40}
+    origin["penalties"] = {long_name or "l2sp": {"first": 9}}
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "lingraft.json").write_text(json.dumps(origin))
-    (folder / "training.json").write_text(json.dumps({"steps": 190, "seconds": 60.0, "log": log}))
+    (folder / "training.json").write_text(
+        json.dumps({"steps": 190, "best_step": 90, "seconds": 60.0, "gates": gates, "log": log})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +138,7 @@ def test_every_figure_is_drawn(open_page) -> None:
     marks = open_page().eval_on_selector_all(
         ".figure", "all => all.map(figure => figure.querySelectorAll('.scatterlayer .trace path').length)"
     )
-    assert len(marks) == 1 + 2 + 2 + 2 * len(RUNS)
+    assert len(marks) == 1 + 2 + 2 + 5 * len(RUNS)
     assert all(marks)
 
 

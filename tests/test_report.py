@@ -66,6 +66,24 @@ def origin():
     }
 
 
+def point(learning: float, forgetting: float, at_most: float, **scales: float) -> dict:
+    return {"scales": scales, "learning": learning, "forgetting": forgetting, "at_most": at_most}
+
+
+@pytest.fixture
+def limit():
+    """`forget_at_most` of results: three factors of all groups, not in their order, and a chosen one that differs."""
+    chosen = point(0.2, 0.008, 0.0095, first=0.8, middle=0.0)
+    points = [
+        point(0.1, 0.005, 0.007, first=0.5, middle=0.5),
+        point(0.3, 0.04, 0.045, first=1.0, middle=1.0),
+        point(0.15, 0.009, 0.0099, first=0.625, middle=0.625),
+        point(0.05, 0.002, 0.003, first=0.0, middle=0.625),
+        chosen,
+    ]
+    return {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": points, "seconds": 12.5}
+
+
 @pytest.fixture
 def draw(tmp_path):
     def call(*all_results: dict, names: tuple[str, ...] = ("first", "second", "third"), **files: dict | str) -> str:
@@ -154,7 +172,7 @@ def test_only_the_two_scripts_that_the_policy_names_can_run(draw, results) -> No
     assert run[0] == get_plotlyjs()
 
 
-def test_what_others_wrote_is_shown_and_not_run(draw, results, origin) -> None:
+def test_what_others_wrote_is_shown_and_not_run(draw, results, origin, limit) -> None:
     results["base"] = results["model"] = HOSTILE
     results["languages"][HOSTILE] = entry("retain", 1.0, 1.1)
     results["tasks"] = {HOSTILE: task(0.5, 0.4)}
@@ -163,8 +181,13 @@ def test_what_others_wrote_is_shown_and_not_run(draw, results, origin) -> None:
     ]
     origin |= {"method": {"name": HOSTILE, "x": HOSTILE}, "plan": HOSTILE, "versions": {HOSTILE: HOSTILE}}
     origin["stack"][0]["part"] = origin["corpus"][0]["language"] = HOSTILE
-    log = [{f"loss_{HOSTILE}": 1.0, "step": 1}, {f"eval_{HOSTILE}_loss": 1.0, "step": 1}]
-    page = draw(results, results, names=("<b>name", "b"), lingraft=origin, training={"log": log}, recipe=HOSTILE)
+    origin |= {"penalties": {HOSTILE: {HOSTILE: HOSTILE}}, "replay": {HOSTILE: HOSTILE}}
+    origin |= {"early_stopping": {HOSTILE: HOSTILE}, "export": {"dtype": HOSTILE, "form": HOSTILE}}
+    chosen = point(0.1, 0.1, 0.1, **{HOSTILE: 1.0})
+    results["forget_at_most"] = limit | {"chosen": chosen, "points": [chosen]}
+    log = [{f"loss_{HOSTILE}": 1.0, "local_l1": 1.0, "step": 1}, {f"eval_{HOSTILE}_loss": 1.0, "step": 1}]
+    training = {"log": log, "gates": {HOSTILE: [1.0]}}
+    page = draw(results, results, names=("<b>name", "b"), lingraft=origin, training=training, recipe=HOSTILE)
     scripts = Scripts(page)
     assert len(scripts.run) == 2
     assert "<" not in "".join(scripts.data)
@@ -227,11 +250,12 @@ def test_every_key_of_the_origin_may_be_missing(draw, results, origin, tmp_path)
     draw(results, names=("bare",))
 
 
-def test_every_figure_is_one_that_plotly_knows(draw, results, origin) -> None:
-    results["tasks"] = {"cloze": task(0.5, 0.4)}
-    log = [{"loss": 2.0, "loss_swh_Latn": 2.0, "step": 10}, {"eval_eng_Latn_loss": 1.0, "step": 20}]
-    drawn = figures(draw(results, results, lingraft=origin, training={"log": log}))
-    assert len(drawn) == 1 + 2 + 1 + 2 * 2
+def test_every_figure_is_one_that_plotly_knows(draw, results, origin, limit) -> None:
+    results |= {"tasks": {"cloze": task(0.5, 0.4)}, "forget_at_most": limit}
+    log = [{"loss": 2.0, "loss_swh_Latn": 2.0, "local_l1": 1.0, "l2sp_first": 1e-4, "step": 10}]
+    log.append({"eval_eng_Latn_loss": 1.0, "step": 20})
+    drawn = figures(draw(results, results, lingraft=origin, training={"log": log, "gates": {"swh_Latn": [0.5]}}))
+    assert len(drawn) == 1 + 2 + 1 + 2 * 5
     for figure in drawn:
         plotly.graph_objects.Figure(figure)  # raises where a key or a value is not plotly's
 
@@ -284,7 +308,7 @@ def test_the_stack_stands_on_its_embeddings_and_says_what_trained(draw, results,
     parts = re.findall(r'<li class="([^"]*)" title="([^:]*): ([^,]*),', page)
     assert parts == [
         ("frozen head", "head", "frozen"),
-        ("adapters first", "layer 0", "LoRA adapters"),
+        ("adapters first", "layer 0", "adapters"),
         ("full embeddings", "embeddings", "trained in full"),
     ]
 
@@ -356,6 +380,14 @@ def test_bases_that_contradict_each_other_have_a_row_each(draw, results) -> None
         ("training", {"log": [1]}, "log.0"),
         ("training", {"log": [{"loss": "low", "step": 1}]}, "log.0.loss"),
         ("training", {"seconds": "long"}, "seconds"),
+        ("training", {"best_step": 1.5}, "best_step"),
+        ("training", {"gates": [0.5]}, "gates"),
+        ("training", {"gates": {"swh_Latn": []}}, "gates.swh_Latn"),
+        ("training", {"gates": {"swh_Latn": ["open"]}}, "gates.swh_Latn.0"),
+        ("lingraft", {"penalties": {"l2sp": 0.1}}, "penalties.l2sp"),
+        ("lingraft", {"replay": 0.2}, "replay"),
+        ("lingraft", {"early_stopping": 6}, "early_stopping"),
+        ("lingraft", {"export": {"dtype": "float32", "form": 1}}, "export.form"),
     ],
 )
 def test_a_part_of_a_wrong_form_beside_the_results_is_named_with_its_file(draw, results, name, content, place) -> None:
@@ -377,6 +409,24 @@ def test_a_part_of_a_wrong_form_beside_the_results_is_named_with_its_file(draw, 
 def test_results_of_a_wrong_form_are_named_with_their_file(draw, results, change, place) -> None:
     with pytest.raises(UserError, match=rf"results\.json: this is not a results file of lingraft \({place}:"):
         draw({**results, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"limit": "little"}, "limit"),
+        ({"layers": {"first": 2}}, "layers.last"),
+        ({"chosen": {}}, "chosen.scales"),
+        ({"chosen": point(0.1, 0.1, 0.1)}, "chosen.scales"),
+        ({"points": [{"scales": {"first": 1.0}}]}, "points.0.learning"),
+        ({"points": [point(0.1, 0.1, 0.1, head=1.0)]}, ""),
+        ({"seconds": None}, "seconds"),
+    ],
+)
+def test_a_limit_of_a_wrong_form_is_named_with_its_file(draw, results, limit, change, place) -> None:
+    named = ".".join(filter(None, ("forget_at_most", place)))
+    with pytest.raises(UserError, match=rf"results\.json: this is not a results file of lingraft \({named}:"):
+        draw({**results, "forget_at_most": limit | change})
 
 
 def test_a_comparison_is_measured_whole_or_not_at_all(draw, results) -> None:
@@ -422,3 +472,167 @@ def test_the_caption_says_what_lies_on_either_side_of_the_line(draw, results) ->
     page = draw(results)
     assert "left of the line is learned, right is worse than the base." in page
     assert "left of the line is gained, right is lost." in page
+
+
+def limit_figure(page: str) -> dict:
+    """The figure that shows a limit on forgetting."""
+    return next(figure for figure in figures(page) if any("limit" in text for text in notes(figure)))
+
+
+def notes(figure: dict) -> list[str]:
+    return [note["text"] for note in figure["layout"].get("annotations", [])]
+
+
+def rows_of(page: str, first_heading: str) -> list[list[str]]:
+    """The rows of the table whose first column has this heading, as they are read."""
+    table = next(table for table in re.findall(r"<table>.*?</table>", page, re.DOTALL) if f">{first_heading}<" in table)
+    rows = re.findall(r"<tr>(.*?)</tr>", table.split("<tbody>")[1], re.DOTALL)
+    return [[re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def test_the_curve_goes_from_the_base_through_the_points_with_one_factor_in_their_order(draw, results, limit) -> None:
+    curve = limit_figure(draw({**results, "forget_at_most": limit}))["data"][0]
+    assert curve["mode"] == "lines"
+    assert list(zip(curve["x"], curve["y"], strict=True)) == [
+        pytest.approx(place) for place in [(0, 0), (0.5, 10), (0.9, 15), (4, 30)]
+    ]
+
+
+def test_points_of_the_curve_are_named_by_their_factor_and_the_chosen_one_as_such(draw, results, limit) -> None:
+    texts = notes(limit_figure(draw({**results, "forget_at_most": limit})))
+    assert texts[-5:] == ["limit 1 %", "base", "0.5", "1", "chosen"]
+    limit["chosen"] = limit["points"][2]
+    texts = notes(limit_figure(draw({**results, "forget_at_most": limit}, names=("on the curve",))))
+    assert texts[-1] == "chosen: 0.625"
+
+
+def test_points_whose_factors_differ_are_small_marks_beside_the_curve(draw, results, limit) -> None:
+    marks = limit_figure(draw({**results, "forget_at_most": limit}))["data"][1:]
+    assert [(trace["name"], len(trace["x"])) for trace in marks] == [
+        ("factors that differ", 2),
+        ("one factor", 3),
+        ("base", 1),
+        ("first", 1),
+    ]
+    sizes = [trace["marker"]["size"] for trace in marks]
+    assert max(sizes[:2]) < min(sizes[2:])
+
+
+def test_the_whisker_of_the_chosen_point_ends_where_its_forgetting_does_at_most(draw, results, limit) -> None:
+    figure = limit_figure(draw({**results, "forget_at_most": limit}))
+    chosen = figure["data"][-1]
+    assert chosen["x"][0] + chosen["error_x"]["array"][0] == pytest.approx(0.95)
+    (line,) = figure["layout"]["shapes"]
+    assert line["x0"] == line["x1"] == pytest.approx(1.0)
+
+
+def test_what_is_kept_stands_in_a_table_with_what_it_learns_and_forgets(draw, results, limit) -> None:
+    page = draw({**results, "forget_at_most": limit})
+    assert rows_of(page, "layer group") == [["first 2 layers", "0.8"], ["middle layers", "0"]]
+    assert rows_of(page, "on the text that decided") == [
+        ["learning", "+20.00 %"],
+        ["forgetting", "+0.80 %"],
+        ["upper end of forgetting", "+0.95 %"],
+        ["limit", "1.00 %"],
+        ["points looked at", "5"],
+        ["seconds", "12.5"],
+    ]
+
+
+def test_every_point_that_was_looked_at_stands_in_a_table(draw, results, limit) -> None:
+    rows = rows_of(draw({**results, "forget_at_most": limit}), "point")
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5, chosen"]
+    assert rows[2] == ["3", "0.625", "0.625", "+15.00 %", "+0.90 %", "+0.99 %"]
+
+
+def test_the_page_says_which_text_decided_only_where_one_did(draw, results, limit) -> None:
+    said = "These figures are of the text that decided; the results above are of text that took no part."
+    assert said in draw({**results, "forget_at_most": limit})
+    assert "How much is kept" not in draw(results, names=("without",))
+
+
+def test_a_limit_that_leaves_nothing_is_said_and_drawn(draw, results, limit) -> None:
+    limit["chosen"] = point(0.0, 0.0, 0.0, first=0.0, middle=0.0)
+    page = draw({**results, "forget_at_most": limit})
+    assert "here that is nothing" in page
+    assert notes(limit_figure(page))[-1] == "chosen: 0"
+
+
+def test_what_stands_beside_a_method_is_said_with_its_settings(draw, results, origin) -> None:
+    origin |= {
+        "penalties": {"l2sp": {"first": 9, "last": 6, "strength": {"middle": 0.1, "head": 0}}},
+        "replay": {"self": 0.2, "loss": "kl", "top_k": 64},
+        "early_stopping": {"patience": 6},
+    }
+    origin["export"]["form"] = "wide-ffn"
+    assert (
+        "layra · first 1 · penalty l2sp first 9, last 6, strength middle 0.1, head 0 · replay self 0.2, loss kl, "
+        "top_k 64 · early stopping patience 6 · exported as wide-ffn · on base"
+    ) in draw(results, lingraft=origin)
+
+
+def test_a_plain_export_is_not_spoken_of(draw, results, origin) -> None:
+    origin["export"]["form"] = "plain"
+    assert "<p>layra · first 1 · on base" in draw(results, lingraft=origin)
+
+
+def test_a_step_afterwards_is_silent_on_what_it_was_not_given(draw, results, origin) -> None:
+    origin["after"] = [{"forget_at_most": 0.02, "first": None, "last": 2}]
+    assert "Afterwards, in this order: forget_at_most 0.02, last 2." in draw(results, lingraft=origin)
+
+
+@pytest.mark.parametrize(
+    ("best", "said"), [(12, "Training went back to step 12, the best"), (20, "The last step was the best"), (None, "")]
+)
+def test_the_step_that_training_went_back_to_is_said_where_it_is_known(draw, results, origin, best, said) -> None:
+    page = draw(results, lingraft=origin, training={"best_step": best})
+    assert ("on the text that decides." in page) is bool(said)
+    assert said in page
+
+
+def test_what_the_log_has_beside_languages_has_a_name_and_no_colour(draw, results) -> None:
+    log = [{"loss_swh_Latn": 2.0, "loss_self-written": 1.0, "loss_zul_Latn": 3.0, "step": 10}]
+    log.append({"eval_swh_Latn_loss": 1.0, "eval_choice_loss": 1.5, "step": 10})
+    training, validation = figures(draw(results, training={"log": log}))[-2:]
+    without = figures(
+        draw(results, names=("x",), training={"log": [{"loss_swh_Latn": 2.0, "loss_zul_Latn": 3.0, "step": 10}]})
+    )
+    looks = {line["name"]: line["line"] for line in training["data"]}
+    assert looks["self-written"]["color"] == "#5c6670"
+    assert {line["name"]: line["line"] for line in without[-1]["data"]}.items() <= looks.items()
+    names = {line["name"]: line["line"]["color"] for line in validation["data"]}
+    assert names == {"swh_Latn": looks["swh_Latn"]["color"], "text that decides": "#5c6670"}
+
+
+def test_what_pulls_back_has_a_figure_of_its_own_only_where_something_does(draw, results) -> None:
+    log = [{"loss_swh_Latn": 2.0, "local_l1": 0.3 / step, "l2sp_final_norm": 0.01, "step": step} for step in (1, 2, 3)]
+    page = draw(results, training={"log": log})
+    assert [line["name"] for line in figures(page)[-1]["data"]] == ["local L1", "L2-SP final norm"]
+    assert rows_of(page, "term") == [["local L1", "0.3", "0.3", "0.1"], ["L2-SP final norm", "0.01", "0.01", "0.01"]]
+    assert "What pulls back" not in draw(results, names=("x",), training={"log": [{"loss": 2.0, "step": 1}]})
+
+
+@pytest.mark.parametrize(("small", "kind"), [(1e-5, "log"), (0.1, None), (0.0, None)])
+def test_lines_that_lie_far_apart_are_drawn_by_powers_of_ten_unless_one_is_nothing(draw, results, small, kind) -> None:
+    page = draw(results, training={"log": [{"local_ce": 0.7, "l2sp_first": small, "step": 1}]})
+    assert figures(page)[-1]["layout"]["yaxis"].get("type") == kind
+    assert (", by powers of ten." in page) is (kind == "log")
+
+
+def test_gates_are_drawn_by_layer_and_only_learned_languages_have_a_colour(draw, results) -> None:
+    log = [{"loss_swh_Latn": 2.0, "step": 1}]
+    gates = {"eng_Latn": [0.0, 0.1], "zul_Latn": [0.1, 0.1], "swh_Latn": [0.5, 0.7]}
+    losses, figure = figures(draw(results, training={"log": log, "gates": gates}))[-2:]
+    lines = {line["name"]: line for line in figure["data"]}
+    assert list(lines) == ["swh_Latn", "eng_Latn", "zul_Latn"]
+    assert (lines["swh_Latn"]["x"], lines["swh_Latn"]["y"]) == ([0, 1], [0.5, 0.7])
+    assert lines["swh_Latn"]["line"] == losses["data"][0]["line"]
+    assert lines["eng_Latn"]["line"]["color"] == lines["zul_Latn"]["line"]["color"] == "#5c6670"
+
+
+def test_gates_stand_in_tables_as_means_and_layer_by_layer(draw, results) -> None:
+    page = draw(results, training={"gates": {"eng_Latn": [0.0], "swh_Latn": [0.5, 0.7]}})
+    means = next(table for table in page.split("<table>") if "mean over layers" in table)
+    assert re.findall(r"<td data-value[^>]*>([^<]*)", means) == ["0.600", "0.500", "0.700", "0.000", "0.000", "0.000"]
+    assert rows_of(page, "layer") == [["0", "0.500", "0.000"], ["1", "0.700", ""]]
+    assert "<h3>Gates</h3>" not in draw(results, names=("x",), training={"gates": {}})

@@ -48,6 +48,8 @@ class Plan:
     """Bytes by part on this machine: weights, gradients, optimizer, logits, activations."""
     memory_mixed: dict[str, int]
     """The same in mixed precision, as on a GPU that has bf16."""
+    written: int | None
+    """Tokens that the base is to write; `None` without replay of that kind, or where the text's size is not known."""
     device: str
     device_bytes: int
 
@@ -75,15 +77,26 @@ def make_plan(recipe: Recipe) -> Plan:
     tokens = _tokens(recipe, folder)
     tokens_per_step = _sequences_per_step(recipe) * recipe.length
     known = [count for count in tokens.values() if count is not None]
+    all_known = len(known) == len(tokens)
+    written = round(sum(known) * recipe.replay.self / (1 - recipe.replay.self)) if recipe.replay and all_known else None
     epochs = float(recipe.training.get("num_train_epochs", 1))
-    steps = ceil(ceil(sum(known) / tokens_per_step) * epochs) if len(known) == len(tokens) else None
+    steps = ceil(ceil((sum(known) + (written or 0)) / tokens_per_step) * epochs) if all_known else None
     if recipe.training.get("max_steps", -1) > 0:
         steps = int(recipe.training["max_steps"])
     device, device_bytes = _device()
     mixed = mixed_precision(recipe.training)
     memory, memory_mixed = (_memory(recipe, config, adapted.model, _frozen_bytes(folder, m), m) for m in (mixed, True))
     return Plan(
-        stack(base, adapted, layers), layers, tokens, tokens_per_step, steps, memory, memory_mixed, device, device_bytes
+        stack(base, adapted, layers),
+        layers,
+        tokens,
+        tokens_per_step,
+        steps,
+        memory,
+        memory_mixed,
+        written,
+        device,
+        device_bytes,
     )
 
 
@@ -108,7 +121,8 @@ def _tokens(recipe: Recipe, folder: Path) -> dict[int, int | None]:
             limits = [x for x in (entry.tokens, available and available * entry.repeat) if x is not None]
             counts[i] = min(limits) if limits else None
     known = [count for count in counts.values() if count is not None]
-    total = sum(known) / (1 - sum(e.share or 0 for e in recipe.corpus)) if len(known) == len(counts) else None
+    shares = sum(e.share or 0 for e in recipe.corpus) + (recipe.replay.self if recipe.replay else 0)
+    total = sum(known) / (1 - shares) if len(known) == len(counts) else None
     for i, entry in enumerate(recipe.corpus):
         if entry.share is not None:
             counts[i] = None if total is None else round(entry.share * total)
@@ -159,8 +173,7 @@ def _memory(recipe: Recipe, config: Any, model: nn.Module, frozen_bytes: int, mi
     state = next((size for part, size in OPTIMIZER_BYTES.items() if part in optimizer), 8)
     width = ACTIVATION_BYTES * (1 if mixed else 2)
     layers = text.num_hidden_layers
-    checkpointed = recipe.training.get("gradient_checkpointing") or recipe.training.get("activation_checkpointing")
-    activations = tokens * text.hidden_size * (width * layers if not checkpointed else 4 * layers + width)
+    activations = tokens * text.hidden_size * (4 * layers + width if _checkpoints(recipe) else width * layers)
     return {
         "weights": frozen * frozen_bytes + trained * 4,
         "gradients": trained * 4,
@@ -168,6 +181,11 @@ def _memory(recipe: Recipe, config: Any, model: nn.Module, frozen_bytes: int, mi
         "logits": min(tokens * text.vocab_size, LOGITS_PER_CHUNK) * BYTES_PER_LOGIT,
         "activations": int(activations),
     }
+
+
+def _checkpoints(recipe: Recipe) -> bool:
+    """Whether activations are computed again in the backward pass."""
+    return bool(recipe.training.get("gradient_checkpointing") or recipe.training.get("activation_checkpointing"))
 
 
 def _device() -> tuple[str, int]:
@@ -192,6 +210,9 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
     for i, count in plan.tokens.items():
         shown = f"{count:,}" if count is not None else "not known before it is read"
         lines.append(f"  corpus.{i} {recipe.corpus[i].language}  {shown}")
+    if recipe.replay:
+        shown = f"{plan.written:,}" if plan.written is not None else "not known before the text is read"
+        lines.append(f"  written by the base  {shown}")
     steps = f"{plan.steps:,}" if plan.steps is not None else "not known before the text is read"
     lines += ["", f"steps  {steps}, of {plan.tokens_per_step:,} tokens each"]
     lines += ["", "memory for training (logits at their peak; activations are an estimate)"]
@@ -200,6 +221,7 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
         lines.append(f"  {part:12} {size / 2**30:10.2f} GiB {plan.memory_mixed[part] / 2**30:10.2f} GiB")
     total, total_mixed = sum(plan.memory.values()) / 2**30, sum(plan.memory_mixed.values()) / 2**30
     lines.append(f"  {'all':12} {total:10.2f} GiB {total_mixed:10.2f} GiB")
-    verdict = "fits" if plan.fits else "does not fit: lower the batch or max_length, or set gradient_checkpointing"
+    advice = "lower the batch or max_length" + ("" if _checkpoints(recipe) else ", or set gradient_checkpointing")
+    verdict = "fits" if plan.fits else f"does not fit: {advice}"
     lines.append(f"  here: {plan.device}, {plan.device_bytes / 2**30:.2f} GiB: {verdict}")
     return "\n".join(lines)

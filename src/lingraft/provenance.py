@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import read_json, stage_fingerprint
-from lingraft.checkpoints.read import model_fingerprint
+from lingraft.checkpoints.read import find_model, model_fingerprint
 from lingraft.evaluation.measure import read_measurement
 from lingraft.methods.stack import Part, by_group
 from lingraft.recipe import Recipe
@@ -18,6 +18,25 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokeniz
 def versions() -> dict[str, str]:
     """Installed versions of this package and of what its numbers depend on."""
     return {name: version(name) for name in ("lingraft", *LIBRARIES)}
+
+
+def _origin(recipe: Recipe, base: Path) -> dict[str, Any]:
+    """The model that a vector of this one is measured from: the instruct model, where the language went to one."""
+    trained_from = {"name": recipe.base, "fingerprint": model_fingerprint(base)}
+    if recipe.instruct is None:
+        return {"base": trained_from}
+    instruct = {"name": recipe.instruct, "fingerprint": model_fingerprint(find_model(recipe.instruct))}
+    return {"base": instruct, "trained_from": trained_from}
+
+
+def _beside(recipe: Recipe) -> dict[str, Any]:
+    """What stands beside the method, where it is given."""
+    penalties = {name: penalty.model_dump() for name, penalty in recipe.penalties.given.items()}
+    others = {"replay": recipe.replay, "early_stopping": recipe.early_stopping}
+    return {
+        **({"penalties": penalties} if penalties else {}),
+        **{name: of.model_dump() for name, of in others.items() if of is not None},
+    }
 
 
 def provenance(
@@ -37,13 +56,14 @@ def provenance(
     return {
         "versions": versions(),
         "plan": plan,
-        "base": {"name": recipe.base, "fingerprint": model_fingerprint(base)},
+        **_origin(recipe, base),
         "corpus": [
             {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
             for entry, table in zip(mixed["entries"], tables, strict=True)
         ],
         "tokens": mixed["tokens"],
         "method": recipe.method.model_dump(),
+        **_beside(recipe),
         **({"after": [step.model_dump(mode="json") for step in recipe.after]} if recipe.after else {}),
         "weights": {
             "base": {group: of.weights for group, of in groups.items()},
@@ -54,6 +74,7 @@ def provenance(
         "steps": training["steps"],
         "seconds_since_last_start": round(training["seconds"], 1),
         "export": {
+            "form": recipe.export,
             **read_json(exported / "export.json"),
             "merge_difference": training["merge_difference"],
             "bits_per_byte_unrounded": {

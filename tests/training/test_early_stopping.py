@@ -63,6 +63,26 @@ def test_a_run_that_was_killed_stops_at_the_same_step_with_the_same_model(stoppi
     assert (tmp_path / "straight" / model).read_bytes() == (tmp_path / "killed" / model).read_bytes()
 
 
+def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, tmp_path, monkeypatch) -> None:
+    run(stopping, tmp_path / "straight")
+    steps = json.loads((tmp_path / "straight/training.json").read_text())["steps"]
+    save = LanguageTrainer._save_checkpoint
+
+    def killed(self, *arguments):
+        save(self, *arguments)
+        if self.state.global_step == steps:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageTrainer, "_save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(stopping, tmp_path / "killed")
+    run(stopping, tmp_path / "killed")
+    assert json.loads((tmp_path / "killed/training.json").read_text())["steps"] == steps
+    model = "work/adapted/model/model.safetensors"
+    assert (tmp_path / "straight" / model).read_bytes() == (tmp_path / "killed" / model).read_bytes()
+
+
 def test_what_decides_is_neither_trained_nor_measured(stopping, tmp_path) -> None:
     run(stopping, tmp_path / "out")
     blocks = tmp_path / "out/work/blocks"

@@ -22,6 +22,7 @@ FONT = 'Inter, "Segoe UI", -apple-system, Roboto, "Helvetica Neue", Arial, sans-
 LEAST = 10.0
 """Percent that an axis of the plane spans at least, so that a little forgetting looks little."""
 MARKED_POINTS = 12
+FAR_APART = 100
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
@@ -56,44 +57,75 @@ def plane(runs: Sequence[Run]) -> Figure:
         xaxis=axis([min(xs) - 0.06 * width, min(xs) + 1.1 * width], zero=True, ticksuffix=" %"),
         yaxis=axis([min(ys) - 0.12 * height, min(ys) + 1.12 * height], zero=True, ticksuffix=" %"),
         annotations=[
-            note(f"{_bold('↑ learns more')}   fewer bits in learned languages", 0, 1, xshift=-52, yshift=26),
-            note(f"{_bold('← forgets less')}   more bits in retained languages", 0, 0, xshift=-52, yshift=-42),
-            *(_label(label, *place) for label, place in zip(labels, places, strict=True)),
+            *directions(),
+            *(label(text, *place) for text, place in zip(labels, places, strict=True)),
         ],
     )
     marks = zip(labels, places, styles, hovers, strict=True)
-    return {"data": [points(label, [x], [y], style, [hover]) for label, (x, y), style, hover in marks], "layout": look}
+    return {"data": [points(name, [x], [y], style, [hover]) for name, (x, y), style, hover in marks], "layout": look}
 
 
-def curves(lines: Mapping[str, Sequence[tuple[float, float]]], order: Sequence[str]) -> Figure:
-    """Losses over steps, a line for each language; `order` gives a language one look in several figures."""
+def directions(above: float = 26) -> list[dict[str, Any]]:
+    """What is better in the plane, so many pixels above it, and below it."""
+    return [
+        note(f"{_bold('↑ learns more')}   fewer bits in learned languages", 0, 1, xshift=-52, yshift=above),
+        note(f"{_bold('← forgets less')}   more bits in retained languages", 0, 0, xshift=-52, yshift=-42),
+    ]
+
+
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    order: Sequence[str],
+    quiet: Sequence[str] = (),
+    across: str = "step",
+    unit: str = "nats",
+    height: float = 300,
+) -> Figure:
+    """Numbers over steps, or `across` something else, a line for each name.
+
+    `order` gives a name one look in several figures; those in `quiet` have no colour.
+    """
     traces = []
-    for code, line in sorted(lines.items(), key=lambda item: order.index(item[0])):
-        number = order.index(code)
-        look = {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 2}
+    for name, line in sorted(lines.items(), key=lambda item: order.index(item[0])):
+        text = escaped(name)
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers" if len(line) <= MARKED_POINTS else "lines",
-                "name": escaped(code, 24),
-                "x": [step for step, _ in line],
-                "y": [loss for _, loss in line],
-                "line": look,
+                "name": escaped(name, 24),
+                "x": [x for x, _ in line],
+                "y": [y for _, y in line],
+                "line": _look(name, order, quiet),
                 "marker": {"size": 6},
-                "hovertext": [f"<b>{escaped(code)}</b><br>step {step:,}<br>{loss:.3f} nats" for step, loss in line],
+                "hovertext": [f"<b>{text}</b><br>{across} {x:,}<br>{y:.4g} {unit}".rstrip() for x, y in line],
                 "hoverinfo": "text",
                 "cliponaxis": False,
             }
         )
+    scale = _scale([y for line in lines.values() for _, y in line])
     look = layout(
-        300,
-        {"l": 40, "r": 14, "t": 34, "b": 44},
-        xaxis=axis() | {"rangemode": "tozero", "title": {"text": "step", "standoff": 8, "font": {"size": 12}}},
-        yaxis=axis() | {"ticklabelstandoff": 8},
+        height,
+        {"l": 54 if scale else 44, "r": 14, "t": 34, "b": 44},
+        xaxis=axis() | {"rangemode": "tozero", "title": {"text": across, "standoff": 8, "font": {"size": 12}}},
+        yaxis=axis() | {"ticklabelstandoff": 8, **scale},
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
     )
     return {"data": traces, "layout": look}
+
+
+def _look(name: str, order: Sequence[str], quiet: Sequence[str]) -> dict[str, Any]:
+    """Of a line; a name has its number among those with a colour, or among those without."""
+    number = [other for other in order if (other in quiet) == (name in quiet)].index(name)
+    if name in quiet:
+        return {"color": SOFT, "dash": DASHES[(number + 1) % len(DASHES)], "width": 1.5}
+    return {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 2}
+
+
+def _scale(values: Sequence[float]) -> dict[str, Any]:
+    """Of an axis: by powers of ten where values lie so far apart that the small ones would all look like 0."""
+    powers = {"type": "log", "dtick": 1, "tickformat": "~g"}
+    return powers if min(values) > 0 and max(values) > FAR_APART * min(values) else {}
 
 
 def _of_plane(run: Run) -> str:
@@ -104,17 +136,19 @@ def _of_plane(run: Run) -> str:
     )
 
 
-def points(name: str, x: list[float], y: list[float], style: Style, hover: list[str]) -> dict[str, Any]:
+def points(
+    name: str, x: Sequence[float], y: Sequence[float], style: Style, hover: Sequence[str], size: float = 11
+) -> dict[str, Any]:
     """Markers with a text of their own for the pointer; `name` is escaped."""
     outline = 2 if style.symbol.endswith("open") else 0
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": x,
-        "y": y,
-        "marker": {"color": style.colour, "symbol": style.symbol, "size": 11, "line": {"width": outline}},
-        "hovertext": hover,
+        "x": list(x),
+        "y": list(y),
+        "marker": {"color": style.colour, "symbol": style.symbol, "size": size, "line": {"width": outline}},
+        "hovertext": list(hover),
         "hoverinfo": "text",
         "cliponaxis": False,
     }
@@ -132,8 +166,9 @@ def _bold(text: str) -> str:
     return f"<b><span style='color:{INK}'>{text}</span></b>"
 
 
-def _label(text: str, x: float, y: float) -> dict[str, Any]:
-    font = {"color": INK, "size": 13}
+def label(text: str, x: float, y: float, color: str = INK, size: float = 13) -> dict[str, Any]:
+    """A text at a point; `page.js` finds its place. `text` is escaped."""
+    font = {"color": color, "size": size}
     arrow = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "arrowcolor": SOFT, "standoff": 7, "ax": 0, "ay": -20}
     return {"name": "label", "text": text, "x": x, "y": y, "font": font, **arrow}
 

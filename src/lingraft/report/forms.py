@@ -75,6 +75,34 @@ class _Compared(_Form):
     languages: dict[str, _Language]
 
 
+class _Point(_Form):
+    scales: Annotated[dict[str, float], Field(min_length=1)]
+    learning: float
+    forgetting: float
+    at_most: float
+
+
+class _Groups(_Form):
+    first: int
+    last: int
+
+
+class _Limit(_Form):
+    """What `forget_at_most` looked at; every point has a factor for the same layer groups."""
+
+    limit: float
+    layers: _Groups
+    chosen: _Point
+    points: list[_Point]
+    seconds: float
+
+    @model_validator(mode="after")
+    def _same_groups(self) -> Self:
+        if any(point.scales.keys() != self.chosen.scales.keys() for point in self.points):
+            raise ValueError("'points' with factors of other layer groups than 'chosen'")
+        return self
+
+
 class Results(_Form):
     """`results.json`."""
 
@@ -85,6 +113,7 @@ class Results(_Form):
     tasks: dict[str, _Task] | None = None
     samples: list[_Sample] | None = None
     instruct: _Compared | None = None
+    forget_at_most: _Limit | None = None
     learning: float = 0
     forgetting: float = 0
 
@@ -116,6 +145,7 @@ class _Corpus(_Form):
 
 class _Export(_Form):
     dtype: str
+    form: str = "plain"
     merge_difference: float | None = None
     bits_per_byte_unrounded: dict[str, float] = {}
 
@@ -124,6 +154,9 @@ class Origin(_Form):
     """`lingraft.json`."""
 
     method: _Method = _Method()
+    penalties: dict[str, dict[str, Any]] = {}
+    replay: dict[str, Any] = {}
+    early_stopping: dict[str, Any] = {}
     after: list[dict[str, Any]] = []
     weights: _Weights = _Weights(base={}, trained={})
     stack: list[_Part] | None = None
@@ -140,7 +173,9 @@ class Training(_Form):
     """`training.json`."""
 
     steps: int | None = None
+    best_step: int | None = None
     seconds: float | None = None
+    gates: dict[str, Annotated[list[float], Field(min_length=1)]] = {}
     log: list[dict[str, float]] | None = None
 
 

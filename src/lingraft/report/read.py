@@ -15,6 +15,16 @@ from lingraft.languages import parse_language
 from lingraft.report.forms import Origin, Results, Training, problem
 
 ROLES = {"learn": "learned", "retain": "retained", "heldout": "held out"}
+GROUPS = {
+    "embeddings": "embeddings",
+    "first": "first layers",
+    "middle": "middle layers",
+    "last": "last layers",
+    "final_norm": "final norm",
+    "head": "head",
+    "outside": "outside the language model",
+}
+"""Layer groups as the page calls them."""
 
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Okabe and Ito's, without those that cannot be seen on white or on black, and without the colour of loss."""

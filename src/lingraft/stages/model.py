@@ -17,6 +17,7 @@ from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import find_model, model_fingerprint, read_model, read_tokenizer, stored_dtype
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import TrainingError
+from lingraft.evaluation.gates import gate_activity
 from lingraft.evaluation.measure import EvaluationSet, measure, measuring_device, write_measurement
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation
@@ -90,9 +91,13 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     adaptation = recipe.method.apply(model)
     parts = stack(sizes, adaptation, recipe.method.layers(depth(adaptation.plain.config)))
     _say_what_trains(recipe.method.name, parts)
+    if adaptation.local_loss is not None and adaptation.local_loss.l1 and not _has_old_text(recipe):
+        logger.warning("the l1 loss acts on text of retained languages, and none trains: it does nothing")
     pulls = [penalty.prepare(adaptation.model, base) for penalty in recipe.penalties.given.values()]
     patience = recipe.early_stopping.patience if recipe.early_stopping else None
-    outcome = train(adaptation, _training_text(recipe, blocks, written), arguments, pulls, patience)
+    text = _training_text(recipe, blocks, written)
+    outcome = train(adaptation, text, arguments, pulls, patience)
+    gates = gate_activity(adaptation.plain, {code: of["input_ids"][:] for code, of in text.validation.items()})
 
     def make(folder: Path) -> None:
         difference = _write_adapted(recipe, adaptation, base, folder)
@@ -105,6 +110,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
                 "trainable": list(adaptation.trainable),
                 "stack": [asdict(part) for part in parts],
                 "merge_difference": difference,
+                **({"gates": gates} if gates else {}),
                 "log": outcome.log,
             },
         )
@@ -130,6 +136,10 @@ def _training_text(recipe: Recipe, blocks: Path, written: Sequence[Path]) -> Tra
             else None
         ),
     )
+
+
+def _has_old_text(recipe: Recipe) -> bool:
+    return recipe.replay is not None or any(entry.language in recipe.languages.retain for entry in recipe.corpus)
 
 
 def _say_what_trains(method: str, parts: Sequence[Part]) -> None:

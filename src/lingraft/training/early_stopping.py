@@ -39,9 +39,8 @@ class EarlyStopping(TrainerCallback):
         best = min(losses, key=lambda step: losses[step])
         if best == state.global_step and state.is_world_process_zero:
             self._save(event["model"], best)
-        waited = sum(step > best for step in losses)
-        if waited >= self.patience:
-            logger.info("no lower loss in %d evaluations: training stops, back to step %d", waited, best)
+        if self.is_over(state.log_history):
+            logger.info("no lower loss in %d evaluations: training stops, back to step %d", self.patience, best)
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
@@ -52,6 +51,12 @@ class EarlyStopping(TrainerCallback):
             for path in self.folder.glob("best-*.safetensors"):
                 if path != self._path(best):
                     path.unlink()
+
+    def is_over(self, log: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the lowest loss lies so many evaluations back."""
+        losses = _losses(log)
+        best = min(losses, key=lambda step: losses[step], default=0)
+        return sum(step > best for step in losses) >= self.patience
 
     def restore(self, model: nn.Module, log: Sequence[Mapping[str, Any]]) -> int | None:
         """Put the best weights into the model; returns their step, or None where nothing was evaluated."""

@@ -98,11 +98,12 @@ def train(
         text,
         adaptation,
         pulls,
+        stopping,
         args=arguments,
         train_dataset=_mixed(text),
         eval_dataset={code: dataset.with_format("numpy") for code, dataset in validation.items()},
         data_collator=collate,
-        callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *([stopping] if stopping else []), *callbacks],
+        callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *callbacks],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -115,6 +116,7 @@ def train(
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     if trainer.state.global_step == 0:
         raise TrainingError("training took no step: there is less text than one batch, or num_train_epochs is 0")
+    trainer.accelerator.wait_for_everyone()
     best = stopping.restore(adaptation.model, trainer.state.log_history) if stopping else None
     return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started, best)
 
@@ -164,8 +166,18 @@ def _teacher(rows: Sequence[Sequence[Any]]) -> tuple[Tensor, Tensor]:
 class LanguageTrainer(Trainer):
     """The Trainer, with the training loss split by the language of the predicted token, and with what pulls back."""
 
-    def __init__(self, text: TrainingText, adaptation: Adaptation, pulls: Sequence[Pull], **arguments: Any) -> None:
+    def __init__(
+        self,
+        text: TrainingText,
+        adaptation: Adaptation,
+        pulls: Sequence[Pull] = (),
+        stopping: EarlyStopping | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(model=adaptation.model, **arguments)
+        self.stopping = stopping
+        if stopping is not None:
+            self.add_callback(stopping)
         self.languages = list(text.languages)
         self.local_loss = adaptation.local_loss
         self.pulls = pulls
@@ -176,10 +188,11 @@ class LanguageTrainer(Trainer):
         self._window = (0, 0)  # tokens of the original distribution, and all, of an optimizer step
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
-        """As the Trainer's, which looks whether `max_steps` is reached only after one more step."""
+        """As the Trainer's, which looks whether training is over only after one more step."""
         if isinstance(resume_from_checkpoint, str):
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
-            if 0 < self.args.max_steps <= state.global_step:
+            is_over = self.stopping is not None and self.stopping.is_over(state.log_history)
+            if is_over or 0 < self.args.max_steps <= state.global_step:
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
                 return None

@@ -43,9 +43,13 @@ function placeLabels(figure) {
   }
   if (!labels.length) return;
   const plot = { left: xaxis._offset, right: xaxis._offset + xaxis._length, top: yaxis._offset, bottom: yaxis._offset + yaxis._length };
-  const origin = { x: xaxis._offset + xaxis.d2p(0), y: yaxis._offset + yaxis.d2p(0) };
-  const lines = [{ ...plot, left: origin.x - 1, right: origin.x + 1 }, { ...plot, top: origin.y - 1, bottom: origin.y + 1 }];
-  const taken = labels.map(({ x, y }) => around(x, y, 15, 15));
+  const at = (x, y) => ({ x: xaxis._offset + xaxis.d2p(x), y: yaxis._offset + yaxis.d2p(y) });
+  const upright = (x) => ({ ...plot, left: at(x, 0).x - 1, right: at(x, 0).x + 1 });
+  const drawn = (wanted) => figure.data.filter(({ mode }) => mode === wanted).map(({ x, y }) => x.map((value, i) => at(value, y[i])));
+  const limits = (figure.layout.shapes || []).map(({ x0 }) => upright(x0));
+  const lines = [upright(0), { ...plot, top: at(0, 0).y - 1, bottom: at(0, 0).y + 1 }, ...limits, ...drawn("lines").flatMap(beads)];
+  const marks = drawn("markers").flat().map(({ x, y }) => around(x, y, 8, 8));
+  const taken = [...labels.map(({ x, y }) => around(x, y, 15, 15)), ...marks];
   const update = {};
   for (const label of labels) {
     let best = { cost: Infinity };
@@ -71,6 +75,15 @@ function placeLabels(figure) {
 function between(label, { dx, dy }, other) {
   const along = ((other.x - label.x) * dx + (other.y - label.y) * dy) / (dx * dx + dy * dy);
   return along > 0 && along < 1 && Math.hypot(label.x + along * dx - other.x, label.y + along * dy - other.y) < 7;
+}
+
+/* Small boxes on a line through these places. */
+function beads(places) {
+  return places.slice(1).flatMap((end, i) => {
+    const start = places[i], steps = Math.ceil(Math.hypot(end.x - start.x, end.y - start.y) / 4);
+    return Array.from({ length: steps }, (_, step) =>
+      around(start.x + (end.x - start.x) * step / steps, start.y + (end.y - start.y) * step / steps, 4, 4));
+  });
 }
 
 function around(x, y, width, height) {
