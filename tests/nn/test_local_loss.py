@@ -134,3 +134,13 @@ def test_without_old_tokens_the_l1_loss_adds_nothing(tmp_path, monkeypatch) -> N
     without = one_step.gradients_of_a_step(settings({"gate": "relu", "loss": "none"}, {}), tmp_path / "without")
     for name in without.keys() - {"log"}:
         assert torch.equal(with_it[name], without[name])
+
+
+def test_outside_of_a_step_nothing_is_added(tmp_path) -> None:
+    """In generation and in validation no token is known, and the gradient is the language model's alone."""
+    gradients = []
+    for method in (METHODS["relu, both"], {"gate": "relu", "loss": "none"}):
+        model = one_step.adapted(settings(method, {})).model
+        model(input_ids=torch.arange(20)[None]).logits.sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

@@ -131,7 +131,7 @@ class _Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["full", "layra"])
+@pytest.mark.parametrize("method", ["full", "layra", "neutral-residues"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypatch, method, accumulation) -> None:
     """Dropout, a learning-rate schedule and two epochs: all that a resumed run has to pick up."""
