@@ -26,9 +26,10 @@ from lingraft.methods import METHODS
 from lingraft.penalties import L2SP
 from lingraft.testbed import cache_folder, trained_base, write_testbed
 from lingraft.training.arguments import training_arguments
-from lingraft.training.trainer import TrainingText, train
+from lingraft.training.batches import TrainingText
+from lingraft.training.trainer import train
 
-STEPS, ROUNDS = 20, 7
+STEPS, ROUNDS = 16, 5
 RANGE = {"first": 3, "last": 2}
 
 

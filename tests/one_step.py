@@ -22,7 +22,8 @@ from transformers import TrainerCallback
 from lingraft.methods import METHODS, Adaptation
 from lingraft.penalties import L2SP
 from lingraft.training.arguments import training_arguments
-from lingraft.training.trainer import TrainingText, train
+from lingraft.training.batches import TrainingText
+from lingraft.training.trainer import train
 
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 LENGTHS = [16, 16, 9, 16, 5, 16, 12, 16]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lingraft.methods import METHODS
+from lingraft.penalties import PENALTIES
 from lingraft.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,7 @@ def test_every_file_is_on_the_readmes_map_with_a_comment(path) -> None:
 
 def test_every_file_on_the_readmes_map_is_there() -> None:
     tree = README.split("## The map")[1]
-    named = re.findall(r"^ +([a-z_]+\.py) ", tree, re.MULTILINE)
+    named = re.findall(r"^ +([a-z0-9_]+\.py) ", tree, re.MULTILINE)
     assert sorted(named) == sorted(path.name for path in SOURCES)
 
 
@@ -40,6 +41,11 @@ def test_the_readmes_recipe_is_well_formed(texts, monkeypatch) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_section(name) -> None:
     assert f"## `{name}`" in (ROOT / "docs" / "methods.md").read_text()
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_every_penalty_has_a_section(name) -> None:
+    assert f"### `{name}`" in (ROOT / "docs" / "methods.md").read_text()
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:

@@ -33,7 +33,7 @@ def test_a_fifth_more_weights_on_gemma_2b(gemma, name) -> None:
 
 
 def test_the_rank_of_neutral_residues_on_gemma_2b(gemma) -> None:
-    """arXiv 2410.02744: 501 M weights."""
+    """ArXiv 2410.02744: 501 M weights."""
     adaptation = METHODS["neutral-residues"]().apply(gemma())
     assert adaptation.adapter.peft_config["default"].rank == 4532
 
@@ -51,5 +51,7 @@ def test_the_vision_part_of_a_multimodal_model_does_not_count(make_model) -> Non
 
 
 def test_less_than_rank_one_is_refused_with_what_would_do(gemma) -> None:
-    with pytest.raises(SelectionError, match=r"is less than rank 1, which is 147,456 weights .* take at least 5\.9e-05"):
+    with pytest.raises(
+        SelectionError, match=r"is less than rank 1, which is 147,456 .* take at least 5\.9e-05"
+    ):
         METHODS["neutral-residues"](extra_weights=1e-6).apply(gemma())

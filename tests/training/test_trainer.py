@@ -15,7 +15,8 @@ from lingraft.methods import METHODS
 from lingraft.token_loss import returning_token_losses
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
-from lingraft.training.trainer import LanguageTrainer, TrainingText, collate, newest_checkpoint, train
+from lingraft.training.batches import TrainingText, collate
+from lingraft.training.trainer import LanguageTrainer, newest_checkpoint, train
 
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 

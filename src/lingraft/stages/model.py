@@ -27,7 +27,8 @@ from lingraft.recipe.after import Step, combination
 from lingraft.stages import one_after_another
 from lingraft.stages.written import SELF_WRITTEN
 from lingraft.training.arguments import mixed_precision, training_arguments
-from lingraft.training.trainer import DIVERGED, TrainingText, train
+from lingraft.training.batches import TrainingText
+from lingraft.training.trainer import DIVERGED, train
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
@@ -27,40 +25,19 @@ from lingraft.artefacts import write_json
 from lingraft.errors import TrainingError
 from lingraft.nn.local_loss import Tokens
 from lingraft.token_loss import IGNORED, returning_token_losses
+from lingraft.training.batches import TrainingText, collate, mixed
 from lingraft.training.early_stopping import CHOICE, EarlyStopping
 from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from lingraft.methods import Adaptation
     from lingraft.penalties import Pull
 
 logger = logging.getLogger(__name__)
 
-TEACHER = ("teacher_tokens", "teacher_log_probs")
-"""What a block that the base wrote may have beside its tokens: (T - 1) * K numbers each, token after token."""
-
 DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
 
 _FINISHED = "finished.json"
-
-
-@dataclass(frozen=True)
-class TrainingText:
-    """Blocks of tokens, and what is known of them."""
-
-    blocks: Dataset
-    languages: Sequence[str]
-    """The names of the numbers in the blocks."""
-    learned: Collection[str]
-    """Those of the languages that are new to the base."""
-    validation: Mapping[str, Dataset]
-    """Blocks that are looked at while it trains, by language."""
-    written: Dataset | None = None
-    """Blocks that the base itself wrote, perhaps with its distribution, to be mixed in."""
-    choice: Dataset | None = None
-    """Blocks that decide when to stop; they are measured nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +77,7 @@ def train(
         pulls,
         stopping,
         args=arguments,
-        train_dataset=_mixed(text),
+        train_dataset=mixed(text),
         eval_dataset={code: dataset.with_format("numpy") for code, dataset in validation.items()},
         data_collator=collate,
         callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *callbacks],
@@ -121,46 +98,10 @@ def train(
     return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started, best)
 
 
-def _mixed(text: TrainingText) -> Any:
-    """All blocks to train on, as one dataset."""
-    blocks = text.blocks.with_format("numpy")
-    return blocks if text.written is None else ConcatDataset([blocks, text.written.with_format("numpy")])
-
-
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
     finished = [path.parent for path in folder.glob(f"checkpoint-*/{_FINISHED}")]
     return max(finished, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
-
-
-def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Blocks -> `input_ids`, `labels`, `languages`, each (B, T); short blocks are padded on the right.
-
-    Blocks with a teacher come last; `taught`, where there are any, is the teacher's tokens and their ln p,
-    (R, T - 1, K) each.
-    """
-    blocks = sorted(blocks, key=lambda block: TEACHER[0] in block)
-    width = max(len(block["input_ids"]) for block in blocks)
-    teachers = [[block[field].reshape(width - 1, -1) for field in TEACHER] for block in blocks if TEACHER[0] in block]
-
-    def stack(field: str, padding: int) -> Tensor:
-        rows = np.full((len(blocks), width), padding, dtype=np.int64)
-        for row, block in zip(rows, blocks, strict=True):
-            row[: len(block[field])] = block[field]
-        return torch.from_numpy(rows)
-
-    return {
-        "input_ids": stack("input_ids", 0),
-        "labels": stack("input_ids", IGNORED),
-        "languages": stack("languages", 0),
-        **({"taught": _teacher(teachers)} if teachers else {}),
-    }
-
-
-def _teacher(rows: Sequence[Sequence[Any]]) -> tuple[Tensor, Tensor]:
-    """Tokens and their ln p, (R, T - 1, K) each."""
-    tokens, log_probs = zip(*rows, strict=True)
-    return torch.from_numpy(np.stack(tokens).astype(np.int64)), torch.from_numpy(np.stack(log_probs))
 
 
 class LanguageTrainer(Trainer):

@@ -1,0 +1,73 @@
+"""Blocks of tokens to train on: what is known of them, and how they become batches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from lingraft.token_loss import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TEACHER = ("teacher_tokens", "teacher_log_probs")
+"""What a block that the base wrote may have beside its tokens: (T - 1) * K numbers each, token after token."""
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """Blocks of tokens, and what is known of them."""
+
+    blocks: Dataset
+    languages: Sequence[str]
+    """The names of the numbers in the blocks."""
+    learned: Collection[str]
+    """Those of the languages that are new to the base."""
+    validation: Mapping[str, Dataset]
+    """Blocks that are looked at while it trains, by language."""
+    written: Dataset | None = None
+    """Blocks that the base itself wrote, perhaps with its distribution, to be mixed in."""
+    choice: Dataset | None = None
+    """Blocks that decide when to stop; they are measured nowhere else."""
+
+
+def mixed(text: TrainingText) -> Any:
+    """All blocks to train on, as one dataset."""
+    blocks = text.blocks.with_format("numpy")
+    return blocks if text.written is None else ConcatDataset([blocks, text.written.with_format("numpy")])
+
+
+def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Blocks -> `input_ids`, `labels`, `languages`, each (B, T); short blocks are padded on the right.
+
+    Blocks with a teacher come last; `taught`, where there are any, is the teacher's tokens and their ln p,
+    (R, T - 1, K) each.
+    """
+    blocks = sorted(blocks, key=lambda block: TEACHER[0] in block)
+    width = max(len(block["input_ids"]) for block in blocks)
+    teachers = [[block[field].reshape(width - 1, -1) for field in TEACHER] for block in blocks if TEACHER[0] in block]
+
+    def stack(field: str, padding: int) -> Tensor:
+        rows = np.full((len(blocks), width), padding, dtype=np.int64)
+        for row, block in zip(rows, blocks, strict=True):
+            row[: len(block[field])] = block[field]
+        return torch.from_numpy(rows)
+
+    return {
+        "input_ids": stack("input_ids", 0),
+        "labels": stack("input_ids", IGNORED),
+        "languages": stack("languages", 0),
+        **({"taught": _teacher(teachers)} if teachers else {}),
+    }
+
+
+def _teacher(rows: Sequence[Sequence[Any]]) -> tuple[Tensor, Tensor]:
+    """Tokens and their ln p, (R, T - 1, K) each."""
+    tokens, log_probs = zip(*rows, strict=True)
+    return torch.from_numpy(np.stack(tokens).astype(np.int64)), torch.from_numpy(np.stack(log_probs))
