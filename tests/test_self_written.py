@@ -6,15 +6,21 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 from torch.nn.functional import kl_div, log_softmax
 
 from lingraft import run
 from lingraft.checkpoints.read import read_model
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import RecipeError
+from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
+from lingraft.recipe.schema import Replay
 from lingraft.stages.written import sample
-from lingraft.token_loss import best_tokens, taught_losses
+from lingraft.token_loss import best_tokens, returning_token_losses, taught_losses
+from lingraft.training.arguments import training_arguments
+from lingraft.training.batches import TrainingText, collate
+from lingraft.training.trainer import LanguageTrainer
 
 
 @pytest.fixture
@@ -124,3 +130,39 @@ def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
     recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.5})
     with pytest.raises(RecipeError, match=r"add up to 1\.1 with replay\.self"):
         load_recipe(recipe)
+
+
+def test_the_loss_is_that_of_the_text_and_strength_times_the_kl(make_model, tmp_path) -> None:
+    """Their means, whatever the share of what the base wrote: as weights of the tokens in one mean."""
+    replay = Replay.model_validate({"self": 0.25, "strength": 3.0})
+    of_text, of_taught = replay.weights
+    ce, kl = 2.0, 0.5
+    assert 0.75 * of_text * ce + 0.25 * of_taught * kl == pytest.approx(ce + 3.0 * kl)
+    assert Replay.model_validate({"self": 0.25, "loss": "ce"}).weights == (1.0, 1.0)
+
+
+def test_the_weights_reach_the_gradient(make_model, tmp_path) -> None:
+    """A batch of text and of blocks with a teacher, against the weighted sum by hand in float64."""
+    model = make_model()
+    ids = torch.randint(0, 256, (4, 12))
+    tokens, log_probs = torch.randint(0, 256, (2, 11, 5)), torch.full((2, 11, 5), -2.0)
+    teacher = {"teacher_tokens": tokens.flatten(1), "teacher_log_probs": log_probs.flatten(1)}
+    rows = [{"input_ids": row.numpy(), "languages": row.numpy() * 0} for row in ids]
+    for i in range(2):
+        rows[2 + i] |= {name: of[i].numpy() for name, of in teacher.items()}
+    text = TrainingText(Dataset.from_dict({"input_ids": [[0]]}), ["swh_Latn"], ["swh_Latn"], {}, weights=(2.0, 7.0))
+    arguments = training_arguments({"eval_strategy": "no", "use_cpu": True}, tmp_path, 0)
+    trainer = LanguageTrainer(text, METHODS["full"]().apply(model), args=arguments, train_dataset=text.blocks)
+    batch = collate(rows[::-1])  # whatever their order was
+    with returning_token_losses(model):
+        trainer.compute_loss(model.train(), batch, num_items_in_batch=44).backward()
+    got = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    reference = make_model().double()
+    log_q = log_softmax(reference(ids).logits[:, :-1], -1)
+    ce = -log_q[:2].gather(2, ids[:2, 1:, None]).sum()
+    log_q, log_p = log_q[2:].gather(2, tokens), log_probs.double()
+    rest_p, rest_q = 1 - log_p.exp().sum(2), 1 - log_q.exp().sum(2)
+    kl = (log_p.exp() * (log_p - log_q)).sum() + (rest_p * (rest_p / rest_q).log()).sum()
+    ((2 * ce + 7 * kl) / 44).backward()
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(got[name].double(), parameter.grad, rtol=1e-3, atol=1e-6)

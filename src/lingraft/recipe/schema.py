@@ -104,10 +104,20 @@ class Replay(Section):
     """Of all tokens."""
     loss: Literal["kl", "ce"] = "kl"
     """kl: the base's own distribution is the target, ce: what it drew."""
+    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """For kl: what its mean over written tokens is multiplied by, beside the mean loss of the text."""
     top_k: Count = 64
     """For kl: so many of its likeliest next tokens are kept, all others count as one."""
     batch: Count = 32
     """Blocks that are written at a time."""
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """What a token of text, and one of the base's, counts for in a mean over both.
+
+        For kl so that the loss is, in expectation, mean over text + strength * mean over written tokens.
+        """
+        return (1 / (1 - self.self), self.strength / self.self) if self.loss == "kl" else (1.0, 1.0)
 
 
 class EarlyStopping(Section):

@@ -71,6 +71,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
         "base": model_fingerprint(base),
         "blocks": stage_fingerprint(blocks),
         "written": [stage_fingerprint(part) for part in written],
+        "replay": recipe.replay and recipe.replay.model_dump(),
         "method": recipe.method.model_dump(),
         "penalties": recipe.penalties.model_dump(),
         "early_stopping": recipe.early_stopping and recipe.early_stopping.model_dump(),
@@ -131,6 +132,7 @@ def _training_text(recipe: Recipe, blocks: Path, written: Sequence[Path]) -> Tra
         learned=learn,
         validation={code: open_table(blocks / f"validation-{code}.arrow") for code in codes},
         written=concatenate_datasets([open_table(part / "blocks.arrow") for part in written]) if written else None,
+        weights=recipe.replay.weights if recipe.replay else (1.0, 1.0),
         choice=(
             concatenate_datasets([open_table(blocks / f"choice-{code}.arrow") for code in learn])
             if recipe.early_stopping

@@ -68,7 +68,7 @@ class _Writer:
             "base": model_fingerprint(self.base),
             "blocks": size,
             "max_length": self.recipe.length,
-            "replay": self.replay.model_dump(exclude={"self"}),
+            "replay": self.replay.model_dump(include={"loss", "top_k", "batch"}),
             "seed": [self.recipe.seed, number],
             "device": measuring_device(),
         }

@@ -33,6 +33,8 @@ class TrainingText:
     """Blocks that are looked at while it trains, by language."""
     written: Dataset | None = None
     """Blocks that the base itself wrote, perhaps with its distribution, to be mixed in."""
+    weights: tuple[float, float] = (1.0, 1.0)
+    """What the loss of a token counts for: of text, and of a block with a teacher."""
     choice: Dataset | None = None
     """Blocks that decide when to stop; they are measured nowhere else."""
 

@@ -122,6 +122,7 @@ class LanguageTrainer(Trainer):
         self.languages = list(text.languages)
         self.local_loss = adaptation.local_loss
         self.pulls = pulls
+        self.weights = text.weights
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole window
         precision = torch.float32 if self.args.device.type == "mps" else torch.float64
         self._sums = torch.zeros(2, len(self.languages), dtype=precision)  # of losses, of tokens
@@ -194,7 +195,7 @@ class LanguageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Mean cross-entropy over the tokens of all micro-batches and processes of a step."""
+        """Mean loss over the tokens of all micro-batches and processes of a step: cross-entropy, or a KL."""
         outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"], taught=inputs.get("taught"))
         if self.local_loss is not None:
             self.local_loss.end_forward()
@@ -204,10 +205,16 @@ class LanguageTrainer(Trainer):
             loss = losses.sum() / scored.sum()
         else:
             self._add(losses.detach()[scored], inputs["languages"][:, 1:][scored])
-            loss = losses.sum() / num_items_in_batch
+            loss = self._weighted(losses, inputs).sum() / num_items_in_batch
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _weighted(self, losses: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """The losses by what their rows count for; those with a teacher come last."""
+        of_text, of_taught = self.weights
+        num_taught = len(inputs["taught"][0]) if "taught" in inputs else 0
+        return torch.cat([losses[: len(losses) - num_taught] * of_text, losses[len(losses) - num_taught :] * of_taught])
 
     def _add(self, losses: Tensor, languages: Tensor) -> None:
         self._sums = self._sums.to(losses.device)
