@@ -16,6 +16,7 @@ from lingraft.errors import RecipeError
 from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
 from lingraft.recipe.schema import Replay
+from lingraft.stages import written as stage
 from lingraft.stages.written import sample
 from lingraft.token_loss import best_tokens, returning_token_losses, taught_losses
 from lingraft.training.arguments import training_arguments
@@ -76,6 +77,29 @@ def test_its_loss_is_logged_and_starts_at_nothing(written, recipe) -> None:
     assert abs(first["loss_self-written"]) < 1e-2 < first["loss_swh_Latn"]
 
 
+def test_parts_that_were_written_before_a_kill_are_kept(recipe, tmp_path, monkeypatch) -> None:
+    recipe["replay"] = {"self": 0.2}
+    monkeypatch.setattr(stage, "PART", 10)
+    write, calls = stage.sample, []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    monkeypatch.setattr(stage, "sample", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "out")
+    run(recipe, tmp_path / "out")
+    parts = sorted((tmp_path / "out/work/self-written").iterdir())
+    assert len(parts) > 1
+    assert len(calls) == len(parts) + 1
+    record = json.loads((tmp_path / "out/lingraft.json").read_text())["self_written"]
+    assert record["tokens"] == 32 * sum(len(open_table(part / "blocks.arrow")) for part in parts)
+    assert record["share"] == pytest.approx(0.2, abs=0.01)
+
+
 def test_the_same_seed_writes_the_same(recipe, tmp_path) -> None:
     recipe["replay"] = {"self": 0.2}
     tables = []
@@ -119,10 +143,16 @@ def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
 
 
 @pytest.mark.parametrize("name", ["full", "layra", "neutral-residues"])
-def test_it_composes_with_every_kind_of_method(written, recipe, name) -> None:
+def test_it_composes_with_every_kind_of_method_and_holds_old_text(written, recipe, name, tmp_path) -> None:
     recipe["method"] = {"name": name, **({"first": 1, "last": 1} if name == "layra" else {})}
-    results, _, _ = written()
-    assert results["languages"].keys() == {"swh_Latn", "eng_Latn", "spa_Latn"}
+    results, _, out = written()
+    log = json.loads((out / "training.json").read_text())["log"]
+    assert any("loss_self-written" in entry for entry in log)
+    recipe.pop("replay")
+    without = run(recipe, tmp_path / "without")
+    assert abs(results["forgetting"]) < abs(
+        without["forgetting"]
+    )  # of a base that knows no language, it may be negative
 
 
 def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
@@ -135,10 +165,10 @@ def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
 def test_the_loss_is_that_of_the_text_and_strength_times_the_kl(make_model, tmp_path) -> None:
     """Their means, whatever the share of what the base wrote: as weights of the tokens in one mean."""
     replay = Replay.model_validate({"self": 0.25, "strength": 3.0})
-    of_text, of_taught = replay.weights
+    of_text, of_taught = replay.weights(0.25)
     ce, kl = 2.0, 0.5
     assert 0.75 * of_text * ce + 0.25 * of_taught * kl == pytest.approx(ce + 3.0 * kl)
-    assert Replay.model_validate({"self": 0.25, "loss": "ce"}).weights == (1.0, 1.0)
+    assert Replay.model_validate({"self": 0.25, "loss": "ce"}).weights(0.25) == (1.0, 1.0)
 
 
 def test_the_weights_reach_the_gradient(make_model, tmp_path) -> None:

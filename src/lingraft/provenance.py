@@ -47,6 +47,7 @@ def provenance(
     adapted: Path,
     exported: Path,
     unrounded: Path,
+    self_written: dict[str, Any] | None,
     plan: str,
 ) -> dict[str, Any]:
     """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
@@ -62,6 +63,7 @@ def provenance(
             for entry, table in zip(mixed["entries"], tables, strict=True)
         ],
         "tokens": mixed["tokens"],
+        **({"self_written": self_written} if self_written else {}),
         "method": recipe.method.model_dump(),
         **_beside(recipe),
         **({"after": [step.model_dump(mode="json") for step in recipe.after]} if recipe.after else {}),

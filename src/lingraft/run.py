@@ -23,7 +23,7 @@ from lingraft.report import report
 from lingraft.stages import model as models
 from lingraft.stages import text
 from lingraft.stages.choice import choose, chosen_steps
-from lingraft.stages.written import write_replay
+from lingraft.stages.written import write_replay, written_record
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,9 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         results["instruct"] = {"base": recipe.instruct, **against}
     if choice:
         results["forget_at_most"] = read_json(choice / "choice.json")
-    origin = provenance(recipe, base, tables, blocks, adapted, exported, unrounded, plan)
+    origin = provenance(
+        recipe, base, tables, blocks, adapted, exported, unrounded, written_record(blocks, written), plan
+    )
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")
         publish(adapted / "adapter", out / "adapter")

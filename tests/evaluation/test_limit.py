@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lingraft import run
 from lingraft.checkpoints.mapped import MappedWeights
@@ -48,6 +49,20 @@ def test_a_group_that_only_costs_is_left_at_the_base() -> None:
     assert best.at_most <= 0.02
 
 
+def test_a_peak_within_the_limit_is_better_than_its_edge() -> None:
+    def measure(scales) -> Point:
+        scale = sum(scales.values()) / len(scales)
+        return Point(dict(scales), scale - scale**2, scale / 10, scale / 10)
+
+    best, _ = best_within(0.085, GROUPS, measure)
+    assert best.learning == pytest.approx(0.25, abs=0.01)
+
+
+def test_where_less_than_nothing_is_learned_the_base_stays() -> None:
+    best, _ = best_within(1.0, GROUPS, world(dict.fromkeys(GROUPS, -0.1), dict.fromkeys(GROUPS, 0.0)))
+    assert best.scales == dict.fromkeys(GROUPS, 0.0)
+
+
 def test_a_limit_that_nothing_keeps_leaves_the_base() -> None:
     best, _ = best_within(1e-9, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 10)))
     assert best.scales == dict.fromkeys(GROUPS, 0.0)
@@ -81,6 +96,19 @@ def test_a_live_model_lies_between_base_and_adapted_group_by_group(make_model, t
         torch.testing.assert_close(parameter, start[name] + share * (end[name] - start[name]))
 
 
+def test_parts_outside_the_language_model_are_left_alone(make_model, tmp_path) -> None:
+    """Files and live models name the tensors of a vision tower differently."""
+    model = make_model("gemma3")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    renamed = {name.replace("vision_tower.", "vision_tower.vision_model."): of for name, of in weights.items()}
+    save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ends = MappedWeights(tmp_path), MappedWeights(tmp_path)
+    before = {name: of.clone() for name, of in model.named_parameters()}
+    Interpolated(model, *ends, LayerRange(1, 1, 4)).go_to(dict.fromkeys(LayerGroup, 0.5))
+    assert all(torch.equal(of, before[name]) for name, of in model.named_parameters())
+
+
 def test_a_run_keeps_its_limit_and_says_what_it_looked_at(recipe, tmp_path) -> None:
     recipe["training"] |= {"learning_rate": 0.02, "num_train_epochs": 2}
     recipe["method"] = {"name": "full"}
@@ -92,5 +120,5 @@ def test_a_run_keeps_its_limit_and_says_what_it_looked_at(recipe, tmp_path) -> N
     assert choice["chosen"]["at_most"] <= limit
     assert len(choice["points"]) >= 10
     assert 0 < bound["learning"] < free["learning"]
-    assert bound["forgetting"] < free["forgetting"] / 2
+    assert bound["forgetting"] <= limit
     assert json.loads((tmp_path / "bound/results.json").read_text())["forget_at_most"] == choice

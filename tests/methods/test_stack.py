@@ -44,6 +44,13 @@ def test_layra_trains_adapters_in_the_outer_layers_and_embeddings_in_full(parts_
     assert parts["layer 3"].group == LayerGroup.LAST
 
 
+def test_a_factor_of_a_linears_shape_is_an_adapter(make_model) -> None:
+    """k_proj is (16, 32), and so is the first factor at rank 16."""
+    model, method = make_model(), METHODS["lora"](rank=16)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    assert sum(part.in_full for part in stack(sizes, method.apply(model), method.layers(4))) == 0
+
+
 def test_groups_are_sums_of_their_parts(parts_of) -> None:
     parts = parts_of("layra")[0]
     first = by_group(parts)[LayerGroup.FIRST]

@@ -113,10 +113,12 @@ def test_it_joins_where_nothing_is_clipped_too(base, tmp_path) -> None:
     assert all(not torch.equal(with_it[name], without[name]) for name in without if name != "log")
 
 
-@pytest.mark.parametrize("name", ["full", "layra"])
-def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, name) -> None:
+@pytest.mark.parametrize("rank", [None, 2, 16, 32])
+def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, rank) -> None:
+    """Also where a LoRA factor has the shape of a linear: k_proj is (16, 32)."""
     make_model().save_pretrained(tmp_path)
-    method = {"full": {"name": "full"}, "layra": {"name": "layra", "first": 2, "last": 1, "rank": 2}}[name]
+    name = "layra" if rank else "full"
+    method = {"name": "layra", "first": 2, "last": 1, "rank": rank} if rank else {"name": "full"}
     adaptation = METHODS[name](**method).apply(make_model())
     pull = L2SP(**PULL)
     prepared = pull.prepare(adaptation.model, tmp_path)
@@ -131,7 +133,7 @@ def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, name) -> 
         group = layer_group(parameter, LayerRange(1, 1, 4))
         moved = float((weight - base[parameter]).double().square().sum())
         expected[f"l2sp_{group}"] = expected.get(f"l2sp_{group}", 0.0) + pull.of(group) * moved
-    assert values == {name: pytest.approx(expected[name], rel=1e-4) for name in values}
+    assert values == {name: pytest.approx(expected[name], rel=1e-3) for name in values}
     assert all(value == 0 for name, value in expected.items() if name not in values)
 
 

@@ -91,6 +91,20 @@ BROKEN = {
         ["after=[{scale: 0.5}, {forget_at_most: 0.01}]"],
         "forget_at_most is of what training wrote; put it first",
     ),
+    "two limits": (
+        ["after=[{forget_at_most: 0.01}, {forget_at_most: 0.2}]"],
+        "forget_at_most is of what training wrote; put it first, and only once",
+    ),
+    "a limit on layers that are not there": (
+        ["after=[{forget_at_most: 0.01, first: 100}]"],
+        "first=100",
+    ),
+    "a choice where nothing is decided": (["validation.choice=0.3"], "validation.choice: nothing is decided on text"),
+    "two sizes": (
+        ["method={name: adapters, rank: 4, extra_weights: 0.2}"],
+        "give either 'rank' or 'extra_weights', from which the rank is solved",
+    ),
+    "a distribution that is not kept": (["replay={self: 0.2, loss: ce, top_k: 9}"], "'top_k' is of loss kl"),
     "a limit of nothing": (["after=[{forget_at_most: 0}]"], "should be greater than 0"),
     "steps after added weights": (
         ["method={name: adapters}", "after=[{scale: 0.5}]"],

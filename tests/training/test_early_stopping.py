@@ -44,14 +44,18 @@ def test_the_model_is_that_of_the_best_step(stopping, tmp_path) -> None:
     assert (tmp_path / "out" / model).read_bytes() == (tmp_path / "shorter" / model).read_bytes()
 
 
-def test_a_run_that_was_killed_stops_at_the_same_step_with_the_same_model(stopping, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("training", [{}, {"eval_on_start": True, "save_steps": 3}], ids=["", "evaluated at the start"])
+def test_a_run_that_was_killed_stops_at_the_same_step_with_the_same_model(
+    stopping, tmp_path, monkeypatch, training
+) -> None:
+    stopping["training"] |= training
     run(stopping, tmp_path / "straight")
     save, saved = LanguageTrainer._save_checkpoint, []
 
     def killed(self, *arguments):
         save(self, *arguments)
         saved.append(self.state.global_step)
-        if len(saved) in (1, 3):
+        if len(saved) in (1, 2):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(LanguageTrainer, "_save_checkpoint", killed)
@@ -86,14 +90,16 @@ def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, tmp_
 def test_what_decides_is_neither_trained_nor_measured(stopping, tmp_path) -> None:
     run(stopping, tmp_path / "out")
     blocks = tmp_path / "out/work/blocks"
-    for code in ("swh_Latn", "eng_Latn", "spa_Latn"):
+    assert not read_texts(blocks / "choice-eng_Latn.jsonl")  # when to stop is decided on learned text alone
+    for code in ("swh_Latn",):
         choice, measured = (read_texts(blocks / f"{name}-{code}.jsonl") for name in ("choice", "heldout"))
         assert choice
         assert measured
         assert not {*choice} & {*measured}
     results = json.loads((tmp_path / "out/results.json").read_text())
-    measured = sum(len(text.encode()) for text in read_texts(blocks / "heldout-eng_Latn.jsonl"))
-    assert results["languages"]["eng_Latn"]["bytes"] == measured
+    for code in ("swh_Latn", "eng_Latn"):
+        measured = sum(len(text.encode()) for text in read_texts(blocks / f"heldout-{code}.jsonl"))
+        assert results["languages"][code]["bytes"] == measured
 
 
 def test_without_a_choice_all_text_is_measured(recipe, texts, tmp_path) -> None:
@@ -102,11 +108,12 @@ def test_without_a_choice_all_text_is_measured(recipe, texts, tmp_path) -> None:
     assert measured == read_texts(texts["eng_Latn"])
 
 
-def test_one_document_cannot_both_decide_and_be_measured(stopping, tmp_path) -> None:
+def test_one_document_cannot_both_decide_and_be_measured(recipe, tmp_path) -> None:
     (tmp_path / "one.jsonl").write_text('{"text": "only one document of english text here"}\n')
-    stopping["evaluation"]["text"]["eng_Latn"] = str(tmp_path / "one.jsonl")
+    recipe["evaluation"]["text"]["eng_Latn"] = str(tmp_path / "one.jsonl")
+    recipe["after"] = [{"forget_at_most": 0.01}]
     with pytest.raises(CorpusError, match="eng_Latn: something is to be decided on a part of the text to measure"):
-        run(stopping, tmp_path / "out")
+        run(recipe, tmp_path / "out")
 
 
 def test_older_weights_go_with_the_next_checkpoint(tmp_path) -> None:

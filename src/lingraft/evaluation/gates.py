@@ -25,7 +25,7 @@ def gate_activity(model: PreTrainedModel, blocks: Mapping[str, Sequence[Sequence
     sums: list[Tensor] = []
 
     def seen_by(adapter: GatedAdapter) -> Callable[[Any, Any, Tensor], None]:
-        return lambda module, inputs, logits: sums.append(adapter.gates(logits).abs().double().sum())
+        return lambda module, inputs, logits: sums.append(adapter.gates(logits).abs().float().sum())
 
     hooks = [block_gate.register_forward_hook(seen_by(adapter)) for adapter, block_gate in gated]
     model.eval()
@@ -36,7 +36,7 @@ def gate_activity(model: PreTrainedModel, blocks: Mapping[str, Sequence[Sequence
             for row in rows[:_ROWS]:
                 sums.clear()
                 model.get_decoder()(input_ids=torch.as_tensor(row, device=model.device)[None], use_cache=False)
-                total += torch.stack(sums).cpu()
+                total += torch.stack(sums).cpu().double()
                 count += len(row)
             found[code] = (total / count).tolist()
         return found

@@ -64,35 +64,37 @@ def best_within(
         found = None
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            point = look({group: middle if group in kept else 0.0 for group in groups})
-            if point.at_most <= limit:
-                low, found = middle, point
+            looked = look({group: middle if group in kept else 0.0 for group in groups})
+            if looked.at_most <= limit:
+                low, found = middle, looked
             else:
                 high = middle
         return found
 
-    beyond = next((i for i, point in enumerate(curve) if point.at_most > limit), None)
-    if beyond is None:
-        return max(curve, key=lambda point: point.learning), seen
-    low = STEPS[beyond - 1] if beyond else 0.0
-    nothing = Point(dict.fromkeys(groups, 0.0), 0.0, 0.0, 0.0)
-    best = closed_in(low, STEPS[beyond], groups) or (curve[beyond - 1] if beyond else nothing)
-    scale = best.scales[groups[0]]
-    if not scale:
+    def most() -> Point:
+        nothing = Point(dict.fromkeys(groups, 0.0), 0.0, 0.0, 0.0)
+        return max([nothing, *(of for of in seen if of.at_most <= limit)], key=lambda of: of.learning)
+
+    beyond = next((i for i, of in enumerate(curve) if of.at_most > limit), None)
+    if beyond is not None:
+        closed_in(STEPS[beyond - 1] if beyond else 0.0, STEPS[beyond], groups)
+    best = most()
+    scale = max(best.scales.values())
+    if beyond is None or not scale:
         return best, seen
     without = {group: look({**best.scales, group: 0.0}) for group in groups}
-    costs = {group: best.forgetting - point.forgetting for group, point in without.items()}
-    teaches = {group: best.learning - point.learning for group, point in without.items()}
+    costs = {group: best.forgetting - of.forgetting for group, of in without.items()}
+    teaches = {group: best.learning - of.learning for group, of in without.items()}
     order = sorted(groups, key=lambda group: costs[group] / max(teaches[group], 1e-9), reverse=True)
     for count in range(1, len(groups)):
         left_out = order[:count]
         if min(costs[group] for group in left_out) <= 0:
             break
-        point = closed_in(scale, 1.0, [group for group in groups if group not in left_out])
-        if point is None or point.learning <= best.learning:
+        closer = closed_in(scale, 1.0, [group for group in groups if group not in left_out])
+        if closer is None or closer.learning <= best.learning:
             break
-        best = point
-    return best, seen
+        best = closer
+    return most(), seen
 
 
 def point(scales: Scales, before: Nats, after: Nats, learn: Sequence[str], retain: Sequence[str]) -> Point:
@@ -119,11 +121,12 @@ class Interpolated:
     def go_to(self, scales: Scales) -> None:
         """Base + a_G (adapted - base); groups that are not named stay at the base."""
         for name, parameter in self.model.named_parameters():
-            scale = scales.get(self.group[name], 0.0)
-            parameter.copy_(self.base[name])
+            if self.group[name] == LayerGroup.OUTSIDE:  # never trained
+                continue
+            scale, weights = scales.get(self.group[name], 0.0), self.base[name].to(parameter.device).float()
             if scale:
-                end = self.adapted[name].to(parameter.device, parameter.dtype)
-                parameter.lerp_(end, scale)
+                weights.lerp_(self.adapted[name].to(parameter.device).float(), scale)
+            parameter.copy_(weights)
 
     @torch.inference_mode()
     def nats(self, blocks: Mapping[str, Sequence[Sequence[int]]]) -> Nats:

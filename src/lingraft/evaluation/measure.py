@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import DocumentScores, score
 from lingraft.evaluation.questions import Answers, Tasks, answer
 from lingraft.evaluation.samples import Prompt, continue_prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +61,7 @@ class Measurement:
 
 def measure(folder: Path, on: EvaluationSet, max_length: int) -> Measurement:
     """Scores, answers and continuations: on a CPU in float32, on a GPU in the type of the file."""
-    device = measuring_device()
-    model = read_model(folder, torch.float32 if device == "cpu" else "auto")
-    model.to(torch.device(device))  # type: ignore[arg-type]  # a wrapped method, as mypy sees it
+    model = model_to_measure(folder)
     tokenizer = read_tokenizer(folder)
     scores = {}
     for language, documents in on.texts.items():
@@ -80,6 +81,14 @@ def measure(folder: Path, on: EvaluationSet, max_length: int) -> Measurement:
         language: continue_prompts(model, tokenizer, prompts, max_length) for language, prompts in on.prompts.items()
     }
     return Measurement(scores, answers, continuations)
+
+
+def model_to_measure(folder: Path) -> PreTrainedModel:
+    """The model where it is measured: on a CPU in float32, on a GPU in the type of the file."""
+    device = measuring_device()
+    model = read_model(folder, torch.float32 if device == "cpu" else "auto")
+    model.to(torch.device(device))  # type: ignore[arg-type]  # a wrapped method, as mypy sees it
+    return model
 
 
 def measuring_device() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from lingraft.layer_groups import LayerGroup, depth, layer_group
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 class InFull(Method):
     """All weights of some layer groups train; no weight is added."""
 
+    @abstractmethod
     def groups(self) -> frozenset[LayerGroup]:
         """The groups that train, of those that `layers` parts a model into."""
-        raise NotImplementedError
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         layers, groups = self.layers(depth(model.config)), self.groups()

@@ -10,13 +10,13 @@ from pydantic import Field
 from lingraft.layer_groups import FFN_LINEARS, LayerRange
 from lingraft.methods.base import PAPER_TRAINING
 from lingraft.methods.low_rank import LowRank
-from lingraft.methods.size import feed_forward_blocks, solve_rank
+from lingraft.methods.size import Sized, feed_forward_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class LoraFfn(LowRank):
+class LoraFfn(Sized, LowRank):
     """LoRA on the feed-forward linears of every layer: W = W_0 + (alpha / rank) B A, with W_0 frozen.
 
     The baseline of arXiv 2410.02744 §4.1, which puts all factors into the feed-forward blocks and
@@ -27,9 +27,6 @@ class LoraFfn(LowRank):
     name: Literal["lora-ffn"] = "lora-ffn"
     linears = FFN_LINEARS
     training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 5e-5}
-    extra_weights: float = Field(0.20, gt=0)
-    rank: int | None = Field(None, ge=1)
-    """Solved from `extra_weights` where it is not given."""
     alpha: float | None = Field(None, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     embeddings: bool = False
@@ -38,7 +35,7 @@ class LoraFfn(LowRank):
         return LayerRange(first=depth, last=0, depth=depth)
 
     def factors(self, model: PreTrainedModel) -> tuple[int, float]:
-        rank = self.rank or solve_rank(model, self.extra_weights, _weights_per_rank(model))
+        rank = self.solved_rank(model, _weights_per_rank(model))
         return rank, self.alpha or float(rank)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,9 +32,9 @@ class LowRank(Method):
     dropout: float
     embeddings: bool
 
+    @abstractmethod
     def factors(self, model: PreTrainedModel) -> tuple[int, float]:
         """Rank and alpha for a model."""
-        raise NotImplementedError
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         from peft import LoraConfig, PeftModel, get_peft_model

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lingraft.layer_groups import FFN, NOT_LANGUAGE_MODEL, LayerRange, depth, is_multimodal
-from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, Method, adaptation
-from lingraft.methods.size import feed_forward_blocks, solve_rank
+from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, adaptation
+from lingraft.methods.size import Sized, feed_forward_blocks
 from lingraft.nn.folds import as_qwen2_moe, can_be_qwen2_moe, with_own_code, with_wide_ffn
 from lingraft.nn.gated_adapter import Gate, Init
 
@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 Loss = Literal["none", "l1", "ce", "l1+ce"]
 
 
-class ParallelAdapters(Method):
+class ParallelAdapters(Sized):
     """y = mlp(x) + g(x) W_o(act(W_g x) * W_i x) in every layer (arXiv 2410.02744 §3)."""
 
     training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 2e-4}
-    extra_weights: float = Field(0.20, gt=0)
-    """As a share of all weights of the base."""
-    rank: int | None = Field(None, ge=1)
-    """Hidden units of a block; solved from `extra_weights` where it is not given."""
     gate: Gate
     loss: Loss
     alpha: float = Field(0.01, ge=0)
@@ -60,7 +56,7 @@ class ParallelAdapters(Method):
 
         num_layers = depth(model.config)
         config = GatedAdapterConfig(
-            rank=self.rank or self._rank(model),
+            rank=self._rank(model),
             gate=self.gate,
             init=self.init,
             target_modules=[FFN],
@@ -85,4 +81,4 @@ class ParallelAdapters(Method):
 
     def _rank(self, model: PreTrainedModel) -> int:
         widths = [block.up_proj.in_features for block in feed_forward_blocks(model)]
-        return solve_rank(model, self.extra_weights, 3 * sum(widths), sum(widths) if self.gate != "none" else 0)
+        return self.solved_rank(model, 3 * sum(widths), sum(widths) if self.gate != "none" else 0)

@@ -4,11 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, model_validator
+
 from lingraft.errors import SelectionError
 from lingraft.layer_groups import LayerGroup, LayerRange, depth, layer_group
+from lingraft.methods.base import Method
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+EXTRA_WEIGHTS = 0.20
+"""Of all weights of the base (arXiv 2410.02744 §4.1)."""
+
+
+class Sized(Method):
+    """A method whose adapters are so large: a share of the base's weights, or a rank."""
+
+    extra_weights: float | None = Field(None, gt=0)
+    """A share of all weights of the base; 0.20 where no rank is given."""
+    rank: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("rank") is None:
+            return {"extra_weights": EXTRA_WEIGHTS, **values} if isinstance(values, dict) else values
+        if values.get("extra_weights") is not None:
+            raise ValueError("give either 'rank' or 'extra_weights', from which the rank is solved")
+        return values
+
+    def solved_rank(self, model: PreTrainedModel, per_rank: int, fixed: int = 0) -> int:
+        """The rank that was given, or that `solve_rank` finds."""
+        if self.rank is not None:
+            return self.rank
+        assert self.extra_weights is not None
+        return solve_rank(model, self.extra_weights, per_rank, fixed)
 
 
 def feed_forward_blocks(model: PreTrainedModel) -> list[Any]:

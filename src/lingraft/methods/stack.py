@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lingraft.layer_groups import LayerGroup, LayerRange, layer_group, layer_index, plain_name
+from lingraft.layer_groups import LayerGroup, LayerRange, is_adapter_factor, layer_group, layer_index, plain_name
 from lingraft.methods.base import Adaptation
 
 _Place = tuple[LayerGroup, int]
@@ -34,7 +34,8 @@ def stack(base: Mapping[str, int], adapted: Adaptation, layers: LayerRange) -> l
         weights[_place(name, layers)] += size
     for name in adapted.trainable:
         size = adapted.model.get_parameter(name).numel()
-        trained = in_full if base.get(plain_name(name)) == size else in_adapters
+        is_the_bases = not is_adapter_factor(name) and base.get(plain_name(name)) == size
+        trained = in_full if is_the_bases else in_adapters
         trained[_place(name, layers)] += size
     order = list(LayerGroup)
     return [

@@ -112,7 +112,7 @@ class LocalLoss:
         return added
 
     def _add(self, name: str, losses: Tensor, mask: Tensor) -> None:
-        sums = torch.stack([(losses * mask).sum().double(), mask.sum().double()])
+        sums = torch.stack([(losses * mask).sum(), mask.sum().float()])
         self._sums.setdefault(name, []).append(sums)
 
     def sums(self) -> dict[str, Tensor]:

@@ -22,21 +22,26 @@ def register_with_peft() -> None:
 
 
 class _WhenImported(MetaPathFinder):
-    """Finds peft as it would be found, and has our adapters follow it."""
+    """Finds peft as it would be found, and has our adapters follow it when it is loaded, not when it is looked for."""
+
+    _is_looking = False
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "peft":
+        if name != "peft" or self._is_looking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        self._is_looking = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self._is_looking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _AndThenOurs(spec.loader)
+            spec.loader = _AndThenOurs(spec.loader, self)
         return spec
 
 
 class _AndThenOurs(Loader):
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+    def __init__(self, loader: Loader, finder: _WhenImported) -> None:
+        self.loader, self.finder = loader, finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -45,5 +50,6 @@ class _AndThenOurs(Loader):
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
+        sys.meta_path.remove(self.finder)
         self.loader.exec_module(module)
         import_module(_OURS)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lingraft.checkpoints.mapped import MappedWeights
 from lingraft.errors import SelectionError, nearest
-from lingraft.layer_groups import LayerGroup, LayerRange, layer_group, num_layers
+from lingraft.layer_groups import LayerGroup, LayerRange, is_adapter_factor, layer_group, num_layers
 from lingraft.penalties.base import Penalty, Pull
 
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -60,7 +60,8 @@ class L2SP(Penalty):
         layers = LayerRange(self.first, self.last, num_layers(name for name, _ in model.named_parameters()))
         in_full: dict[LayerGroup, list[tuple[nn.Parameter, Tensor]]] = {}
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and starts.shape(name) == tuple(parameter.shape):
+            is_the_bases = not is_adapter_factor(name) and starts.shape(name) == tuple(parameter.shape)
+            if parameter.requires_grad and is_the_bases:
                 in_full.setdefault(layer_group(name, layers), []).append((parameter, starts[name]))
         terms: list[_Term] = [_InFull(group, self.of(group), of) for group, of in in_full.items()]
         for name, module in model.named_modules():
@@ -94,9 +95,9 @@ class _InFull:
     def add_gradient(self, scale: float) -> None:
         factor = 2 * self.strength * scale
         gradients = [_gradient(parameter) for parameter, _ in self.pairs]
-        starts = [start.to(parameter.device, non_blocking=True) for parameter, start in self.pairs]
         torch._foreach_add_(gradients, [parameter.detach() for parameter, _ in self.pairs], alpha=factor)
-        torch._foreach_sub_(gradients, starts, alpha=factor)
+        for gradient, (_, start) in zip(gradients, self.pairs, strict=True):  # one at a time on an accelerator
+            gradient.sub_(start.to(gradient.device), alpha=factor)
 
     def value(self) -> Tensor:
         squares = [(parameter.detach() - start.to(parameter.device)).square_().sum() for parameter, start in self.pairs]
@@ -151,7 +152,7 @@ class _Sum:
     def values(self) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
         for term in self.terms:
-            value = term.value().double()
+            value = term.value()
             sums[term.group] = sums[term.group] + value if term.group in sums else value
         found: Mapping[str, Tensor] = {group: sums[group] for group in LayerGroup if group in sums}
         return {f"l2sp_{group}": float(value) for group, value in found.items()}

@@ -177,6 +177,7 @@ class ForgetAtMostStep(Step):
         return LayerRange(first, self.last if self.last is not None else min(third, depth - first), depth)
 
     def expression(self, adapted: Expression, base: Parent, opened: Open) -> Expression:
+        self.layers(num_layers(base.weights))
         return adapted
 
 

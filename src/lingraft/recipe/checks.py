@@ -14,9 +14,12 @@ from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_folder, find_model, read_config
 from lingraft.errors import RecipeError, UserError, nearest
 from lingraft.layer_groups import LayerRange, depth, is_base
-from lingraft.recipe.after import absolute, combination
+from lingraft.recipe.after import ForgetAtMostStep, absolute, combination
 from lingraft.recipe.schema import Recipe
 from lingraft.training.arguments import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, check_arguments
+
+CHOICE = 0.5
+"""The share of the text to measure that decides instead, where something is decided."""
 
 AT_LEAST_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 
@@ -45,6 +48,9 @@ def check(recipe: Recipe, source: str) -> Recipe:
             "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
             "base": absolute(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context),
+            "validation": recipe.validation.model_copy(update={"choice": recipe.validation.choice or CHOICE})
+            if recipe.deciding
+            else recipe.validation,
             "export": recipe.export or recipe.method.exports(config)[0],
             "training": {**DEFAULT_ARGUMENTS, **recipe.method.training, **recipe.training},
         }
@@ -67,6 +73,8 @@ def _language_problems(recipe: Recipe) -> Iterator[str]:
                 f"evaluation.text.{code}: is missing; {code} is under languages.{role} and is measured on text "
                 f"of its own: add 'evaluation: {{text: {{{code}: FILE}}}}', or remove the language"
             )
+    if recipe.validation.choice is not None and not recipe.deciding:
+        yield "validation.choice: nothing is decided on text (early_stopping, forget_at_most); remove it"
     for code in recipe.evaluation.text:
         if code not in languages.roles:
             yield f"evaluation.text.{code}: the language has no role; add it under languages"
@@ -185,7 +193,7 @@ def _after_problems(recipe: Recipe) -> Iterator[str]:
                 missing = True
                 yield f"after.{i}: {error}"
     if recipe.forget_at_most:
-        if recipe.after[0] is not recipe.forget_at_most:
+        if any(isinstance(step, ForgetAtMostStep) for step in recipe.after[1:]):
             yield "after: forget_at_most is of what training wrote; put it first, and only once"
         if not recipe.languages.retain:
             yield "after.0.forget_at_most: no language is retained, so there is nothing to measure forgetting on"

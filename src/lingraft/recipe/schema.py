@@ -97,6 +97,9 @@ class Penalties(Section):
         return {name: of for name in type(self).model_fields if (of := getattr(self, name)) is not None}
 
 
+TOP_K = 64
+
+
 class Replay(Section):
     """Text that the base writes itself, in place of text of the old languages (arXiv 2605.26097)."""
 
@@ -104,20 +107,33 @@ class Replay(Section):
     """Of all tokens."""
     loss: Literal["kl", "ce"] = "kl"
     """kl: the base's own distribution is the target, ce: what it drew."""
-    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """For kl: what its mean over written tokens is multiplied by, beside the mean loss of the text."""
-    top_k: Count = 64
-    """For kl: so many of its likeliest next tokens are kept, all others count as one."""
+    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """For kl: what its mean over written tokens is multiplied by, beside the mean loss of the text; 1 if not said."""
+    top_k: Count | None = None
+    """For kl: so many of its likeliest next tokens are kept, all others count as one; 64 if not said."""
     batch: Count = 32
     """Blocks that are written at a time."""
 
-    @property
-    def weights(self) -> tuple[float, float]:
-        """What a token of text, and one of the base's, counts for in a mean over both.
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("loss", "kl") == "kl":
+            return {"strength": 1.0, "top_k": TOP_K, **values}
+        for name in ("strength", "top_k"):
+            if values.get(name) is not None:
+                raise ValueError(f"'{name}' is of loss kl, which has a distribution as its target; remove it")
+        return values
 
-        For kl so that the loss is, in expectation, mean over text + strength * mean over written tokens.
+    def weights(self, share: float) -> tuple[float, float]:
+        """What a token of text, and one that the base wrote, counts for in a mean over both.
+
+        For kl so that the loss is, in expectation over batches, the mean over text + strength * the mean over
+        written tokens. `share`: that of written tokens among all. Where it is small, a batch with one of their
+        blocks has a large gradient, and `max_grad_norm` clips it.
         """
-        return (1 / (1 - self.self), self.strength / self.self) if self.loss == "kl" else (1.0, 1.0)
+        return (1 / (1 - share), self.strength / share) if self.strength is not None else (1.0, 1.0)
 
 
 class EarlyStopping(Section):
@@ -134,8 +150,11 @@ class Validation(Section):
     max_tokens: Count = 1_000_000
     blocks: Count = 64
     """Blocks per language that each evaluation during training looks at."""
-    choice: Share = 0.5
-    """Of the text that would be measured, what decides instead: when training stops, how much of it is kept."""
+    choice: Share | None = None
+    """Of the text that would be measured, what decides instead: when training stops, how much of it is kept.
+
+    A half, where something is decided and nothing is said.
+    """
 
 
 class Evaluation(Section):
@@ -179,9 +198,10 @@ class Recipe(Section):
         return next((step for step in self.after if isinstance(step, ForgetAtMostStep)), None)
 
     @property
-    def chooses(self) -> bool:
-        """Whether something is decided on text, which then cannot be measured too."""
-        return self.early_stopping is not None or self.forget_at_most is not None
+    def deciding(self) -> list[str]:
+        """Languages on whose text something is decided; what decides cannot be measured too."""
+        learned = self.languages.learn if self.early_stopping or self.forget_at_most else []
+        return [*learned, *(self.languages.retain if self.forget_at_most else [])]
 
     @property
     def form(self) -> Export:

@@ -9,20 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lingraft.artefacts import read_json, stage_fingerprint, write_json
 from lingraft.checkpoints.mapped import MappedWeights
-from lingraft.checkpoints.read import model_fingerprint, read_model
+from lingraft.checkpoints.read import model_fingerprint
 from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation.limit import Interpolated, Point, Scales, best_within, point
-from lingraft.evaluation.measure import measuring_device
+from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.layer_groups import LayerGroup, depth
 from lingraft.recipe import Recipe
 from lingraft.recipe.after import ForgetAtMostStep, GroupScales, InterpolateStep, Step
 from lingraft.stages import one_after_another
 
 logger = logging.getLogger(__name__)
+
+FEW_BLOCKS = 8
+"""With fewer of them, a bootstrap over blocks says little."""
 
 
 def choose(recipe: Recipe, base: Path, adapted: Path, blocks: Path, work: Path) -> Path | None:
@@ -48,9 +49,10 @@ def _choose(recipe: Recipe, step: ForgetAtMostStep, base: Path, adapted: Path, b
     languages = recipe.languages
     text = {code: open_table(blocks / f"choice-{code}.arrow")["input_ids"][:] for code in languages.roles}
     text = {code: rows for code, rows in text.items() if code not in languages.heldout}
-    device = measuring_device()
-    model = read_model(base, torch.float32 if device == "cpu" else "auto")
-    model.to(torch.device(device))  # type: ignore[arg-type]
+    for code in [*languages.learn, *languages.retain]:
+        if len(text[code]) < FEW_BLOCKS:
+            logger.warning("%s: %d blocks of text decide; the interval of forgetting is rough", code, len(text[code]))
+    model = model_to_measure(base)
     layers = step.layers(depth(model.config))
     between = Interpolated(model, MappedWeights(base), MappedWeights(adapted / "model"), layers)
     groups = [group for group in LayerGroup if group in between.group.values() and group != LayerGroup.OUTSIDE]

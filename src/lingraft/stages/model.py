@@ -25,7 +25,7 @@ from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import Recipe
 from lingraft.recipe.after import Step, combination
 from lingraft.stages import one_after_another
-from lingraft.stages.written import SELF_WRITTEN
+from lingraft.stages.written import SELF_WRITTEN, written_share
 from lingraft.training.arguments import mixed_precision, training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.trainer import DIVERGED, train
@@ -93,8 +93,8 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     adaptation = recipe.method.apply(model)
     parts = stack(sizes, adaptation, recipe.method.layers(depth(adaptation.plain.config)))
     _say_what_trains(recipe.method.name, parts)
-    if adaptation.local_loss is not None and adaptation.local_loss.l1 and not _has_old_text(recipe):
-        logger.warning("the l1 loss acts on text of retained languages, and none trains: it does nothing")
+    if adaptation.local_loss is not None and not _has_old_text(recipe):
+        logger.warning("no text of retained languages trains: the local loss cannot tell old text from new")
     pulls = [penalty.prepare(adaptation.model, base) for penalty in recipe.penalties.given.values()]
     patience = recipe.early_stopping.patience if recipe.early_stopping else None
     text = _training_text(recipe, blocks, written)
@@ -132,7 +132,7 @@ def _training_text(recipe: Recipe, blocks: Path, written: Sequence[Path]) -> Tra
         learned=learn,
         validation={code: open_table(blocks / f"validation-{code}.arrow") for code in codes},
         written=concatenate_datasets([open_table(part / "blocks.arrow") for part in written]) if written else None,
-        weights=recipe.replay.weights if recipe.replay else (1.0, 1.0),
+        weights=recipe.replay.weights(written_share(blocks, written)) if recipe.replay else (1.0, 1.0),
         choice=(
             concatenate_datasets([open_table(blocks / f"choice-{code}.arrow") for code in learn])
             if recipe.early_stopping

@@ -115,7 +115,7 @@ def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path,
         "entries": [entry.model_dump(include={"language", "tokens", "share", "repeat"}) for entry in recipe.corpus],
         "learn": recipe.languages.learn,
         "validation": recipe.validation.model_dump(),
-        "choice": recipe.chooses,
+        "deciding": recipe.deciding,
         "written": _written_share(recipe),
         "max_length": recipe.max_length,
         "seed": recipe.seed,
@@ -135,7 +135,7 @@ def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder:
         heldout[language] = _held_out_texts(recipe, [(documents[i], digests[i], lengths[i]) for i in own])
     kept = {code: evaluated.get(code, heldout.get(code, [])) for code in recipe.languages.roles}
     for language, texts in kept.items():
-        choice, rest = _parted(texts, recipe, language) if recipe.chooses else ([], texts)
+        choice, rest = _parted(texts, recipe, language) if language in recipe.deciding else ([], texts)
         write_texts(folder / f"heldout-{language}.jsonl", rest)
         write_texts(folder / f"choice-{language}.jsonl", choice)
         for name, of in (("validation", rest), ("choice", choice)):
@@ -193,6 +193,7 @@ def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[s
     digests = np.array([text_digest(text) for text in texts], dtype=np.int64)
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
     try:
+        assert recipe.validation.choice is not None, "the recipe is not resolved"
         chosen = hold_out(digests, sizes, recipe.validation.choice, sys.maxsize, recipe.seed)
     except CorpusError as error:
         raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from lingraft.artefacts import read_json, write_json
-from lingraft.checkpoints.read import model_fingerprint, read_model, read_tokenizer
+from lingraft.artefacts import read_json, stage_fingerprint, write_json
+from lingraft.checkpoints.read import model_fingerprint, read_tokenizer
+from lingraft.corpus.pack import SCHEMA
 from lingraft.corpus.read import write_texts
 from lingraft.corpus.tokenize import bos_ids
 from lingraft.errors import ModelError
-from lingraft.evaluation.measure import measuring_device
+from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.recipe import Recipe
 from lingraft.stages import one_after_another
 from lingraft.token_loss import best_tokens
@@ -33,7 +35,6 @@ SELF_WRITTEN = "self-written"
 PART = 256
 """Blocks in an artefact; a killed run writes the part again that it was at."""
 
-SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("languages", pa.list_(pa.int8()))])
 TAUGHT_SCHEMA = SCHEMA.append(pa.field("teacher_tokens", pa.list_(pa.int32()))).append(
     pa.field("teacher_log_probs", pa.list_(pa.float16()))
 )
@@ -47,11 +48,33 @@ def write_replay(recipe: Recipe, base: Path, blocks: Path, work: Path) -> list[P
     """
     if recipe.replay is None:
         return []
-    share, text = recipe.replay.self, sum(entry["tokens"] for entry in read_json(blocks / "mix.json")["entries"])
-    count = max(1, round(text * share / (1 - share) / recipe.length))
+    share = recipe.replay.self
+    count = max(1, round(_tokens_of_text(blocks) * share / (1 - share) / recipe.length))
     writer = _Writer(recipe, base, count)
     sizes = [min(PART, count - first) for first in range(0, count, PART)]
     return [writer.part(work / SELF_WRITTEN / f"part-{i}", i, size) for i, size in enumerate(sizes)]
+
+
+def written_share(blocks: Path, written: Sequence[Path]) -> float:
+    """The share of all tokens that train which the base wrote, as it came out."""
+    tokens = _tokens(written)
+    return tokens / (tokens + _tokens_of_text(blocks))
+
+
+def written_record(blocks: Path, written: Sequence[Path]) -> dict[str, Any] | None:
+    """What `lingraft.json` says of it: tokens, their share, and what stands for the parts."""
+    if not written:
+        return None
+    marks = [stage_fingerprint(part) for part in written]
+    return {"tokens": _tokens(written), "share": written_share(blocks, written), "fingerprints": marks}
+
+
+def _tokens(written: Sequence[Path]) -> int:
+    return sum(int(read_json(part / "written.json")["tokens"]) for part in written)
+
+
+def _tokens_of_text(blocks: Path) -> int:
+    return sum(entry["tokens"] for entry in read_json(blocks / "mix.json")["entries"])
 
 
 class _Writer:
@@ -59,7 +82,7 @@ class _Writer:
 
     def __init__(self, recipe: Recipe, base: Path, count: int) -> None:
         assert recipe.replay is not None
-        self.recipe, self.base, self.replay, self.count = recipe, base, recipe.replay, count
+        self.recipe, self.base, self.replay, self.left = recipe, base, recipe.replay, count
         self.written, self.started = 0, time.monotonic()
         self._model: PreTrainedModel | None = None
 
@@ -91,14 +114,15 @@ class _Writer:
             write_texts(folder / "text.jsonl", tokenizer.batch_decode(rows, skip_special_tokens=True))
             write_json(folder / "written.json", {"blocks": size, "tokens": size * self.recipe.length})
 
-        return one_after_another(path, inputs, make)
+        left = self.left
+        one_after_another(path, inputs, make)
+        self.left = left - size  # also where the part was kept
+        return path
 
     @property
     def model(self) -> PreTrainedModel:
         if self._model is None:
-            device = measuring_device()
-            self._model = read_model(self.base, torch.float32 if device == "cpu" else "auto").eval()
-            self._model.to(torch.device(device))  # type: ignore[arg-type]
+            self._model = model_to_measure(self.base).eval()
         return self._model
 
     def _batch(self, ids: Tensor, schema: pa.Schema) -> pa.RecordBatch:
@@ -106,16 +130,17 @@ class _Writer:
         languages = np.full(ids.shape[1], len(self.recipe.languages.roles), dtype=np.int8)
         columns = [list(ids.cpu().numpy().astype(np.int32)), [languages] * len(ids)]
         if self.replay.loss == "kl":
+            assert self.replay.top_k is not None
             tokens, log_probs = _distribution(self.model, ids, self.replay.top_k)
             columns += [list(tokens.numpy().astype(np.int32)), list(log_probs.numpy().astype(np.float16))]
         return pa.record_batch(columns, schema=schema)
 
     def _say(self, blocks: int) -> None:
         self.written += blocks
-        if self.written == self.count or time.monotonic() - self.started > 30:
-            seconds = (time.monotonic() - self.started) / self.written * (self.count - self.written)
-            left = f", {seconds / 60:.0f} min left" if seconds >= 90 else ""
-            logger.info("the base has written %d of %d blocks%s", self.written, self.count, left)
+        self.left -= blocks
+        seconds = (time.monotonic() - self.started) / self.written * self.left
+        shown = f", {seconds / 60:.0f} min left" if seconds >= 90 else ""
+        logger.info("the base has written %d blocks, %d are left%s", self.written, self.left, shown)
 
 
 @torch.inference_mode()

@@ -35,8 +35,7 @@ class EarlyStopping(TrainerCallback):
         """Called once a language; only the text that decides counts."""
         if _LOSS not in event["metrics"]:
             return
-        losses = _losses(state.log_history)
-        best = min(losses, key=lambda step: losses[step])
+        best = _best(_losses(state.log_history))
         if best == state.global_step and state.is_world_process_zero:
             self._save(event["model"], best)
         if self.is_over(state.log_history):
@@ -47,7 +46,7 @@ class EarlyStopping(TrainerCallback):
         """Forget weights that no run which resumes from here can go back to."""
         losses = _losses(state.log_history)
         if losses and state.is_world_process_zero:
-            best = min(losses, key=lambda step: losses[step])
+            best = _best(losses)
             for path in self.folder.glob("best-*.safetensors"):
                 if path != self._path(best):
                     path.unlink()
@@ -55,8 +54,7 @@ class EarlyStopping(TrainerCallback):
     def is_over(self, log: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the lowest loss lies so many evaluations back."""
         losses = _losses(log)
-        best = min(losses, key=lambda step: losses[step], default=0)
-        return sum(step > best for step in losses) >= self.patience
+        return bool(losses) and sum(step > _best(losses) for step in losses) >= self.patience
 
     def restore(self, model: nn.Module, log: Sequence[Mapping[str, Any]]) -> int | None:
         """Put the best weights into the model; returns their step, or None where nothing was evaluated."""
@@ -65,7 +63,7 @@ class EarlyStopping(TrainerCallback):
         losses = _losses(log)
         if not losses:
             return None
-        best = min(losses, key=lambda step: losses[step])
+        best = _best(losses)
         parameters = dict(model.named_parameters())
         for name, weights in load_file(self._path(best)).items():
             parameters[name].data.copy_(weights)
@@ -88,3 +86,8 @@ class EarlyStopping(TrainerCallback):
 def _losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:
     """The loss that decides, by step."""
     return {entry["step"]: entry[_LOSS] for entry in log if _LOSS in entry}
+
+
+def _best(losses: Mapping[int, float]) -> int:
+    """The step of the lowest loss."""
+    return min(losses, key=lambda step: losses[step])

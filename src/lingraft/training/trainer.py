@@ -132,6 +132,7 @@ class LanguageTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, which looks whether training is over only after one more step."""
         if isinstance(resume_from_checkpoint, str):
+            self.args.eval_on_start = False  # that was at the first start
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
             is_over = self.stopping is not None and self.stopping.is_over(state.log_history)
             if is_over or 0 < self.args.max_steps <= state.global_step:
