@@ -79,8 +79,10 @@ def test_a_point_has_the_figures_of_results_and_an_upper_end() -> None:
     assert of.forgetting < of.at_most < 2 * of.forgetting
 
 
-def test_a_live_model_lies_between_base_and_adapted_group_by_group(make_model, tmp_path) -> None:
-    make_model().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_live_model_lies_between_base_and_adapted_group_by_group(make_model, tmp_path, dtype) -> None:
+    """Wherever it was before: the mapped weights stay as they are."""
+    make_model().to(dtype).save_pretrained(tmp_path / "base")
     moved = make_model()
     with torch.no_grad():
         for parameter in moved.parameters():
@@ -88,6 +90,7 @@ def test_a_live_model_lies_between_base_and_adapted_group_by_group(make_model, t
     moved.save_pretrained(tmp_path / "moved")
     ends = MappedWeights(tmp_path / "base"), MappedWeights(tmp_path / "moved")
     between = Interpolated(read_model(tmp_path / "base", torch.float32), *ends, LayerRange(1, 1, 4))
+    between.go_to(dict.fromkeys(LayerGroup, 0.7))
     between.go_to({LayerGroup.FIRST: 0.25, LayerGroup.HEAD: 1.0})
     start = dict(read_model(tmp_path / "base", torch.float32).named_parameters())
     end = dict(moved.named_parameters())

@@ -125,7 +125,7 @@ class Interpolated:
                 continue
             scale, weights = scales.get(self.group[name], 0.0), self.base[name].to(parameter.device).float()
             if scale:
-                weights.lerp_(self.adapted[name].to(parameter.device).float(), scale)
+                weights = torch.lerp(weights, self.adapted[name].to(parameter.device).float(), scale)
             parameter.copy_(weights)
 
     @torch.inference_mode()
