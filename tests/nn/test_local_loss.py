@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from lingraft.training.trainer import LanguageTrainer
+
 _FILE = Path(__file__).parents[1] / "one_step.py"
 _SPEC = importlib.util.spec_from_file_location("one_step", _FILE)
 one_step = importlib.util.module_from_spec(_SPEC)
@@ -144,3 +146,13 @@ def test_outside_of_a_step_nothing_is_added(tmp_path) -> None:
         model(input_ids=torch.arange(20)[None]).logits.sum().backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_what_fp16_scales_the_loss_by_scales_the_local_loss_too(tmp_path, monkeypatch) -> None:
+    """A scaler multiplies the loss before backward; all gradients are divided by it later."""
+    compute_loss = LanguageTrainer.compute_loss
+    monkeypatch.setattr(LanguageTrainer, "_loss_scale", 8.0)
+    monkeypatch.setattr(LanguageTrainer, "compute_loss", lambda *args, **named: 8 * compute_loss(*args, **named))
+    got = one_step.gradients_of_a_step(settings(METHODS["relu, both"], WINDOWS["four micro-batches"]), tmp_path)
+    expected = naive(METHODS["relu, both"])
+    assert_equal({name: gradient / 8 for name, gradient in got.items()}, expected)

@@ -17,6 +17,7 @@ from lingraft.errors import SelectionError
 from lingraft.layer_groups import LayerRange, layer_group, plain_name
 from lingraft.methods import METHODS
 from lingraft.penalties import L2SP
+from lingraft.training.trainer import LanguageTrainer
 
 _FILE = Path(__file__).parents[1] / "one_step.py"
 _SPEC = importlib.util.spec_from_file_location("one_step", _FILE)
@@ -157,3 +158,14 @@ def test_the_reference_is_the_file_and_no_copy(make_model, tmp_path) -> None:
         if line.endswith(str(tmp_path / "model.safetensors"))
     ]
     assert all(any(low <= start.data_ptr() < high for low, high in spans) for start in starts)
+
+
+def test_what_fp16_scales_the_loss_by_scales_the_pull_too(base, tmp_path, monkeypatch) -> None:
+    compute_loss = LanguageTrainer.compute_loss
+    plain = one_step.gradients_of_a_step(settings(ADAPTED["full"], base, max_grad_norm=0), tmp_path / "plain")
+    monkeypatch.setattr(LanguageTrainer, "_loss_scale", 8.0)
+    monkeypatch.setattr(LanguageTrainer, "compute_loss", lambda *args, **named: 8 * compute_loss(*args, **named))
+    scaled = one_step.gradients_of_a_step(settings(ADAPTED["full"], base, max_grad_norm=0), tmp_path / "scaled")
+    assert_equal(
+        {name: gradient / 8 for name, gradient in scaled.items()}, {n: g for n, g in plain.items() if n != "log"}
+    )
