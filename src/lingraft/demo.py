@@ -1,4 +1,4 @@
-"""The whole product in minutes, without a download: an artificial language is grafted with every method."""
+"""The whole product in a quarter of an hour, without a download: a language grafted in eleven ways."""
 
 from __future__ import annotations
 

@@ -66,11 +66,11 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and their report.")] = Path("lingraft-demo"),
     seed: Annotated[int, typer.Option(help="Of the world, its languages and the training.")] = 0,
 ) -> None:
-    """See it work: an artificial language grafted with every method, one report, no download, minutes."""
+    """See it work: an artificial language grafted with every method, one report, no download, a quarter of an hour."""
     _load_quietly()
-    for method, results in lingraft.demo(out, seed).items():
+    for name, results in lingraft.demo(out, seed).items():
         learning, forgetting = 100 * results["learning"], 100 * results["forgetting"]
-        typer.echo(f"{method:12} learning {learning:+.1f} %  forgetting {forgetting:+.1f} %")
+        typer.echo(f"{name:18} learning {learning:+6.1f} %  forgetting {forgetting:+6.1f} %")
     console.print(f"written to {out / 'report.html'}", highlight=False)
 
 
