@@ -17,6 +17,8 @@ from typing import Any
 
 import lingraft
 from lingraft.corpus.read import DroppedText, read_documents, write_texts
+from lingraft.demo import OLD_TEXT
+from lingraft.demo import RUNS as DEMO
 
 NEW, OLD = "dan_Latn", ("eng_Latn", "spa_Latn", "fra_Latn")
 TOKENS, MEASURED_BYTES = 250_000, 50_000
@@ -29,27 +31,17 @@ TRAINING = {
     "logging_steps": 20,
 }
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "full": {"method": {"name": "full"}},
+    **DEMO,
     "full-self-written": {"method": {"name": "full"}, "replay": {"self": 0.2}},
-    "lora": {"method": {"name": "lora"}},
-    "lora-self-written": {"method": {"name": "lora"}, "replay": {"self": 0.2}},
-    "layra": {"method": {"name": "layra", "first": 4, "last": 1}},
-    "full-l2sp": {"method": {"name": "full"}, "penalties": {"l2sp": {"first": 3, "last": 2}}},
-    "freeze": {"method": {"name": "freeze", "first": 3, "last": 2}},
-    "layer-selective": {"method": {"name": "layer-selective"}},
-    "embeddings": {"method": {"name": "embeddings"}},
-    "lora-ffn": {"method": {"name": "lora-ffn"}, "old_text": 0.1},
-    "adapters": {"method": {"name": "adapters"}, "old_text": 0.1},
-    "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": 0.1},
     "neutral-residues-sigmoid": {
         "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
-        "old_text": 0.1,
+        "old_text": OLD_TEXT,
     },
-    "full-old-text": {"method": {"name": "full"}, "old_text": 0.1},
+    "full-old-text": {"method": {"name": "full"}, "old_text": OLD_TEXT},
     "full-revert": {"method": {"name": "full"}, "after": [{"revert": {"first": 3, "last": 2}}]},
     "full-forget-at-most": {"method": {"name": "full"}, "after": [{"forget_at_most": 0.02, "first": 3, "last": 2}]},
 }
-"""What tells the recipes apart; ranges of layers are the papers', in proportion to twelve layers."""
+"""What tells the recipes apart: the demo's, whose base has twelve layers too, and more."""
 
 
 def stories(corpora: Path, language: str) -> Iterator[str]:

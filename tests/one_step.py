@@ -6,6 +6,7 @@ python -m torch.distributed.run --nproc-per-node=2 tests/one_step.py SETTINGS.js
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from datasets import Dataset
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -80,6 +81,23 @@ def gradients_of_a_step(settings: dict[str, Any], folder: Path) -> dict[str, Ten
     outcome = train(adaptation, text, arguments, pulls, callbacks=[Take()])
     taken["log"] = torch.tensor([entry.get("local_l1", 0.0) for entry in outcome.log if "loss" in entry])
     return taken
+
+
+def gradients_of_two_processes(settings: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+    """The same, of a step that two processes share."""
+    given = folder / "settings.json"
+    given.write_text(json.dumps(settings))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launch, __file__, str(given), str(folder)], check=True, timeout=300)
+    return load_file(folder / "gradients.safetensors")
+
+
+def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-4) -> None:
+    """Gradients by name, each to a share of its norm; `got` may have a log."""
+    assert got.keys() - {"log"} == expected.keys()
+    for name, gradient in expected.items():
+        error = (got[name] - gradient).norm() / gradient.norm()
+        assert error < tolerance, (name, float(error))
 
 
 if __name__ == "__main__":

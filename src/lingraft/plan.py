@@ -78,7 +78,8 @@ def make_plan(recipe: Recipe) -> Plan:
     tokens_per_step = _sequences_per_step(recipe) * recipe.length
     known = [count for count in tokens.values() if count is not None]
     all_known = len(known) == len(tokens)
-    written = round(sum(known) * recipe.replay.self / (1 - recipe.replay.self)) if recipe.replay and all_known else None
+    share = recipe.written_share
+    written = round(sum(known) * share / (1 - share)) if share and all_known else None
     epochs = float(recipe.training.get("num_train_epochs", 1))
     steps = ceil(ceil((sum(known) + (written or 0)) / tokens_per_step) * epochs) if all_known else None
     if recipe.training.get("max_steps", -1) > 0:
@@ -121,7 +122,7 @@ def _tokens(recipe: Recipe, folder: Path) -> dict[int, int | None]:
             limits = [x for x in (entry.tokens, available and available * entry.repeat) if x is not None]
             counts[i] = min(limits) if limits else None
     known = [count for count in counts.values() if count is not None]
-    shares = sum(e.share or 0 for e in recipe.corpus) + (recipe.replay.self if recipe.replay else 0)
+    shares = sum(e.share or 0 for e in recipe.corpus) + recipe.written_share
     total = sum(known) / (1 - shares) if len(known) == len(counts) else None
     for i, entry in enumerate(recipe.corpus):
         if entry.share is not None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
+import one_step
 from lingraft.errors import SelectionError
 from lingraft.layer_groups import LayerRange, layer_group, plain_name
 from lingraft.methods import METHODS
 from lingraft.penalties import L2SP
 from lingraft.training.trainer import LanguageTrainer
-
-_FILE = Path(__file__).parents[1] / "one_step.py"
-_SPEC = importlib.util.spec_from_file_location("one_step", _FILE)
-one_step = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(one_step)
+from one_step import assert_equal
 
 PULL = {"first": 1, "last": 1, "strength": {"middle": 0.7, "first": 0.2, "embeddings": 0.4, "head": 0.1}}
 ADAPTED = {
@@ -79,13 +72,6 @@ def naive(method: dict, base: Path) -> dict[str, torch.Tensor]:
     return {name: adaptation.model.get_parameter(name).grad.float() for name in adaptation.trainable}
 
 
-def assert_equal(got: dict, expected: dict, tolerance: float = 1e-4) -> None:
-    assert got.keys() - {"log"} == expected.keys()
-    for name, gradient in expected.items():
-        error = (got[name] - gradient).norm() / gradient.norm()
-        assert error < tolerance, (name, float(error))
-
-
 @pytest.mark.parametrize("method", ADAPTED.values(), ids=ADAPTED)
 def test_it_is_autograds_l2_clipped_with_the_loss_over_four_micro_batches(method, base, tmp_path) -> None:
     got = one_step.gradients_of_a_step(settings(method, base, gradient_accumulation_steps=4), tmp_path)
@@ -93,11 +79,8 @@ def test_it_is_autograds_l2_clipped_with_the_loss_over_four_micro_batches(method
 
 
 def test_it_is_the_same_in_two_processes(base, tmp_path) -> None:
-    given = tmp_path / "settings.json"
-    given.write_text(json.dumps(settings(ADAPTED["full"], base, gradient_accumulation_steps=2)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launch, str(_FILE), str(given), str(tmp_path)], check=True, timeout=300)
-    assert_equal(load_file(tmp_path / "gradients.safetensors"), naive(ADAPTED["full"], base))
+    given = settings(ADAPTED["full"], base, gradient_accumulation_steps=2)
+    assert_equal(one_step.gradients_of_two_processes(given, tmp_path), naive(ADAPTED["full"], base))
 
 
 def test_it_joins_where_nothing_is_clipped_too(base, tmp_path) -> None:

@@ -22,7 +22,7 @@ _PROBE_TOKENS = 64
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, folder: Path) -> None:
     """Save weights, config and tokenizer; the base's generation, chat and processor files go along."""
     model.save_pretrained(folder)
-    if has_own_code(model.config):
+    if has_own_code(model.config.model_type):
         write_code(model, folder)
     tokenizer.save_pretrained(folder)
     copy_files(ALONG, base, folder)

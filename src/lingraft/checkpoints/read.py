@@ -106,12 +106,11 @@ def read_config(folder: Path) -> Any:
 
 def _register(folder: Path) -> None:
     """Let transformers know the architecture of a model that we exported with its code."""
-    from lingraft.nn.gated_model import GATED
-    from lingraft.nn.own_code import register
+    from lingraft.nn.own_code import has_own_code, register
 
     if (folder / "config.json").is_file():
         model_type = str(read_json(folder / "config.json").get("model_type"))
-        if model_type.startswith(GATED):
+        if has_own_code(model_type):
             register(model_type)
 
 

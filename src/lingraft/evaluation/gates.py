@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 from lingraft.nn.gated_adapter import GatedAdapter
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedModel
 
 _ROWS = 16
 
 
 @torch.inference_mode()
-def gate_activity(model: PreTrainedModel, blocks: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, list[float]]:
+def gate_activity(model: PreTrainedModel, blocks: Mapping[str, Dataset]) -> dict[str, list[float]]:
     """By language, the mean of |g(x)| over tokens, for each layer in order; empty where nothing has a gate."""
     gated = [
         (of, of.block_gate) for of in model.modules() if isinstance(of, GatedAdapter) and of.block_gate is not None
@@ -33,7 +34,7 @@ def gate_activity(model: PreTrainedModel, blocks: Mapping[str, Sequence[Sequence
         found = {}
         for code, rows in blocks.items() if gated else ():
             total, count = torch.zeros(len(gated), dtype=torch.double), 0
-            for row in rows[:_ROWS]:
+            for row in rows[:_ROWS]["input_ids"]:
                 sums.clear()
                 model.get_decoder()(input_ids=torch.as_tensor(row, device=model.device)[None], use_cache=False)
                 total += torch.stack(sums).cpu().double()

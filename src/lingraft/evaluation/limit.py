@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from lingraft.checkpoints.mapped import MappedWeights
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH
+from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, row_nats
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
-from lingraft.token_loss import IGNORED, token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -119,7 +117,7 @@ class Interpolated:
 
     @torch.no_grad()
     def go_to(self, scales: Scales) -> None:
-        """Base + a_G (adapted - base); groups that are not named stay at the base."""
+        """theta_0,G + a_G (theta_1,G - theta_0,G); groups that are not named stay at the base."""
         for name, parameter in self.model.named_parameters():
             if self.group[name] == LayerGroup.OUTSIDE:  # never trained
                 continue
@@ -131,18 +129,12 @@ class Interpolated:
     @torch.inference_mode()
     def nats(self, blocks: Mapping[str, Sequence[Sequence[int]]]) -> Nats:
         """What each block costs, by language."""
-        return {code: np.concatenate([_nats(self.model, rows) for rows in _batches(of)]) for code, of in blocks.items()}
+        return {
+            code: np.array([nats for rows in _batches(of) for nats in row_nats(self.model, rows, [1] * len(rows))])
+            for code, of in blocks.items()
+        }
 
 
 def _batches(rows: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
     size = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
     return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-
-def _nats(model: Any, rows: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
-    padded: Tensor = nn.utils.rnn.pad_sequence(
-        [torch.as_tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=IGNORED
-    ).to(model.device)
-    hidden = model.get_decoder()(input_ids=padded.clamp(min=0), use_cache=False).last_hidden_state[:, :-1]
-    losses = token_losses(model, hidden.flatten(0, 1), padded[:, 1:].flatten()).view(len(rows), -1)
-    return losses.double().sum(1).cpu().numpy()

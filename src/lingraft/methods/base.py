@@ -78,13 +78,13 @@ class Method(BaseModel, ABC):
         """The forms that the trained model of a base with this config can be written in; the first is the default."""
         return ("plain",)
 
-    @abstractmethod
     def layers(self, depth: int) -> LayerRange:
-        """The layer groups that this method parts a model of `depth` layers into.
+        """The layer groups that this method parts a model of `depth` layers into; all in one, where it has no range.
 
         Raises:
             SelectionError: a range that does not fit the depth.
         """
+        return LayerRange(first=depth, last=0, depth=depth)
 
     @abstractmethod
     def apply(self, model: PreTrainedModel) -> Adaptation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lingraft.layer_groups import LayerGroup, LayerRange
+from lingraft.layer_groups import LayerGroup
 from lingraft.methods.in_full import InFull
 
 
@@ -18,9 +18,6 @@ class Embeddings(InFull):
     """
 
     name: Literal["embeddings"] = "embeddings"
-
-    def layers(self, depth: int) -> LayerRange:
-        return LayerRange(first=depth, last=0, depth=depth)
 
     def groups(self) -> frozenset[LayerGroup]:
         return frozenset({LayerGroup.EMBEDDINGS, LayerGroup.HEAD})

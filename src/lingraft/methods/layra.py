@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from lingraft.layer_groups import LayerRange
-from lingraft.methods.low_rank import LowRank
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from lingraft.methods.low_rank import FixedRank
 
 
-class Layra(LowRank):
+class Layra(FixedRank):
     """LoRA on the first and last layers; embeddings and head in full; the middle stays frozen.
 
         W_l = W_l,0 + (alpha / rank) B_l A_l    for l < first or l >= L - last
@@ -26,15 +23,9 @@ class Layra(LowRank):
     """
 
     name: Literal["layra"] = "layra"
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
     first: int = Field(10, ge=0)
     last: int = Field(2, ge=0)
     embeddings: bool = True
 
     def layers(self, depth: int) -> LayerRange:
         return LayerRange(self.first, self.last, depth)
-
-    def factors(self, model: PreTrainedModel) -> tuple[int, float]:
-        return self.rank, self.alpha

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from lingraft.layer_groups import LayerRange
-from lingraft.methods.low_rank import LowRank
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from lingraft.methods.low_rank import FixedRank
 
 
-class Lora(LowRank):
+class Lora(FixedRank):
     """LoRA on every linear of every layer: W = W_0 + (alpha / rank) B A, with W_0 frozen.
 
     A is (rank, in), drawn at random; B is (out, rank), zero, so that training starts at the base.
@@ -23,13 +17,4 @@ class Lora(LowRank):
     """
 
     name: Literal["lora"] = "lora"
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
     embeddings: bool = False
-
-    def layers(self, depth: int) -> LayerRange:
-        return LayerRange(first=depth, last=0, depth=depth)
-
-    def factors(self, model: PreTrainedModel) -> tuple[int, float]:
-        return self.rank, self.alpha

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.layer_groups import FFN_LINEARS, LayerRange
+from lingraft.layer_groups import FFN_LINEARS
 from lingraft.methods.base import PAPER_TRAINING
 from lingraft.methods.low_rank import LowRank
 from lingraft.methods.size import Sized, feed_forward_blocks
@@ -30,9 +30,6 @@ class LoraFfn(Sized, LowRank):
     alpha: float | None = Field(None, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     embeddings: bool = False
-
-    def layers(self, depth: int) -> LayerRange:
-        return LayerRange(first=depth, last=0, depth=depth)
 
     def factors(self, model: PreTrainedModel) -> tuple[int, float]:
         rank = self.solved_rank(model, _weights_per_rank(model))

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from lingraft.layer_groups import (
     EMBEDDINGS,
     HEAD,
@@ -68,6 +70,17 @@ class LowRank(Method):
         adapted = {_module(name) for name in declared if ".lora_" in name}
         assert adapted == linears, f"LoRA missed {sorted(linears - adapted)[:5]}"
         return adaptation(wrapped, declared, {"plain": lambda: _merge(wrapped)}, adapter=wrapped)
+
+
+class FixedRank(LowRank):
+    """LoRA of a rank that is given; settings of arXiv 2509.11414 §3.2."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+    def factors(self, model: PreTrainedModel) -> tuple[int, float]:
+        return self.rank, self.alpha
 
 
 def _module(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lingraft.layer_groups import FFN, NOT_LANGUAGE_MODEL, LayerRange, depth, is_multimodal
+from lingraft.layer_groups import FFN, NOT_LANGUAGE_MODEL, depth, is_multimodal
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, adaptation
 from lingraft.methods.size import Sized, feed_forward_blocks
 from lingraft.nn.folds import as_qwen2_moe, can_be_qwen2_moe, with_own_code, with_wide_ffn
@@ -44,9 +44,6 @@ class ParallelAdapters(Sized):
         if self.gate == "sigmoid" and can_be_qwen2_moe(config):
             return ("qwen2-moe", "remote-code")
         return ("remote-code",)
-
-    def layers(self, depth: int) -> LayerRange:
-        return LayerRange(first=depth, last=0, depth=depth)
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         from peft import PeftModel, get_peft_model

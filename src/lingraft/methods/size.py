@@ -28,8 +28,10 @@ class Sized(Method):
     @model_validator(mode="before")
     @classmethod
     def _one_size(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("rank") is None:
-            return {"extra_weights": EXTRA_WEIGHTS, **values} if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        if values.get("rank") is None:
+            return {"extra_weights": EXTRA_WEIGHTS, **values}
         if values.get("extra_weights") is not None:
             raise ValueError("give either 'rank' or 'extra_weights', from which the rank is solved")
         return values

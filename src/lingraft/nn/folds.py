@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
 def with_wide_ffn(wrapped: PeftModel) -> PreTrainedModel:
     """The base's own architecture, `intermediate_size` wider by the rank."""
-    model, adapters = _apart(wrapped)
-    for layer, adapter in zip(model.get_decoder().layers, adapters, strict=True):
-        ffn = layer.mlp
+    model, pairs = _apart(wrapped)
+    for ffn, adapter in pairs:
         for name, axis in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
             own, added = getattr(ffn, name), getattr(adapter, name)
             setattr(ffn, name, _side_by_side(own, added, axis))
         ffn.intermediate_size = ffn.up_proj.out_features
-    model.config.get_text_config().intermediate_size = model.get_decoder().layers[0].mlp.up_proj.out_features
+    model.config.get_text_config().intermediate_size = pairs[0][0].intermediate_size
     return model
 
 
@@ -60,7 +59,7 @@ def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
     """A Qwen2-MoE whose one expert is the block as it was, and whose shared expert is the adapter."""
     from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
-    model, adapters = _apart(wrapped)
+    model, pairs = _apart(wrapped)
     was = model.config
     kept = {name: value for name, value in was.to_dict().items() if name not in ("model_type", "architectures")}
     config = Qwen2MoeConfig(
@@ -69,14 +68,14 @@ def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
         num_experts_per_tok=1,
         norm_topk_prob=False,
         moe_intermediate_size=was.intermediate_size,
-        shared_expert_intermediate_size=adapters[0].up_proj.out_features,
+        shared_expert_intermediate_size=pairs[0][1].up_proj.out_features,
         decoder_sparse_step=1,
         mlp_only_layers=[],
         qkv_bias=was.model_type == "qwen2",
     )
     weights = {name: tensor for name, tensor in model.state_dict().items() if ".mlp." not in name}
-    for i, (layer, adapter) in enumerate(zip(model.get_decoder().layers, adapters, strict=True)):
-        ffn, place = layer.mlp, f"model.layers.{i}.mlp"
+    for i, (ffn, adapter) in enumerate(pairs):
+        place = f"model.layers.{i}.mlp"
         assert adapter.block_gate is not None
         weights |= {
             f"{place}.gate.weight": torch.zeros(1, config.hidden_size),
@@ -96,11 +95,11 @@ def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
 
 def with_own_code(wrapped: PeftModel) -> PreTrainedModel:
     """The base's architecture with adapters, to be saved with the code that computes them."""
-    model, adapters = _apart(wrapped)
+    model, pairs = _apart(wrapped)
     config_class, model_class = gated_classes(type(model.config), type(model))  # type: ignore[arg-type]
-    settings = {"rank": adapters[0].up_proj.out_features, "gate": adapters[0].gate}
-    for layer, adapter in zip(model.get_decoder().layers, adapters, strict=True):
-        add_adapter(layer.mlp, adapter)
+    settings = {"rank": pairs[0][1].up_proj.out_features, "gate": pairs[0][1].gate}
+    for ffn, adapter in pairs:
+        add_adapter(ffn, adapter)
     values = {name: value for name, value in model.config.to_dict().items() if name != "model_type"}
     mapped = {"gated_adapter": settings, "auto_map": auto_map(config_class, model_class)}
     model.config = config_class.from_dict({**values, **mapped})
@@ -108,12 +107,13 @@ def with_own_code(wrapped: PeftModel) -> PreTrainedModel:
     return model
 
 
-def _apart(wrapped: PeftModel) -> tuple[PreTrainedModel, list[GatedAdapter]]:
-    """The plain model in float32 on the CPU, and the adapters of its layers, in order."""
+def _apart(wrapped: PeftModel) -> tuple[PreTrainedModel, list[tuple[Any, GatedAdapter]]]:
+    """The plain model in float32 on the CPU; its feed-forward blocks in order, each with its adapter."""
     model: PreTrainedModel = wrapped.cpu().float().get_base_model()
-    adapters = []
+    pairs = []
     for layer in model.get_decoder().layers:
-        adapters.append(layer.mlp.adapter)
-        layer.mlp = layer.mlp.get_base_layer()
+        adapted = layer.mlp
+        layer.mlp = adapted.get_base_layer()
+        pairs.append((layer.mlp, adapted.adapter))
     model.requires_grad_(False)
-    return model, adapters
+    return model, pairs

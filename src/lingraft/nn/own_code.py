@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lingraft.nn.gated_model import GATED, gated_classes
 
@@ -25,9 +25,9 @@ def auto_map(config_class: type, model_class: type) -> dict[str, str]:
     return {auto: f"{_MODULE}.{name}" for auto, name in names.items()}
 
 
-def has_own_code(config: Any) -> bool:
-    """Whether a model of this config needs code beside its weights."""
-    return str(config.model_type).startswith(GATED)
+def has_own_code(model_type: str) -> bool:
+    """Whether a model of this type needs code beside its weights."""
+    return model_type.startswith(GATED)
 
 
 def write_code(model: PreTrainedModel, folder: Path) -> None:

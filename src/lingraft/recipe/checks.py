@@ -93,7 +93,7 @@ def _corpus_problems(recipe: Recipe) -> Iterator[str]:
     for code in languages.learn:
         if all(entry.language != code for entry in recipe.corpus):
             yield f"corpus: there is no text of {code}, which is to be learned; add an entry for it"
-    shares = sum(entry.share or 0 for entry in recipe.corpus) + (recipe.replay.self if recipe.replay else 0)
+    shares = sum(entry.share or 0 for entry in recipe.corpus) + recipe.written_share
     if shares >= 1:
         with_written = " with replay.self" if recipe.replay else ""
         yield f"corpus: the shares add up to {shares:g}{with_written}; together they must stay below 1"

@@ -198,6 +198,11 @@ class Recipe(Section):
         return next((step for step in self.after if isinstance(step, ForgetAtMostStep)), None)
 
     @property
+    def written_share(self) -> float:
+        """The share of all tokens that the base is to write itself."""
+        return self.replay.self if self.replay else 0.0
+
+    @property
     def deciding(self) -> list[str]:
         """Languages on whose text something is decided; what decides cannot be measured too."""
         learned = self.languages.learn if self.early_stopping or self.forget_at_most else []

@@ -16,7 +16,7 @@ def section(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "settings": _settings(origin),
-        "after": [_step(step) for step in origin.get("after", [])],
+        "after": [_said(step) for step in origin.get("after", [])],
         "languages": _languages(run.languages),
         "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
         "tasks": {name: of for name, of in run.tasks.items() if "forgetting" in of or "learning" in of},
@@ -54,11 +54,6 @@ def _settings(origin: dict[str, Any]) -> list[str]:
 def _plain(value: Any) -> str:
     """A setting as a person says it."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _step(step: dict[str, Any]) -> str:
-    """A step of `after:` in words: verb, models, numbers."""
-    return _said(step)
 
 
 def _said(value: Any) -> str:

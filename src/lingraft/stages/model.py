@@ -99,7 +99,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     patience = recipe.early_stopping.patience if recipe.early_stopping else None
     text = _training_text(recipe, blocks, written)
     outcome = train(adaptation, text, arguments, pulls, patience)
-    gates = gate_activity(adaptation.plain, {code: of["input_ids"][:] for code, of in text.validation.items()})
+    gates = gate_activity(adaptation.plain, text.validation)
 
     def make(folder: Path) -> None:
         difference = _write_adapted(recipe, adaptation, base, folder)

@@ -66,7 +66,7 @@ def tokenize_corpora(recipe: Recipe, base: Path, work: Path) -> list[Path]:
             limit = entry.tokens and entry.tokens + _held_out_tokens(recipe, entry.tokens)
             _tokenize(entry, base, paths[i], limit)
             total += min(read_json(paths[i] / "corpus.json")["tokens"] * entry.repeat, limit or sys.maxsize)
-    shares = sum(entry.share or 0 for entry in recipe.corpus) + _written_share(recipe)
+    shares = sum(entry.share or 0 for entry in recipe.corpus) + recipe.written_share
     for i, entry in enumerate(recipe.corpus):
         if entry.share is not None:
             limit = int(entry.share * total / (1 - shares) * REPLAY_MARGIN) + _held_out_tokens(recipe, total)
@@ -116,7 +116,7 @@ def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path,
         "learn": recipe.languages.learn,
         "validation": recipe.validation.model_dump(),
         "deciding": recipe.deciding,
-        "written": _written_share(recipe),
+        "written": recipe.written_share,
         "max_length": recipe.max_length,
         "seed": recipe.seed,
     }
@@ -150,13 +150,13 @@ def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder:
             for i, entry in enumerate(recipe.corpus)
         ],
         recipe.seed,
-        _written_share(recipe),
+        recipe.written_share,
     )
     draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
     codes = list(recipe.languages.roles)
     numbers = [codes.index(entry.language) for entry in recipe.corpus]
     blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
-    total = round(sum(draw.total for draw in draws) / (1 - _written_share(recipe)))
+    total = round(sum(draw.total for draw in draws) / (1 - recipe.written_share))
     entries = []
     for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
         documents_drawn, kept_out, share = len(draw.documents), len(digests[i]) - len(rows[i]), draw.total / total
@@ -181,11 +181,6 @@ def _held_out_texts(recipe: Recipe, sources: Sequence[tuple[Dataset, Indices, In
     held = hold_out(digests, lengths, validation.share, validation.max_tokens, recipe.seed)
     texts = [text for table, own, _ in sources for text in table.select(np.flatnonzero(np.isin(own, held)))["text"]]
     return list(dict.fromkeys(texts))
-
-
-def _written_share(recipe: Recipe) -> float:
-    """The share of all tokens that the base writes itself."""
-    return recipe.replay.self if recipe.replay else 0.0
 
 
 def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[str], list[str]]:

@@ -48,7 +48,7 @@ def write_replay(recipe: Recipe, base: Path, blocks: Path, work: Path) -> list[P
     """
     if recipe.replay is None:
         return []
-    share = recipe.replay.self
+    share = recipe.written_share
     count = max(1, round(_tokens_of_text(blocks) * share / (1 - share) / recipe.length))
     writer = _Writer(recipe, base, count)
     sizes = [min(PART, count - first) for first in range(0, count, PART)]
@@ -83,12 +83,13 @@ class _Writer:
     def __init__(self, recipe: Recipe, base: Path, count: int) -> None:
         assert recipe.replay is not None
         self.recipe, self.base, self.replay, self.left = recipe, base, recipe.replay, count
+        self.mark = model_fingerprint(base)
         self.written, self.started = 0, time.monotonic()
         self._model: PreTrainedModel | None = None
 
     def part(self, path: Path, number: int, size: int) -> Path:
         inputs = {
-            "base": model_fingerprint(self.base),
+            "base": self.mark,
             "blocks": size,
             "max_length": self.recipe.length,
             "replay": self.replay.model_dump(include={"loss", "top_k", "batch"}),
