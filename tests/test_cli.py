@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 import lingraft
 from lingraft import cli
-from lingraft.errors import MachineError
+from lingraft.errors import MachineError, Stopped
 
 
 @pytest.fixture
@@ -157,14 +160,15 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (MachineError("stopped"), 3),
+        (Stopped("SIGTERM"), 3),
+        (MachineError("no room"), 3),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), 3),
         (OSError(28, "No space left on device", "model"), 3),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), 3),
         (RuntimeError("[enforce fail at inline_container.cc:858] . unexpected pos 1 vs 0"), 3),
         (MemoryError(), 3),
     ],
-    ids=["signal", "GPU memory", "disk", "disk in safetensors", "disk in torch", "memory"],
+    ids=["signal", "no room", "GPU memory", "disk", "disk in safetensors", "disk in torch", "memory"],
 )
 def test_what_the_machine_stopped_ends_with_3_and_says_to_start_again(
     run_cli, recipe_file, tmp_path, monkeypatch, error, code
@@ -176,6 +180,28 @@ def test_what_the_machine_stopped_ends_with_3_and_says_to_start_again(
     ended, _, message = run_cli("run", recipe_file, "--out", tmp_path / "out")
     assert ended == code
     assert "Traceback" not in message
+
+
+class StoppedAtItsEnd:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def a_library_that_drops_exceptions() -> None:
+    with suppress(Exception):  # as transformers does around torch.compiler.is_compiling
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("lose", [a_library_that_drops_exceptions, StoppedAtItsEnd], ids=["except", "__del__"])
+def test_a_stop_that_a_library_drops_is_heard(run_cli, recipe_file, tmp_path, monkeypatch, lose) -> None:
+    def work(*_: object) -> None:
+        lose()
+        time.sleep(5)
+
+    monkeypatch.setitem(lingraft.__dict__, "run", work)
+    ended, _, message = run_cli("run", recipe_file, "--out", tmp_path / "out")
+    assert ended == 3
+    assert "stopped by SIGTERM; start the same command again" in message
 
 
 def test_our_own_fault_shows_its_traceback(monkeypatch, recipe_file, tmp_path) -> None:

@@ -9,6 +9,7 @@
     │   ├── TrainingError            training that cannot go on (a loss that is not a number)
     │   └── OutputError              an output folder that is somebody else's
     └── MachineError             3   the machine stopped it; start it again to resume
+    Stopped                      3   a signal; beside the others, like `KeyboardInterrupt`
 
 A message says what was given, where, what is allowed, and what to do.
 """
@@ -65,9 +66,13 @@ class OutputError(UserError):
 
 
 class MachineError(LingraftError):
-    """The machine stopped the work (disk full, out of memory, a signal): exit code 3."""
+    """The machine stopped the work (disk full, out of memory): exit code 3."""
 
     exit_code = 3
+
+
+class Stopped(BaseException):
+    """A signal stopped the work: exit code 3. No `Exception`, for libraries drop those where they ask and go on."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

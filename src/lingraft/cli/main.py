@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -14,7 +16,7 @@ from rich.markup import escape
 
 from lingraft.cli.commands import app
 from lingraft.cli.console import console, is_main_process
-from lingraft.errors import LingraftError, MachineError
+from lingraft.errors import LingraftError, Stopped
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
@@ -27,8 +29,11 @@ def main() -> None:
     logging.getLogger("lingraft").setLevel(logging.INFO if is_main_process() else logging.ERROR)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _stop)
+    sys.unraisablehook = _unraisable
     try:
         app()
+    except Stopped as stopped:
+        _fail(f"stopped by {stopped}; start the same command again to go on", 3)
     except LingraftError as error:
         _fail(error, error.exit_code)
     except MemoryError as error:
@@ -56,7 +61,16 @@ def _log_handler() -> logging.Handler:
 
 
 def _stop(signum: int, frame: Any) -> None:
-    raise MachineError(f"stopped by {signal.Signals(signum).name}; start the same command again to go on")
+    raise Stopped(signal.Signals(signum).name)
+
+
+def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
+    """A stop that came during a finaliser, where Python drops what is raised, comes again a moment later."""
+    if isinstance(dropped.exc_value, Stopped):
+        again = signal.Signals[str(dropped.exc_value)]
+        threading.Timer(0.05, os.kill, (os.getpid(), again)).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _disk_full(error: BaseException) -> str:
