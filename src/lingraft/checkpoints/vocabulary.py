@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import read_tokenizer, tokenizer_files
-from lingraft.errors import LingraftError, ModelError
+from lingraft.errors import ModelError
 from lingraft.layer_groups import EMBEDDINGS
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,6 @@ def token_ids(parent: Parent) -> TokenIds:
 
         try:
             ids: dict[str, int] = Tokenizer.from_file(str(folder / _FAST)).get_vocab(with_added_tokens=True)
-        except LingraftError:  # a signal that arrived meanwhile
-            raise
         except Exception as error:  # what the library raises
             raise ModelError(f"{folder / _FAST}: the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
     else:
