@@ -17,7 +17,7 @@ from typing import Any
 
 import lingraft
 from lingraft.corpus.read import DroppedText, read_documents, write_texts
-from lingraft.demo import OLD_TEXT
+from lingraft.demo import OLD_TEXT, with_old_text
 from lingraft.demo import RUNS as DEMO
 
 NEW, OLD = "dan_Latn", ("eng_Latn", "spa_Latn", "fra_Latn")
@@ -55,16 +55,12 @@ def stories(corpora: Path, language: str) -> Iterator[str]:
 
 
 def recipe(base: Path, corpora: Path, measured: Path, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    own = {key: value for key, value in settings.items() if key != "old_text"}
+    own, old_text = with_old_text(settings, {code: str(corpora / f"{code}.bible.jsonl.gz") for code in OLD})
     files = [str(corpora / f"{NEW}.{source}.jsonl.gz") for source in ("adl", "bible")]
-    share = settings.get("old_text", 0) / len(OLD)
-    replayed = [
-        {"language": code, "files": str(corpora / f"{code}.bible.jsonl.gz"), "share": share} for code in OLD if share
-    ]
     return {
         "base": str(base),
         "languages": {"learn": [NEW], "retain": list(OLD)},
-        "corpus": [{"language": NEW, "files": files, "tokens": TOKENS}, *replayed],
+        "corpus": [{"language": NEW, "files": files, "tokens": TOKENS}, *old_text],
         "validation": {"max_tokens": 30_000, "blocks": 16},
         **own,
         "training": TRAINING,

@@ -108,14 +108,12 @@ def _check_output(out: Path, inputs: dict[str, Any]) -> None:
 def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> str:
     """A recipe like any other: nothing in it says that the languages are artificial."""
     codes = [NEW, *OLD]
-    own = {key: value for key, value in settings.items() if key != "old_text"}
+    own, old_text = with_old_text(settings, {code: str(training_file(files, code)) for code in OLD})
     learned = {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}
-    share = settings.get("old_text", 0) / len(OLD)
-    replayed = [{"language": code, "files": str(training_file(files, code)), "share": share} for code in OLD]
     recipe = {
         "base": str(base),
         "languages": {"learn": [NEW], "retain": list(OLD)},
-        "corpus": [learned, *(replayed if share else [])],
+        "corpus": [learned, *old_text],
         **own,
         "training": {**TRAINING, **own.get("training", {})},
         "evaluation": {
@@ -125,3 +123,13 @@ def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> 
         "seed": seed,
     }
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def with_old_text(settings: Mapping[str, Any], files: Mapping[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Settings of `RUNS` as keys of a recipe, and the entries of its corpus that `old_text` stands for.
+
+    `old_text` is a share of all tokens; the languages of `files` have equal parts of it.
+    """
+    keys = dict(settings)
+    share = keys.pop("old_text", 0) / len(files)
+    return keys, [{"language": code, "files": of, "share": share} for code, of in files.items() if share]
