@@ -11,13 +11,14 @@ from lingraft.nn.with_peft import register_with_peft
 
 if TYPE_CHECKING:
     from lingraft import merge as merge
+    from lingraft import tokenizer as tokenizer
     from lingraft.demo import demo
     from lingraft.evaluate import evaluate
     from lingraft.init import init
     from lingraft.report import report
     from lingraft.run import run
 
-__all__ = ["demo", "evaluate", "init", "merge", "report", "run"]
+__all__ = ["demo", "evaluate", "init", "merge", "report", "run", "tokenizer"]
 
 
 class _Package(ModuleType):

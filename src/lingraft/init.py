@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lingraft.artefacts import write_text
-from lingraft.checkpoints.read import find_model, read_config
+from lingraft.checkpoints.read import CONFIG_ONLY, find_model, read_config
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.languages import parse_language
 from lingraft.layer_groups import depth
@@ -81,7 +81,7 @@ def init(
 
 def _layers(base: str) -> tuple[int, int, str]:
     try:
-        layers = depth(read_config(find_model(base, config_only=True)))
+        layers = depth(read_config(find_model(base, CONFIG_ONLY)))
     except ModelError:
         if Path(base).exists():
             raise

@@ -28,10 +28,10 @@ from lingraft.checkpoints.expression import (
 )
 from lingraft.checkpoints.formulas import Rule, Sum
 from lingraft.checkpoints.low_rank import write_adapter
-from lingraft.checkpoints.manifest import MergeRecipe, files_of_merge, was_made_from, write_manifest
+from lingraft.checkpoints.manifest import MergeRecipe, check_holds_only, merge_card, was_made_from, write_manifest
 from lingraft.checkpoints.parents import Origin, Parent, check_origin, check_output_is_no_parent, open_parent
 from lingraft.checkpoints.ties import Ties
-from lingraft.errors import OutputError, UserError
+from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, num_layers
 
 __all__ = ["dare", "instruct", "interpolate", "revert", "soup", "ties", "vectors"]
@@ -271,7 +271,7 @@ def _merge(
         folder, busy="another merge is writing this folder; wait for it or choose another --out"
     ) as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
-        write_manifest(temporary, record)
+        write_manifest(temporary, record, merge_card(record))
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out
 
@@ -279,18 +279,7 @@ def _merge(
 def _check_output(out: Path, parents: Sequence[Parent]) -> None:
     check_folder_target(out)
     check_output_is_no_parent(out, parents)
-    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    ours = files_of_merge(out)
-    if held and ours is None:
-        raise OutputError(
-            f"--out {out} is not empty and not an earlier merge (it holds {', '.join(sorted(held)[:3])}); "
-            "give a new folder"
-        )
-    if held - (ours or set()):
-        raise OutputError(
-            f"--out {out} is an earlier merge, and holds {', '.join(sorted(held - (ours or set()))[:3])} of yours "
-            "beside it, which would be lost; move that away, or give a new folder"
-        )
+    check_holds_only(out, "merge")
 
 
 def _named(name: Name, parents: Sequence[Parent]) -> Parent:

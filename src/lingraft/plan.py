@@ -16,7 +16,15 @@ import psutil
 import torch
 from torch import nn
 
-from lingraft.checkpoints.read import WEIGHTS, empty_model, find_model, read_config, read_tokenizer, stored_dtype
+from lingraft.checkpoints.read import (
+    CONFIG_ONLY,
+    WEIGHTS,
+    empty_model,
+    find_model,
+    read_config,
+    read_tokenizer,
+    stored_dtype,
+)
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.corpus.tokenize import encode
 from lingraft.errors import UserError
@@ -68,7 +76,7 @@ class Plan:
 
 def make_plan(recipe: Recipe) -> Plan:
     """The plan of a resolved recipe; reads the base's config and a sample of local text."""
-    folder = find_model(recipe.base, config_only=True)
+    folder = find_model(recipe.base, CONFIG_ONLY)
     config = read_config(folder)
     model = empty_model(config)
     layers = recipe.method.layers(depth(config))

@@ -1,4 +1,4 @@
-"""What a combined model says of itself: `lingraft.json` for programs, a model card for people."""
+"""What a model that was made without training says of itself: `lingraft.json` for programs, a model card for people."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lingraft.artefacts import fingerprint, read_json, write_json, write_text
 from lingraft.checkpoints.assemble import Combination
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.parents import RECORD, Origin, Parent
+from lingraft.errors import OutputError
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,38 @@ class MergeRecipe:
         return {"name": parent.name, "role": role, **weight, "fingerprint": parent.fingerprint}
 
 
-def files_of_merge(folder: Path) -> set[str] | None:
-    """The names of the files that a merge wrote into a folder; `None` if it holds none of ours."""
-    recorded = _recorded(folder)
-    return {RECORD, *recorded["files"]} if "merge" in recorded and "files" in recorded else None
+def check_holds_only(out: Path, kind: str) -> None:
+    """Refuse a folder that is not empty and holds anything but what an earlier run of a command wrote.
+
+    `kind`: the key of its record, and what it is called: a merge, an extension.
+
+    Raises:
+        OutputError: says what the folder holds.
+    """
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    ours = _files(_recorded(out)) if kind in _recorded(out) else set()
+    if held and not ours:
+        raise OutputError(
+            f"--out {out} is not empty and not an earlier {kind} (it holds {', '.join(sorted(held)[:3])}); "
+            "give a new folder"
+        )
+    if held - ours:
+        raise OutputError(
+            f"--out {out} is an earlier {kind}, and holds {', '.join(sorted(held - ours)[:3])} of yours "
+            "beside it, which would be lost; move that away, or give a new folder"
+        )
 
 
 def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the merge of this very record, with all its files."""
-    if _recorded(folder).get("fingerprint") != fingerprint(record):
+    """Whether a folder holds what this very record says, with all its files."""
+    recorded = _recorded(folder)
+    if recorded.get("fingerprint") != fingerprint(record):
         return False
-    return all((folder / name).is_file() for name in files_of_merge(folder) or ())
+    return all((folder / name).is_file() for name in _files(recorded))
+
+
+def _files(recorded: Mapping[str, Any]) -> set[str]:
+    return {RECORD, *recorded["files"]} if "files" in recorded else set()
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -63,16 +85,17 @@ def _recorded(folder: Path) -> dict[str, Any]:
     return recorded if isinstance(recorded, dict) else {}
 
 
-def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, record: Mapping[str, Any], card: str) -> None:
     """`lingraft.json` and the model card."""
     versions = {name: version(name) for name in ("lingraft", "numpy")}
-    write_text(folder / "README.md", _card(record))
+    write_text(folder / "README.md", card)
     files = sorted(path.name for path in folder.iterdir())
     whole = {"versions": versions, "fingerprint": fingerprint(record), **record, "files": files}
     write_json(folder / RECORD, whole)
 
 
-def _card(record: Mapping[str, Any]) -> str:
+def merge_card(record: Mapping[str, Any]) -> str:
+    """The card of a merged model."""
     merge, parents = record["merge"], record["parents"]
     hub = [parent["name"] for parent in parents if not Path(parent["name"]).exists()]
     settings = {key: value for key, value in merge.items() if key not in ("method", "formula")}

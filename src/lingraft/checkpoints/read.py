@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 _NOT_FILES = ["consolidated*", "*/*"]  # the same weights once more, or something else
 WEIGHTS = "model*.safetensors"
 """The files of a checkpoint that hold its weights."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
+CONFIG_ONLY = ("config.json",)
+TOKENIZER_ONLY = (*CONFIG_ONLY, *_TOKENIZER)
+"""Patterns of files on the hub: a whole model, its config, what a tokenizer is read from (the config may say how)."""
 ALONG = ("generation_config.json", "chat_template.jinja", "preprocessor_config.json", "processor_config.json")
 """Files that go along with a model, beside its weights, config and tokenizer."""
 
@@ -34,13 +37,13 @@ DEFAULT_MAX_LENGTH = 2048
 """Tokens in a block or window where nothing is said and the model's context allows it."""
 
 
-def find_model(name: str, config_only: bool = False) -> Path:
-    """The local folder of a model: the folder itself, or what the hub's cache holds after download.
+def find_model(name: str, wanted: Sequence[str] = WHOLE) -> Path:
+    """The local folder of a model: the folder itself, or what the hub's cache holds after download of what is `wanted`.
 
     Raises:
         ModelError: no such folder, one without a config, and the hub does not have it or cannot be reached.
     """
-    folder = find_folder(name, config_only)
+    folder = find_folder(name, wanted)
     check_is_model(name, folder)
     return folder
 
@@ -60,8 +63,8 @@ def check_is_model(name: str, folder: Path) -> None:
         raise ModelError(f"'{name}' is a folder without config.json{hint}; give a Hugging Face model folder")
 
 
-def find_folder(name: str, config_only: bool = False) -> Path:
-    """The local folder of a model or an adapter.
+def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
+    """The local folder of a model or an adapter; of the hub's files those that match `wanted`.
 
     Raises:
         ModelError: no such folder, and the hub does not have it or cannot be reached.
@@ -76,9 +79,8 @@ def find_folder(name: str, config_only: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["config.json"] if config_only else _FILES
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=_NOT_FILES))
+        return Path(snapshot_download(name, allow_patterns=list(wanted), ignore_patterns=_NOT_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

@@ -75,7 +75,7 @@ def match_rows(parents: Sequence[Parent], like: Parent, owner: Parent | None = N
     if _same_tokenizer(parents):
         known = token_ids(parents[0])
         for parent in parents:
-            _check_rows(parent, known)
+            check_rows(parent, known)
         return _matched(owner or like, parents, {})
     ids = {parent: token_ids(parent) for parent in parents}
     chosen = owner or _knows_all(parents, like, ids)
@@ -99,11 +99,16 @@ def token_ids(parent: Parent) -> TokenIds:
             raise ModelError(f"{folder / _FAST}: the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
     else:
         ids = read_tokenizer(folder).get_vocab()
-    _check_rows(parent, ids)
+    check_rows(parent, ids)
     return ids
 
 
-def _check_rows(parent: Parent, ids: TokenIds) -> None:
+def check_rows(parent: Parent, ids: TokenIds) -> None:
+    """Refuse a model that has tokens without a row.
+
+    Raises:
+        ModelError: says how many of each there are.
+    """
     beyond = max(ids.values(), default=-1)
     if beyond >= num_rows(parent):
         raise ModelError(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 import lingraft
-from lingraft.cli import merge
-from lingraft.cli.console import console, is_main_process
-from lingraft.errors import UserError
+from lingraft.cli import merge, tokenizer
+from lingraft.cli.console import is_main_process, say_written
+from lingraft.cli.options import codes, pairs, tasks
 
 app = typer.Typer(
     add_completion=False,
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Add new languages to a pretrained language model without losing the old ones, and prove it.",
 )
 app.add_typer(merge.app, name="merge")
+app.add_typer(tokenizer.app, name="tokenizer")
 
 
 def _load_quietly() -> None:
@@ -28,37 +30,6 @@ def _load_quietly() -> None:
 
     disable_progress_bar()
     enable_progress_bars()
-
-
-def _pairs(values: list[str], option: str) -> dict[str, list[str]]:
-    """`swh_Latn=FILE` options, one or more a language."""
-    pairs: dict[str, list[str]] = {}
-    for value in values:
-        code, equals, file = value.partition("=")
-        if not equals or not code or not file:
-            raise UserError(
-                f"{option} {value}: this option is {option} LANGUAGE=FILE, as in {option} swh_Latn=text.jsonl"
-            )
-        pairs.setdefault(code, []).append(file)
-    return pairs
-
-
-def _tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
-    """`NAME:swh_Latn=FILE` options, one or more a task and language."""
-    tasks: dict[str, dict[str, list[str]]] = {}
-    for value in values:
-        name, _, rest = value.partition(":")
-        code, _, file = rest.partition("=")
-        if not (name and code and file):
-            raise UserError(
-                f"--task {value}: this option is --task NAME:LANGUAGE=FILE, as in --task cloze:swh_Latn=questions.jsonl"
-            )
-        tasks.setdefault(name, {}).setdefault(code, []).append(file)
-    return tasks
-
-
-def _codes(values: str) -> list[str]:
-    return [code for code in values.split(",") if code]
 
 
 @app.command()
@@ -71,7 +42,7 @@ def demo(
     for name, results in lingraft.demo(out, seed).items():
         learning, forgetting = 100 * results["learning"], 100 * results["forgetting"]
         typer.echo(f"{name:18} learning {learning:+6.1f} %  forgetting {forgetting:+6.1f} %")
-    console.print(f"written to {out / 'report.html'}", highlight=False)
+    say_written(out / "report.html")
 
 
 @app.command()
@@ -83,9 +54,9 @@ def init(
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("recipe.yaml"),
 ) -> None:
     """Write a first recipe."""
-    text = lingraft.init(base, _codes(learn), _codes(retain), goal, out)  # type: ignore[arg-type]
+    text = lingraft.init(base, codes(learn), codes(retain), goal, out)  # type: ignore[arg-type]
     typer.echo(text, nl=False)
-    console.print(f"written to {out}; check it with: lingraft run {out} --out OUT --dry-run", highlight=False)
+    say_written(out, escape(f"; check it with: lingraft run {out} --out OUT --dry-run"))
 
 
 @app.command()
@@ -125,10 +96,16 @@ def evaluate(
 ) -> None:
     """Measure a model on texts, alone or against its base."""
     _load_quietly()
-    texts = _pairs(text, "--text")
-    tasks = _tasks(task or [])
     results = lingraft.evaluate(
-        model, texts, against, _codes(learn), _codes(retain), max_length, text_field, out, tasks
+        model,
+        pairs(text, "--text"),
+        against,
+        codes(learn),
+        codes(retain),
+        max_length,
+        text_field,
+        out,
+        tasks(task or []),
     )
     _print_results(results)
 
@@ -140,7 +117,7 @@ def report(
 ) -> None:
     """Draw the results of runs on one page."""
     lingraft.report(folders, out)
-    console.print(f"written to {out}", highlight=False)
+    say_written(out)
 
 
 def _print_results(results: dict[str, Any]) -> None:

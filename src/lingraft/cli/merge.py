@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import lingraft
-from lingraft.cli.console import console
+from lingraft.cli.console import say_written
 from lingraft.errors import UserError
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def vectors(
     force: Force = False,
 ) -> None:
     """Base + sum of scaled language vectors: LayRA, -series, -merge."""
-    _say(
+    say_written(
         lingraft.merge.vectors(
             base, _weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter, force=force
         )
@@ -51,7 +51,7 @@ def soup(
     models: Weighted, out: Out, tokenizer: Tokenizer = None, dtype: Dtype = None, adapter: Adapter = False
 ) -> None:
     """Uniform or weighted average of models."""
-    _say(lingraft.merge.soup(_weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter))
+    say_written(lingraft.merge.soup(_weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter))
 
 
 @app.command()
@@ -67,7 +67,7 @@ def ties(
 ) -> None:
     """Trim vectors, elect signs, average those that agree."""
     weights = _weighted(models)
-    _say(
+    say_written(
         lingraft.merge.ties(
             base, weights, out, density=density, scale=scale, tokenizer=tokenizer, dtype=dtype, force=force
         )
@@ -88,7 +88,7 @@ def dare(
 ) -> None:
     """Drop weights of each vector at random, rescale the rest, and add."""
     weights = _weighted(models)
-    _say(
+    say_written(
         lingraft.merge.dare(
             base, weights, out, density=density, scale=scale, seed=seed, tokenizer=tokenizer, dtype=dtype, force=force
         )
@@ -107,7 +107,7 @@ def revert(
     force: Force = False,
 ) -> None:
     """The layers between the first and the last go back to the base."""
-    _say(
+    say_written(
         lingraft.merge.revert(
             model, base, out, **_layers(layers), tokenizer=tokenizer, dtype=dtype, adapter=adapter, force=force
         )
@@ -128,7 +128,7 @@ def interpolate(
 ) -> None:
     """Base + scale * (model - base) in the layer groups that are named; the others stay the model's."""
     scales = {group: _number(value, f"--scale {scale}") for group, value in _assigned(scale, "--scale").items()}
-    _say(
+    say_written(
         lingraft.merge.interpolate(
             model,
             base,
@@ -155,13 +155,9 @@ def instruct(
     force: Force = False,
 ) -> None:
     """Instruct + scale * (model - base): an instruct model learns the language."""
-    _say(
+    say_written(
         lingraft.merge.instruct(model, base, instruct, out, scale=scale, tokenizer=tokenizer, dtype=dtype, force=force)
     )
-
-
-def _say(out: Path) -> None:
-    console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 
 def _weighted(models: list[str]) -> dict[str, float]:

@@ -11,7 +11,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lingraft.checkpoints.parents import open_parent
-from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_folder, find_model, read_config
+from lingraft.checkpoints.read import (
+    CONFIG_ONLY,
+    DEFAULT_MAX_LENGTH,
+    context_length,
+    find_folder,
+    find_model,
+    read_config,
+)
 from lingraft.errors import RecipeError, UserError, nearest
 from lingraft.layer_groups import LayerRange, depth, is_base
 from lingraft.recipe.after import ForgetAtMostStep, absolute, combination
@@ -140,7 +147,7 @@ def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, A
 
 def _config(recipe: Recipe) -> tuple[Any, str]:
     try:
-        return read_config(find_model(recipe.base, config_only=True)), ""
+        return read_config(find_model(recipe.base, CONFIG_ONLY)), ""
     except UserError as error:
         return None, f"base: {error}"
 
@@ -188,7 +195,7 @@ def _after_problems(recipe: Recipe) -> Iterator[str]:
         for name in step.models:
             try:
                 find = find_model if name == step.like else find_folder  # what is measured is no adapter
-                find(name, config_only=True)
+                find(name, CONFIG_ONLY)
             except UserError as error:
                 missing = True
                 yield f"after.{i}: {error}"

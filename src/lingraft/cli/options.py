@@ -1,0 +1,37 @@
+"""Options that say more than one thing."""
+
+from __future__ import annotations
+
+from lingraft.errors import UserError
+
+
+def pairs(values: list[str], option: str) -> dict[str, list[str]]:
+    """`swh_Latn=FILE` options, one or more a language."""
+    found: dict[str, list[str]] = {}
+    for value in values:
+        code, equals, file = value.partition("=")
+        if not equals or not code or not file:
+            raise UserError(
+                f"{option} {value}: this option is {option} LANGUAGE=FILE, as in {option} swh_Latn=text.jsonl"
+            )
+        found.setdefault(code, []).append(file)
+    return found
+
+
+def tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
+    """`NAME:swh_Latn=FILE` options, one or more a task and language."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for value in values:
+        name, _, rest = value.partition(":")
+        code, _, file = rest.partition("=")
+        if not (name and code and file):
+            raise UserError(
+                f"--task {value}: this option is --task NAME:LANGUAGE=FILE, as in --task cloze:swh_Latn=questions.jsonl"
+            )
+        found.setdefault(name, {}).setdefault(code, []).append(file)
+    return found
+
+
+def codes(values: str) -> list[str]:
+    """`swh_Latn,glg_Latn`."""
+    return [code for code in values.split(",") if code]

@@ -1,0 +1,57 @@
+"""`lingraft tokenizer …`: each command is the function of its name in `lingraft.tokenizer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import lingraft
+from lingraft.cli.console import say_written
+from lingraft.cli.options import pairs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Tokenizers: what they make of a language, and new words for them.",
+)
+
+TextField = Annotated[str, typer.Option(help="The field of JSON Lines and Parquet that holds the text.")]
+
+
+@app.command()
+def fertility(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub names.")],
+    text: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, as often as needed; English to compare with.")],
+    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.")] = None,
+    text_field: TextField = "text",
+) -> None:
+    """Tokens per word and language, and how many of them are mere bytes."""
+    measured = lingraft.tokenizer.fertility(models, pairs(text, "--text"), text_field=text_field, out=out)
+    for model, languages in measured["models"].items():
+        _print_table(model, languages)
+
+
+@app.command()
+def extend(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of the base model.")],
+    text: Annotated[list[str], typer.Option(help="FILE of text in the new language, as often as needed.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier extension.")],
+    tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 20_000,
+    init: Annotated[str, typer.Option(help="Rows of new tokens: mean, pieces or pieces-norm.")] = "pieces",
+    text_field: TextField = "text",
+) -> None:
+    """Add tokens: the tokenizer's own byte-pair encoding goes on where it ended."""
+    out = lingraft.tokenizer.extend(model, text, tokens, out, init=init, text_field=text_field)  # type: ignore[arg-type]
+    say_written(out)
+
+
+def _print_table(model: str, languages: dict[str, dict[str, Any]]) -> None:
+    """Figures on standard output; what is last in a row is missing without English."""
+    typer.echo(model)
+    typer.echo(f"  {'language':10} {'tokens/word':>11} {'bytes/token':>11} {'mere bytes':>10} {'cost':>6}")
+    for code, of in languages.items():
+        cost = f"{of['cost']:6.2f}" if "cost" in of else ""
+        typer.echo(
+            f"  {code:10} {of['tokens_per_word']:11.2f} {of['bytes_per_token']:11.2f} {of['byte_share']:10.1%} {cost}"
+        )

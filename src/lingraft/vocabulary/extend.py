@@ -1,0 +1,97 @@
+"""New words for a tokenizer: its byte-pair encoding goes on where it ended, on the new text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from lingraft.errors import CorpusError
+from lingraft.vocabulary.bpe import BPE, begins_character, is_whole
+from lingraft.vocabulary.merges import learn_merges
+
+COVERAGE = 0.9995
+"""Of all characters of the new text that get a token of their own, in SentencePiece's models (its default)."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A tokenizer that was continued."""
+
+    bpe: BPE
+    first: int
+    """The id of the first new token; all from here on are new."""
+    pieces: list[list[int]]
+    """What the old tokenizer makes of each new token."""
+    unreachable: list[str]
+    """New tokens that no text was found for; there should be none."""
+
+
+def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
+    """Learn `number` new tokens on texts.
+
+    The old encoding stays: a text that uses no new token keeps its ids, and everything decodes as before.
+
+    Raises:
+        CorpusError: the text has not that many pairs which occur twice.
+    """
+    words = bpe.words(texts)
+    letters = [] if bpe.byte_level else _new_letters(bpe, words, number)
+    start = bpe.extended(letters, [])
+    counted = zip(start.cut(words), words.values(), strict=True)
+    learned = learn_merges(counted, start.strings, number - len(letters), start.may_be_token)
+    found = len(letters) + len(learned.strings)
+    if found < number:
+        raise CorpusError(
+            f"this text gives {found:,} new tokens, not {number:,}: no other pair of tokens occurs twice in it; "
+            + (f"give more text, or ask for {found:,} at most" if found else "give more text")
+        )
+    extended = start.extended(learned.strings, learned.merges)
+    first = len(bpe.strings)
+    return Extension(extended, first, bpe.cut(extended.strings[first:]), unreachable(extended, words, first))
+
+
+def _new_letters(bpe: BPE, words: Counter[str], number: int) -> list[str]:
+    """Characters that the model writes as bytes, the most frequent first, until `COVERAGE` of all are covered."""
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    known = set(bpe.strings) | {letter for letter in letters if ord(letter) < 0x80}  # those have a token as a byte
+    uncovered = (1 - COVERAGE) * letters.total()
+    new = [(letter, count) for letter, count in letters.most_common() if letter not in known and count > 1]
+    missing = sum(count for letter, count in letters.items() if letter not in known)
+    chosen: list[str] = []
+    for letter, count in new[:number]:
+        if missing <= uncovered:
+            break
+        chosen.append(letter)
+        missing -= count
+    return chosen
+
+
+def unreachable(bpe: BPE, words: Iterable[str], first: int) -> list[str]:
+    """New tokens that come out neither of their own surface nor of a word that was learned from.
+
+    The surface of a token that begins a character is that of all characters which begin so.
+    """
+    missing = set(range(first, len(bpe.strings)))
+    surfaces = {token: _surfaces(bpe.bytes_of(bpe.strings[token])) for token in sorted(missing)}
+    for before in ("", "\n", "a"):  # a tokenizer may put a space before a text, or take one away
+        asked = [(token, before + text) for token in sorted(missing) for text in surfaces[token]]
+        encodings = bpe.tokenizer.encode_batch([text for _, text in asked], add_special_tokens=False)
+        missing -= {token for (token, _), encoding in zip(asked, encodings, strict=True) if token in encoding.ids}
+    for word in words if missing else ():
+        missing.difference_update(bpe.tokenizer.encode(bpe.bytes_of(word).decode(), add_special_tokens=False).ids)
+    return [bpe.strings[token] for token in sorted(missing)]
+
+
+def _surfaces(raw: bytes) -> list[str]:
+    if is_whole(raw):
+        return [raw.decode()]
+    if not begins_character(raw):
+        return []
+    missing = next(n for n, lead in ((3, 0xF0), (2, 0xE0), (1, 0xC0)) if raw[0] >= lead) - (len(raw) - 1)
+    endings = (bytes(ending) for ending in product(range(0x80, 0xC0), repeat=missing))
+    return [(raw + ending).decode() for ending in endings if is_whole(raw + ending)]

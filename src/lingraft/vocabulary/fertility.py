@@ -1,0 +1,93 @@
+"""What a tokenizer makes of a language: the tokens that its words cost, and how many of them are mere bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from lingraft.errors import CorpusError
+from lingraft.vocabulary.bpe import single_bytes
+
+ENGLISH = "eng_Latn"
+MANY_BYTES, HIGH_COST, MANY_UNKNOWN = 0.1, 2.0, 0.01
+"""From here on a script is over-fragmented: a tenth of its tokens are bytes, or a letter costs twice an English one."""
+_DOCUMENTS = 256
+
+
+@dataclass(frozen=True)
+class Fertility:
+    """Counts over the texts of a language."""
+
+    words: int
+    """Parts between white space; few and long in scripts that write none."""
+    characters: int
+    bytes: int
+    tokens: int
+    byte_tokens: int
+    """Tokens that are a single byte of a longer character."""
+    unknown: int
+    """Tokens that stand for what the tokenizer cannot write."""
+
+    @property
+    def tokens_per_word(self) -> float:
+        return self.tokens / self.words
+
+    @property
+    def bytes_per_token(self) -> float:
+        return self.bytes / self.tokens
+
+    @property
+    def byte_share(self) -> float:
+        """Of all tokens, those that are a single byte of a longer character."""
+        return self.byte_tokens / self.tokens
+
+    @property
+    def unknown_share(self) -> float:
+        return self.unknown / self.tokens
+
+    def cost(self, english: Fertility) -> float:
+        """Tokens that a character takes, in units of what it takes in English."""
+        return (self.tokens / self.characters) / (english.tokens / english.characters)
+
+    def record(self, english: Fertility | None) -> dict[str, Any]:
+        """Counts and ratios; `cost` only where there is English to compare with."""
+        names = ("tokens_per_word", "bytes_per_token", "byte_share", "unknown_share")
+        ratios = {name: getattr(self, name) for name in names}
+        return {**asdict(self), **ratios, **({"cost": self.cost(english)} if english else {})}
+
+
+def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
+    """Count words, characters, bytes and tokens of texts, without special tokens.
+
+    Raises:
+        CorpusError: the tokenizer makes nothing of them.
+    """
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    single, unknown_token = single_bytes(tokenizer), _unknown(tokenizer)
+    words = characters = num_bytes = tokens = byte_tokens = unknown = 0
+    remaining = iter(texts)
+    while some := list(islice(remaining, _DOCUMENTS)):
+        for text, encoding in zip(some, tokenizer.encode_batch(some, add_special_tokens=False), strict=True):
+            words += len(text.split())
+            characters += len(text)
+            num_bytes += len(text.encode())
+            tokens += len(encoding.ids)
+            byte_tokens += sum(token in single for token in encoding.ids)
+            unknown += sum(token == unknown_token for token in encoding.ids)
+    if not tokens:
+        raise CorpusError("the tokenizer drops all of this text: there is no token in it")
+    return Fertility(words, characters, num_bytes, tokens, byte_tokens, unknown)
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    """The id that stands for what a tokenizer cannot write."""
+    model = json.loads(tokenizer.to_str())["model"]
+    of_unigram: int | None = model.get("unk_id")
+    return of_unigram if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")

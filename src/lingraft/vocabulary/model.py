@@ -1,0 +1,87 @@
+"""A model whose tokenizer was continued: the same weights, and rows for the new tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from lingraft.artefacts import copy_files, write_json
+from lingraft.checkpoints.fit import ROWS_ARE_TOKENS
+from lingraft.checkpoints.grow import NewRows, write_grown
+from lingraft.checkpoints.operands import open_files
+from lingraft.checkpoints.parents import Parent
+from lingraft.checkpoints.read import ALONG, read_tokenizer
+from lingraft.errors import LingraftError, ModelError
+from lingraft.vocabulary.bpe import BPE
+from lingraft.vocabulary.extend import Extension
+from lingraft.vocabulary.rows import Init, Table, new_rows
+
+_TOKENIZER = "tokenizer.json"
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
+"""What goes along with a tokenizer; other forms of it (`tokenizer.model`, `vocab.json`) still have the old words."""
+
+
+def read_bpe(folder: Path) -> BPE:
+    """The tokenizer of a folder as transformers makes it, which may be other than the file says.
+
+    Raises:
+        ModelError: it cannot be read, or is not one that can be continued.
+    """
+    return BPE(read_backend(folder), str(folder))
+
+
+def read_backend(folder: Path) -> Tokenizer:
+    """As `read_bpe`, of any kind that the tokenizers library has.
+
+    Raises:
+        ModelError: it cannot be read, or is none of that library.
+    """
+    tokenizer = read_tokenizer(folder)
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{folder}: its tokenizer ({type(tokenizer).__name__}) is Python code of its own; only those that have a "
+            "tokenizer.json are supported"
+        )
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    return backend
+
+
+def write_extended(parent: Parent, extension: Extension, init: Init, rows: int, folder: Path) -> None:
+    """Write model and tokenizer into an empty folder, with `rows` rows of embeddings and head.
+
+    Raises:
+        ModelError, OSError: as `write_grown`.
+        LingraftError: transformers makes another tokenizer of the files than was meant.
+    """
+    write_grown(parent, _new_rows(parent, extension, init), extension.first, rows, folder)
+    beside = [path.name for pattern in ("LICENSE*", "*.jinja") for path in parent.folder.glob(pattern)]
+    copy_files((*ALONG, *beside), parent.folder, folder)
+    copy_files(_BESIDE, parent.tokenizer_folder, folder)
+    extension.bpe.tokenizer.save(str(folder / _TOKENIZER))
+    text = {"vocab_size": rows}
+    nested = {"text_config": parent.config["text_config"] | text} if "text_config" in parent.config else text
+    write_json(folder / "config.json", parent.config | nested)
+    _check_same(extension.bpe.tokenizer, read_backend(folder), parent.name)
+
+
+def _check_same(meant: Tokenizer, found: Tokenizer, name: str) -> None:
+    """Some classes make a tokenizer of their own; which class it is, the tokenizer's or the model's config says."""
+    if meant.get_vocab(with_added_tokens=True) != found.get_vocab(with_added_tokens=True):
+        raise LingraftError(f"{name}: transformers gives tokens of the extended tokenizer other ids than its file has")
+    if meant.to_str() != found.to_str():
+        raise LingraftError(f"{name}: transformers makes another tokenizer of the extended one's file than it holds")
+
+
+def _new_rows(parent: Parent, extension: Extension, init: Init) -> dict[str, NewRows]:
+    """By name of the tensor; padding is the mean of all."""
+    bpe, first = extension.bpe, extension.first
+    tokens = [token for token, string in enumerate(bpe.strings[:first]) if string]
+    surfaces = [bpe.surface(string) for string in bpe.strings]
+    made = {}
+    for name in ROWS_ARE_TOKENS:
+        if name in parent.weights:
+            with open_files([parent.weights[name].file]) as files:
+                table = Table(files, parent.weights[name], tokens)
+                made[name] = NewRows(new_rows(table, init, extension.pieces, surfaces), table.mean())
+    return made
