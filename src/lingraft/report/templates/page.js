@@ -50,7 +50,7 @@ function placeLabels(figure) {
   const lines = [upright(0), { ...plot, top: at(0, 0).y - 1, bottom: at(0, 0).y + 1 }, ...limits, ...drawn("lines").flatMap(beads)];
   const marks = drawn("markers").flat().map(({ x, y }) => around(x, y, 8, 8));
   const taken = [...labels.map(({ x, y }) => around(x, y, 15, 15)), ...marks];
-  const update = {};
+  const update = {}, placed = [];
   for (const label of labels) {
     let best = { cost: Infinity };
     for (const reach of REACHES) {
@@ -60,15 +60,24 @@ function placeLabels(figure) {
         const hidden = taken.reduce((sum, other) => sum + overlap(box, other), 0) + lines.reduce((sum, other) => sum + overlap(box, other), 0) / 10;
         const outside = label.width * label.height - overlap(box, plot);
         const led = reach > LED ? labels.filter((other) => other !== label && between(label, { dx, dy }, other)).length : 0;
-        const cost = reach + 10 * (hidden + outside) + 40 * led;
-        if (cost < best.cost) best = { cost, dx, dy, box, reach };
+        const astray = reach > LED ? 0 : labels.filter((other) => gap(box, other) < gap(box, label)).length;
+        const lead = reach > LED ? beads([label, { x: label.x + dx, y: label.y + dy }]) : [];
+        const crossed = placed.filter((other) => lead.some((bead) => overlap(bead, other))).length;
+        const cost = reach + 10 * (hidden + outside) + 40 * (led + crossed) + 30 * astray;
+        if (cost < best.cost) best = { cost, dx, dy, box, lead, reach };
       }
     }
-    taken.push(best.box);
+    taken.push(best.box, ...best.lead);
+    placed.push(best.box);
     Object.assign(update, { [`annotations[${label.i}].ax`]: best.dx, [`annotations[${label.i}].ay`]: best.dy });
     update[`annotations[${label.i}].arrowcolor`] = best.reach > LED ? figure.layout.font.color : "rgba(0,0,0,0)";
   }
   Plotly.relayout(figure, update);
+}
+
+/* From a point to the edge of a box: a label belongs to the point that is nearest to it. */
+function gap(box, { x, y }) {
+  return Math.hypot(Math.max(box.left - x, x - box.right, 0), Math.max(box.top - y, y - box.bottom, 0));
 }
 
 /* Whether another point lies on the line from a label to its own. */
