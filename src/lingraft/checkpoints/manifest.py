@@ -52,7 +52,8 @@ def check_holds_only(out: Path, kind: str) -> None:
         OutputError: says what the folder holds.
     """
     held = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    ours = _files(_recorded(out)) if kind in _recorded(out) else set()
+    recorded = _recorded(out)
+    ours = _files(recorded) if kind in recorded else set()
     if held and not ours:
         raise OutputError(
             f"--out {out} is not empty and not an earlier {kind} (it holds {', '.join(sorted(held)[:3])}); "

@@ -38,7 +38,7 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
     """
     words = bpe.words(texts)
     letters = [] if bpe.byte_level else _new_letters(bpe, words, number)
-    start = bpe.extended(letters, [])
+    start = bpe.extended(letters, []) if letters else bpe
     counted = zip(start.cut(words), words.values(), strict=True)
     learned = learn_merges(counted, start.strings, number - len(letters), start.may_be_token)
     found = len(letters) + len(learned.strings)

@@ -83,5 +83,5 @@ def _new_rows(parent: Parent, extension: Extension, init: Init) -> dict[str, New
         if name in parent.weights:
             with open_files([parent.weights[name].file]) as files:
                 table = Table(files, parent.weights[name], tokens)
-                made[name] = NewRows(new_rows(table, init, extension.pieces, surfaces), table.mean())
+                made[name] = NewRows(new_rows(table, init, extension.pieces, surfaces), table.mean)
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,6 +40,7 @@ class Table:
         for start in range(0, len(self.tokens), _CHUNK):
             yield self[self.tokens[start : start + _CHUNK]]
 
+    @cached_property
     def mean(self) -> Floats:
         """(width,): of the rows of all tokens."""
         total: NDArray[np.float64] = sum(rows.sum(0, dtype=np.float64) for rows in self._chunks())
@@ -57,7 +59,7 @@ def new_rows(table: Table, init: Init, pieces: Sequence[Sequence[int]], surfaces
     old ones first; `pieces` the old ids of each new one.
     """
     if init == "mean":
-        return np.repeat(table.mean()[None], len(pieces), axis=0)
+        return np.repeat(table.mean[None], len(pieces), axis=0)
     rows = _means(table, pieces)
     return rows if init == "pieces" else _as_long_as_its_script(rows, table, surfaces)
 
