@@ -306,8 +306,10 @@ def test_of_two_merges_into_one_folder_the_second_is_refused_and_the_first_is_ri
     out = tmp_path / "made" / "out"
     first = start(large, out, chunk=2**9)
     at_work(out)
+    first.send_signal(signal.SIGSTOP)  # it has not ended before the second has begun, however slow the machine
     code, error = end(start(large, out))
     assert first.poll() is None
+    first.send_signal(signal.SIGCONT)
     assert code == 2
     assert error == f"error: {out}: another merge is writing this folder; wait for it or choose another --out\n"
     assert end(first)[0] == 0
