@@ -14,7 +14,7 @@ from accelerate import PartialState
 from lingraft.artefacts import check_folder_target, locked, new_folder, write_text
 from lingraft.errors import OutputError, UserError
 from lingraft.recipe import Recipe, recipe_yaml
-from lingraft.stages.model import training_began
+from lingraft.stages.training import training_began
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Shapes come from the meta device, so a model of any size is planned on any machi
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
@@ -16,6 +17,7 @@ import psutil
 import torch
 from torch import nn
 
+from lingraft.checkpoints.grow import padded
 from lingraft.checkpoints.read import (
     CONFIG_ONLY,
     WEIGHTS,
@@ -25,8 +27,9 @@ from lingraft.checkpoints.read import (
     read_tokenizer,
     stored_dtype,
 )
-from lingraft.corpus.read import DroppedText, find_files, read_documents
-from lingraft.corpus.tokenize import encode
+from lingraft.corpus.instructions import read_conversations
+from lingraft.corpus.read import DroppedText, find_files, read_rows
+from lingraft.corpus.tokenize import BETWEEN, encode
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, depth
 from lingraft.methods.stack import Part, by_group, stack
@@ -74,32 +77,56 @@ class Plan:
         return sum(self.memory.values()) <= self.device_bytes
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """The plan of a resolved recipe; reads the base's config and a sample of local text."""
+def whole_plan(recipe: Recipe) -> str:
+    """The plan of a resolved recipe as a person reads it, stage by stage."""
+    stages = recipe.expanded
+    first = next(iter(stages))
+    texts = []
+    for name, stage in stages.items():
+        text = plan_text(stage, make_plan(stage, handed_over=name != first))
+        texts.append(f"stage {name}\n\n{text}" if name else text)
+    return "\n\n".join(texts)
+
+
+def make_plan(recipe: Recipe, handed_over: bool = False) -> Plan:
+    """The plan of a recipe of one training; reads the base's config and a sample of local text.
+
+    `handed_over`: an earlier stage leaves the model that it starts from, in float32.
+    """
     folder = find_model(recipe.base, CONFIG_ONLY)
     config = read_config(folder)
+    if recipe.vocabulary:
+        _grow(config, recipe.vocabulary.add, folder)
     model = empty_model(config)
     layers = recipe.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapted = recipe.method.apply(model)
-    tokens = _tokens(recipe, folder)
-    tokens_per_step = _sequences_per_step(recipe) * recipe.length
-    known = [count for count in tokens.values() if count is not None]
-    all_known = len(known) == len(tokens)
-    share = recipe.written_share
-    written = round(sum(known) * share / (1 - share)) if share and all_known else None
+    sequences = _sequences_per_step(recipe)
+    written: int | None = None
+    num_rows: int | None
+    if recipe.instructions:
+        tokens, num_rows = _instructions(recipe, folder)
+    else:
+        tokens = _tokens(recipe, folder)
+        known = [count for count in tokens.values() if count is not None]
+        all_known = len(known) == len(tokens)
+        share = recipe.written_share
+        written = round(sum(known) * share / (1 - share)) if share and all_known else None
+        num_rows = ceil((sum(known) + (written or 0)) / recipe.length) if all_known else None
     epochs = float(recipe.training.get("num_train_epochs", 1))
-    steps = ceil(ceil((sum(known) + (written or 0)) / tokens_per_step) * epochs) if all_known else None
+    steps = ceil(ceil(num_rows / sequences) * epochs) if num_rows is not None else None
     if recipe.training.get("max_steps", -1) > 0:
         steps = int(recipe.training["max_steps"])
     device, device_bytes = _device()
     mixed = mixed_precision(recipe.training)
-    memory, memory_mixed = (_memory(recipe, config, adapted.model, _frozen_bytes(folder, m), m) for m in (mixed, True))
+    memory, memory_mixed = (
+        _memory(recipe, config, adapted.model, 4 if handed_over else _frozen_bytes(folder, m), m) for m in (mixed, True)
+    )
     return Plan(
         stack(base, adapted, layers),
         layers,
         tokens,
-        tokens_per_step,
+        sequences * recipe.length,
         steps,
         memory,
         memory_mixed,
@@ -107,6 +134,16 @@ def make_plan(recipe: Recipe) -> Plan:
         device,
         device_bytes,
     )
+
+
+def _grow(config: Any, added: int, folder: Path) -> None:
+    """Give a config the rows that new words need, in place; those of padding are used first."""
+    text = config.get_text_config()
+    try:
+        tokens = len(read_tokenizer(folder))
+    except UserError:  # a config without a tokenizer can be planned all the same
+        tokens = text.vocab_size
+    text.vocab_size = padded(tokens + added, text.vocab_size)
 
 
 def _layers(group: LayerGroup, layers: LayerRange) -> str:
@@ -138,6 +175,17 @@ def _tokens(recipe: Recipe, folder: Path) -> dict[int, int | None]:
     return dict(sorted(counts.items()))
 
 
+def _instructions(recipe: Recipe, folder: Path) -> tuple[dict[int, int | None], int]:
+    """Tokens of the conversations of each entry, and how many answers there are: each is a row of its own."""
+    tokenizer, answers = read_tokenizer(folder), 0
+    counts: dict[int, int | None] = {}
+    for i, entry in enumerate(recipe.instructions or []):
+        read = list(read_conversations(find_files(*entry.files), DroppedText()))
+        counts[i] = sum(len(ids) for of in read for ids in encode(tokenizer, of.texts))
+        answers += sum(len(of.examples) for of in read)
+    return counts, answers
+
+
 def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
     """Tokens that the files of an entry hold, from the first documents of each; `None` for the hub."""
     if entry.files is None:
@@ -148,15 +196,21 @@ def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
         return None
     total = 0.0
     for path in find_files(*entry.files):
-        documents = list(islice(read_documents([path], entry.text_field, DroppedText()), _SAMPLED_DOCUMENTS))
+        rows = islice(read_rows([path], entry.fields, DroppedText()), _SAMPLED_DOCUMENTS)
+        documents = [text for texts in rows for text in _as_documents(texts)]
         tokens = sum(len(ids) + 2 for ids in encode(tokenizer, documents))
-        if len(documents) < _SAMPLED_DOCUMENTS:
+        if len(documents) < _SAMPLED_DOCUMENTS * len(entry.fields):
             total += tokens
             continue
         packed = path.suffix in (".gz", ".zst", ".parquet")
-        bytes_on_disk = sum(len(document.encode()) + 1 for document in documents) / (3 if packed else 1)
+        bytes_on_disk = sum(len(text.encode()) + 1 for text in documents) / (len(entry.fields) * (3 if packed else 1))
         total += tokens * max(1.0, path.stat().st_size / bytes_on_disk)
     return int(total)
+
+
+def _as_documents(texts: Sequence[str]) -> list[str]:
+    """A text, or a pair in both orders."""
+    return [BETWEEN.join(texts), BETWEEN.join(reversed(texts))] if len(texts) > 1 else list(texts)
 
 
 def _sequences_per_step(recipe: Recipe) -> int:
@@ -216,9 +270,13 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
     base = sum(part.weights for part in plan.stack)
     lines.append(f"  {'all':12} {'':8} {base:>16,} {plan.full_weights:>16,} {plan.adapter_weights:>14,}")
     lines += ["", "text (estimated tokens)"]
+    titles = [f"instructions.{i} {entry.language}" for i, entry in enumerate(recipe.instructions or [])]
+    titles = titles or [f"corpus.{i} {entry.title}" for i, entry in enumerate(recipe.corpus)]
     for i, count in plan.tokens.items():
         shown = f"{count:,}" if count is not None else "not known before it is read"
-        lines.append(f"  corpus.{i} {recipe.corpus[i].language}  {shown}")
+        lines.append(f"  {titles[i]}  {shown}")
+    if recipe.vocabulary:
+        lines.append(f"  in tokens of the base; {recipe.vocabulary.add:,} new ones make fewer of the same text")
     if recipe.replay:
         shown = f"{plan.written:,}" if plan.written is not None else "not known before the text is read"
         lines.append(f"  written by the base  {shown}")

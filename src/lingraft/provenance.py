@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from lingraft.checkpoints.read import find_model, model_fingerprint
 from lingraft.evaluation.measure import read_measurement
 from lingraft.methods.stack import Part, by_group
 from lingraft.recipe import Recipe
+from lingraft.stages.training import Trained
+from lingraft.stages.written import written_record
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
@@ -36,49 +39,68 @@ def _beside(recipe: Recipe) -> dict[str, Any]:
     return {
         **({"penalties": penalties} if penalties else {}),
         **{name: of.model_dump() for name, of in others.items() if of is not None},
+        **({"after": [step.model_dump(mode="json") for step in recipe.after]} if recipe.after else {}),
     }
 
 
-def provenance(
-    recipe: Recipe,
-    base: Path,
-    tables: list[Path],
-    blocks: Path,
-    adapted: Path,
-    exported: Path,
-    unrounded: Path,
-    self_written: dict[str, Any] | None,
-    plan: str,
-) -> dict[str, Any]:
-    """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
-    training = read_json(adapted / "training.json")
-    mixed = read_json(blocks / "mix.json")
+def _training(of: Trained) -> dict[str, Any]:
+    """What one training was made of, and what trained in it."""
+    recipe, training, mixed = of.recipe, read_json(of.adapted / "training.json"), read_json(of.text / "mix.json")
     groups = by_group(Part(**part) for part in training["stack"])
+    own = written_record(of.text, of.written)
     return {
-        "versions": versions(),
-        "plan": plan,
-        **_origin(recipe, base),
-        "corpus": [
-            {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
-            for entry, table in zip(mixed["entries"], tables, strict=True)
-        ],
+        "corpus": mixed["entries"] if recipe.instructions else _corpus(mixed["entries"], of.tables),
         "tokens": mixed["tokens"],
-        **({"self_written": self_written} if self_written else {}),
+        **({"self_written": own} if own else {}),
         "method": recipe.method.model_dump(),
         **_beside(recipe),
-        **({"after": [step.model_dump(mode="json") for step in recipe.after]} if recipe.after else {}),
         "weights": {
-            "base": {group: of.weights for group, of in groups.items()},
-            "trained": {group: trained for group, of in groups.items() if (trained := of.in_full + of.in_adapters)},
+            "base": {group: sums.weights for group, sums in groups.items()},
+            "trained": {
+                group: trained for group, sums in groups.items() if (trained := sums.in_full + sums.in_adapters)
+            },
         },
         "stack": training["stack"],
         "trainable": training["trainable"],
         "steps": training["steps"],
         "seconds_since_last_start": round(training["seconds"], 1),
+    }
+
+
+def _corpus(entries: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> list[dict[str, Any]]:
+    return [
+        {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
+        for entry, table in zip(entries, tables, strict=True)
+    ]
+
+
+def provenance(
+    recipe: Recipe,
+    base: Path,
+    words: Mapping[str, Any] | None,
+    trainings: Mapping[str, Trained],
+    exported: Path,
+    unrounded: Path,
+    plan: str,
+) -> dict[str, Any]:
+    """What went into a model, and what was checked on the way out.
+
+    `words` says how its vocabulary grew, `trainings` what trained, by stage; `plan` is the text of the plan.
+    """
+    records = {name: _training(of) for name, of in trainings.items()}
+    last = list(trainings.values())[-1].adapted
+    after = [step.model_dump(mode="json") for step in recipe.after]
+    return {
+        "versions": versions(),
+        "plan": plan,
+        **_origin(recipe, base),
+        **({"vocabulary": words} if words else {}),
+        **({"stages": [{"name": name, **of} for name, of in records.items()]} if recipe.stages else records[""]),
+        **({"after": after} if after else {}),
         "export": {
             "form": recipe.export,
             **read_json(exported / "export.json"),
-            "merge_difference": training["merge_difference"],
+            "merge_difference": read_json(last / "training.json")["merge_difference"],
             "bits_per_byte_unrounded": {
                 code: of.bits_per_byte for code, of in read_measurement(unrounded).scores.items()
             },

@@ -12,18 +12,21 @@ from accelerate import PartialState
 
 from lingraft.artefacts import read_json, stage_fingerprint, write_json
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
-from lingraft.evaluation.compare import compare
+from lingraft.evaluation.compare import bits_and_sums, compare
 from lingraft.evaluation.measure import measured_with, read_measurement
 from lingraft.evaluation.questions import read_tasks
 from lingraft.output_folder import claimed, publish
-from lingraft.plan import make_plan, plan_text
+from lingraft.plan import whole_plan
 from lingraft.provenance import provenance
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.report import report
+from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
-from lingraft.stages import text
 from lingraft.stages.choice import choose, chosen_steps
-from lingraft.stages.written import write_replay, written_record
+from lingraft.stages.instructions import read_instructions
+from lingraft.stages.training import Trained, adapt, training_log
+from lingraft.stages.vocabulary import extend_vocabulary, measure_fertility
+from lingraft.stages.written import write_replay
 
 logger = logging.getLogger(__name__)
 
@@ -53,23 +56,44 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
 
 
 def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
-    base = find_model(recipe.base)
+    base, roles, stages = find_model(recipe.base), recipe.languages.roles, recipe.expanded
     check_model(base)
     models.check_after(recipe, base)
 
-    plan = plan_text(recipe, make_plan(recipe))
+    plan = whole_plan(recipe)
     tasks = read_tasks(recipe.evaluation.tasks)
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
-    blocks = text.pack_corpora(recipe, base, tables, measured, work)
-    written = write_replay(recipe, base, blocks, work)
-    on = text.evaluation_set(recipe, blocks, tasks)
+    heldout = text.hold_out_text(recipe, tables, measured, work)
+    start = extend_vocabulary(recipe, base, tables, heldout, work)
+    if start != base:
+        tables = text.tokenize_corpora(recipe, start, work, "corpus-in-new-words")
+    blocks = {
+        name: _learnable(stage, start, tables[name], heldout, folder_of(work, name)) for name, stage in stages.items()
+    }
+    on = text.evaluation_set(recipe, heldout, tasks)
+    fertility = measure_fertility(on.texts, base, start)
 
     before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before")
     instruct = models.measure_instruct(recipe, on, work / "instruct")
-    adapted = models.adapt(recipe, base, blocks, written, work)
-    choice = choose(recipe, base, adapted, blocks, work)
-    combined = models.combine(recipe, chosen_steps(recipe, choice), base, adapted, work)
+    on_the_way: dict[str, Path] = {}
+    if start != base:
+        mark = model_fingerprint(start)
+        on_the_way["new words"] = models.measure_model(recipe, start, mark, on.texts_alone, work / "measured")
+    model, trainings = start, dict[str, Trained]()
+    for name, stage in stages.items():
+        folder = folder_of(work, name)
+        written = write_replay(stage, base, blocks[name], folder)
+        adapted = adapt(stage, model, blocks[name], written, folder)
+        trainings[name] = Trained(stage, tables[name], blocks[name], written, adapted)
+        made = models.combine(stage.after, base, model, adapted, folder)
+        model = made / "model"
+        if recipe.stages:
+            mark = stage_fingerprint(made)
+            on_the_way[name] = models.measure_model(recipe, model, mark, on.texts_alone, folder / "measured")
+
+    choice = choose(recipe, start, made, blocks[name], work)
+    combined = models.combine(chosen_steps(recipe, choice), base, start, made, work)
     exported = models.export(recipe, base, combined, work)
     unrounded = models.measure_model(
         recipe, combined / "model", stage_fingerprint(combined), on.texts_alone, work / "unrounded"
@@ -81,22 +105,35 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         "base": recipe.base,
         "model": "model",
         "measured": measured_with(base, recipe.length),
-        **compare(on, read_measurement(after), read_measurement(before), recipe.languages.roles),
+        **compare(on, read_measurement(after), read_measurement(before), roles),
+        "fertility": fertility,
     }
+    if on_the_way:
+        results["steps"] = [
+            {"name": name, **bits_and_sums(read_measurement(of), read_measurement(before), roles)}
+            for name, of in on_the_way.items()
+        ]
     if instruct:  # what the instruct model lost beside what the base lost
-        against = compare(on, read_measurement(after), read_measurement(instruct), recipe.languages.roles)
+        against = compare(on, read_measurement(after), read_measurement(instruct), roles)
         results["instruct"] = {"base": recipe.instruct, **against}
     if choice:
         results["forget_at_most"] = read_json(choice / "choice.json")
-    origin = provenance(
-        recipe, base, tables, blocks, adapted, exported, unrounded, written_record(blocks, written), plan
-    )
+    words = read_json(start.parent / "vocabulary.json") if start != base else None
+    origin = provenance(recipe, base, words, trainings, exported, unrounded, plan)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")
-        publish(adapted / "adapter", out / "adapter")
+        if start == base and not recipe.stages:  # an adapter of a model on the way would load on nothing
+            publish(adapted / "adapter", out / "adapter")
         write_json(out / "model" / "lingraft.json", origin)
         write_json(out / "lingraft.json", origin)
-        write_json(out / "training.json", read_json(adapted / "training.json"))
+        write_json(out / "training.json", training_log(trainings))
         write_json(out / "results.json", results)
         report([out], out / "report.html")
     return results
+
+
+def _learnable(stage: Recipe, model: Path, tables: Sequence[Path], heldout: Path, folder: Path) -> Path:
+    """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
+    if stage.instructions:
+        return read_instructions(stage, model, heldout, folder)
+    return text.pack_corpora(stage, model, tables, heldout, folder)

@@ -25,7 +25,7 @@ from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import ModelError, UserError, nearest
 from lingraft.languages import parse_language
 from lingraft.vocabulary.extend import extend as extend_bpe
-from lingraft.vocabulary.fertility import ENGLISH, HIGH_COST, MANY_BYTES, MANY_UNKNOWN, Fertility
+from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
 from lingraft.vocabulary.fertility import fertility as count
 from lingraft.vocabulary.model import read_backend, read_bpe, write_extended
 from lingraft.vocabulary.rows import INITS, Init
@@ -62,7 +62,7 @@ def fertility(
         _say_left_out(dropped)
         found[str(model)] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
         for code, of in counts.items():
-            _warn(str(model), code, of, counts.get(ENGLISH))
+            warn_of_fragments(str(model), code, of, counts)
     measured = {"schema": 1, "models": found}
     if out is not None:
         write_json(Path(out), measured)
@@ -72,21 +72,6 @@ def fertility(
 def _say_left_out(dropped: DroppedText) -> None:
     if dropped:
         logger.warning("left out: %s", dropped)
-
-
-def _warn(model: str, code: str, of: Fertility, english: Fertility | None) -> None:
-    """Say where a tokenizer is near what made Urdu fail on Llama 3.1 (arXiv 2509.11414 §5)."""
-    signs = []
-    if of.unknown_share >= MANY_UNKNOWN:
-        logger.warning("%s cannot write %s: %.0f %% of its tokens are unknown", model, code, 100 * of.unknown_share)
-    if of.byte_share >= MANY_BYTES:
-        signs.append(f"{of.byte_share:.0%} of its tokens are single bytes of letters")
-    if english and of.cost(english) >= HIGH_COST:
-        signs.append(f"a character costs {of.cost(english):.1f} times what it costs in English")
-    if signs:
-        logger.warning(
-            "%s cuts %s to pieces: %s; 'lingraft tokenizer extend' gives it words", model, code, " and ".join(signs)
-        )
 
 
 def extend(

@@ -51,7 +51,7 @@ class Corpus:
         tables = [write_table(self.folder / f"{i}.arrow", rows) for i, rows in enumerate(self.rows)]
         path = self.folder / "blocks.arrow"
         seed = self.seed if seed is None else seed
-        count = write_blocks(path, tables, self.draws, LANGUAGES, self.max_length, seed)
+        count = write_blocks(path, tables, self.draws, [[number] for number in LANGUAGES], self.max_length, seed)
         blocks = open_table(path)
         assert count == len(blocks)
         return [(row["input_ids"], row["languages"]) for row in blocks]

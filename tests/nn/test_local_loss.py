@@ -131,7 +131,7 @@ def test_outside_of_a_step_nothing_is_added(tmp_path) -> None:
 def test_what_fp16_scales_the_loss_by_scales_the_local_loss_too(tmp_path, monkeypatch) -> None:
     """A scaler multiplies the loss before backward; all gradients are divided by it later."""
     compute_loss = LanguageTrainer.compute_loss
-    monkeypatch.setattr(LanguageTrainer, "_loss_scale", 8.0)
+    monkeypatch.setattr(LanguageTrainer, "loss_scale", 8.0)
     monkeypatch.setattr(LanguageTrainer, "compute_loss", lambda *args, **named: 8 * compute_loss(*args, **named))
     got = one_step.gradients_of_a_step(settings(METHODS["relu, both"], WINDOWS["four micro-batches"]), tmp_path)
     expected = naive(METHODS["relu, both"])

@@ -146,7 +146,7 @@ def test_the_reference_is_the_file_and_no_copy(make_model, tmp_path) -> None:
 def test_what_fp16_scales_the_loss_by_scales_the_pull_too(base, tmp_path, monkeypatch) -> None:
     compute_loss = LanguageTrainer.compute_loss
     plain = one_step.gradients_of_a_step(settings(ADAPTED["full"], base, max_grad_norm=0), tmp_path / "plain")
-    monkeypatch.setattr(LanguageTrainer, "_loss_scale", 8.0)
+    monkeypatch.setattr(LanguageTrainer, "loss_scale", 8.0)
     monkeypatch.setattr(LanguageTrainer, "compute_loss", lambda *args, **named: 8 * compute_loss(*args, **named))
     scaled = one_step.gradients_of_a_step(settings(ADAPTED["full"], base, max_grad_norm=0), tmp_path / "scaled")
     assert_equal(

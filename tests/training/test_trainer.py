@@ -16,7 +16,8 @@ from lingraft.token_loss import returning_token_losses
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
 from lingraft.training.batches import TrainingText, collate
-from lingraft.training.trainer import LanguageTrainer, newest_checkpoint, train
+from lingraft.training.graft_trainer import newest_checkpoint
+from lingraft.training.trainer import LanguageTrainer, train
 
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 

@@ -73,13 +73,13 @@ def run(
         _print_results(results)
         return
     from lingraft.output_folder import check_output
-    from lingraft.plan import make_plan, plan_text
+    from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
 
     resolved = load_recipe(recipe, overrides or [])
     check_output(out, resolved)
     typer.echo(recipe_yaml(resolved))
-    typer.echo(plan_text(resolved, make_plan(resolved)))
+    typer.echo(whole_plan(resolved))
 
 
 @app.command()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lingraft.artefacts import file_fingerprint, fingerprint
-from lingraft.corpus.read import DroppedText, field_text
+from lingraft.corpus.read import DroppedText, field_texts
 from lingraft.errors import CorpusError
 
 
@@ -24,8 +24,10 @@ def hub_revision(name: str) -> str | None:
         return None
 
 
-def read_hub_documents(name: str, subset: str | None, text_field: str, dropped: DroppedText) -> Iterator[str]:
-    """The documents of the split `train`, in the order of the hub's files.
+def read_hub_rows(
+    name: str, subset: str | None, fields: Sequence[str], dropped: DroppedText
+) -> Iterator[tuple[str, ...]]:
+    """The texts of each record of the split `train`, in the order of the hub's files.
 
     Raises:
         CorpusError: the dataset or subset cannot be opened, or has not one usable document.
@@ -37,10 +39,10 @@ def read_hub_documents(name: str, subset: str | None, text_field: str, dropped: 
     try:
         rows = datasets.load_dataset(name, subset, split="train", streaming=True)
         for number, record in enumerate(rows, start=1):
-            for _, text in field_text(record, text_field, f"{where}:row {number}", dropped):
-                if text.strip():
+            for _, texts in field_texts(record, fields, f"{where}:row {number}", dropped):
+                if all(text.strip() for text in texts):
                     seen = True
-                    yield text
+                    yield texts
                 else:
                     dropped.add("empty documents", f"{where}:row {number}")
     except (OSError, ValueError) as error:  # not found, no such subset, no connection, broken file

@@ -6,10 +6,10 @@ last block may be shorter. Every token is used once, but for a last one that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,13 @@ def write_blocks(
     path: Path,
     documents: Sequence[Dataset],
     draws: Sequence[Draw],
-    languages: Sequence[int],
+    languages: Sequence[Sequence[int]],
     max_length: int,
     seed: int,
 ) -> int:
     """Pack what was drawn of each table of documents into the table of blocks `path`.
 
-    `languages[i]` is the language number of the i-th source. Returns the number of blocks.
+    `languages[i]` is the language number of the i-th source, or the two of aligned pairs. Returns the number of blocks.
     """
     blocks = _blocks(_shuffled(documents, draws, languages, seed), max_length)
     count = 0
@@ -62,24 +62,36 @@ def write_blocks(
 
 
 def _shuffled(
-    documents: Sequence[Dataset], draws: Sequence[Draw], languages: Sequence[int], seed: int
+    documents: Sequence[Dataset], draws: Sequence[Draw], languages: Sequence[Sequence[int]], seed: int
 ) -> Iterator[tuple[Tokens, Languages]]:
     """The drawn documents of all sources in one seeded order."""
-    tables = [table.with_format("numpy", columns=["input_ids"]) for table in documents]
+    tables = [
+        table.with_format("numpy", columns=[name for name in ("input_ids", "sides") if name in table.column_names])
+        for table in documents
+    ]
     source = np.concatenate([np.full(len(draw.documents), i) for i, draw in enumerate(draws)])
     row = np.concatenate([draw.documents for draw in draws])
     length = np.concatenate([draw.tokens for draw in draws])
     order = np.random.default_rng([seed, 0xB10C]).permutation(len(row))
     for start in range(0, len(order), _FETCH_DOCUMENTS):
         chunk = order[start : start + _FETCH_DOCUMENTS]
-        fetched: dict[int, Tokens] = {}
+        fetched: dict[int, tuple[Tokens, Languages]] = {}
         for number, table in enumerate(tables):
             of_source = chunk[source[chunk] == number]
             if len(of_source):
-                fetched.update(zip(of_source.tolist(), table[row[of_source]]["input_ids"], strict=True))
+                rows = table[row[of_source]]
+                marks = _marks(rows, np.array(languages[number], dtype=np.int8))
+                fetched.update(zip(of_source.tolist(), zip(rows["input_ids"], marks, strict=True), strict=True))
         for position in chunk.tolist():
-            ids = np.asarray(fetched[position], dtype=np.int32)[: length[position]]
-            yield ids, np.full(len(ids), languages[source[position]], dtype=np.int8)
+            ids, of_tokens = fetched[position]
+            yield np.asarray(ids, dtype=np.int32)[: length[position]], of_tokens[: length[position]]
+
+
+def _marks(rows: Mapping[str, Sequence[npt.NDArray[Any]]], languages: Languages) -> Iterator[Languages]:
+    """The language number of each token, document by document."""
+    if "sides" in rows:
+        return (languages[sides] for sides in rows["sides"])
+    return (np.full(len(ids), languages[0], dtype=np.int8) for ids in rows["input_ids"])
 
 
 def _blocks(stream: Iterator[tuple[Tokens, Languages]], max_length: int) -> Iterator[tuple[Tokens, Languages]]:

@@ -72,12 +72,21 @@ def read_documents(files: Sequence[Path], text_field: str, dropped: DroppedText)
     Raises:
         CorpusError: not one document could be read; says what stood in the way.
     """
+    return (texts[0] for texts in read_rows(files, [text_field], dropped))
+
+
+def read_rows(files: Sequence[Path], fields: Sequence[str], dropped: DroppedText) -> Iterator[tuple[str, ...]]:
+    """As `read_documents`, with the texts of several fields of each record, in their order.
+
+    Raises:
+        CorpusError: as there, or plain text, which has no fields, is to have several.
+    """
     seen = False
     for path in files:
-        for place, text in _format_of(path)(path, text_field, dropped):
-            if text.strip():
+        for place, texts in _format_of(path)(path, fields, dropped):
+            if all(text.strip() for text in texts):
                 seen = True
-                yield text
+                yield texts
             else:
                 dropped.add("empty documents", place)
     if not seen:
@@ -85,8 +94,9 @@ def read_documents(files: Sequence[Path], text_field: str, dropped: DroppedText)
         raise CorpusError(f"{names}: no document could be read: {dropped or 'the file is empty'}")
 
 
-_Places = Iterator[tuple[str, str]]
-_Reader = Callable[[Path, str, DroppedText], _Places]
+_Lines = Iterator[tuple[str, str]]
+_Rows = Iterator[tuple[str, tuple[str, ...]]]
+_Reader = Callable[[Path, Sequence[str], DroppedText], _Rows]
 
 
 def _format_of(path: Path) -> _Reader:
@@ -108,7 +118,7 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _lines(path: Path, dropped: DroppedText) -> _Places:
+def _lines(path: Path, dropped: DroppedText) -> _Lines:
     """Lines of a text file that are UTF-8, each with its place `file:line`."""
     number = 0
     try:
@@ -150,37 +160,71 @@ def read_records(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
         raise CorpusError(f"{', '.join(map(str, files))}: there is no record")
 
 
-def _read_json_lines(path: Path, text_field: str, dropped: DroppedText) -> _Places:
+def json_records(path: Path, dropped: DroppedText) -> Iterator[tuple[str, Any]]:
+    """Every record of a JSON Lines file with its place; lines that are none are counted.
+
+    Raises:
+        CorpusError: the file's name says that it is of another format.
+    """
+    if _format_of(path) is not _read_json_lines:
+        raise CorpusError(f"'{path}': is not JSON Lines; give .jsonl, .jsonl.gz or .jsonl.zst")
     for place, line in _lines(path, dropped):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            dropped.add("lines that are not JSON", place)
-            continue
-        yield from field_text(record, text_field, place, dropped)
+        if line.strip():
+            try:
+                yield place, json.loads(line)
+            except (ValueError, RecursionError):
+                dropped.add("lines that are not JSON", place)
 
 
-def field_text(record: Any, text_field: str, place: str, dropped: DroppedText) -> _Places:
-    """The place and text of a record, or nothing, with the reason counted."""
+def _read_json_lines(path: Path, fields: Sequence[str], dropped: DroppedText) -> _Rows:
+    for place, record in json_records(path, dropped):
+        yield from field_texts(record, fields, place, dropped)
+
+
+def field_texts(record: Any, fields: Sequence[str], place: str, dropped: DroppedText) -> _Rows:
+    """The place and texts of a record, or nothing, with the reason counted."""
     if not isinstance(record, dict):
         dropped.add("lines that are not a JSON object", place)
-    elif text_field not in record:
-        dropped.add(f"records without the field '{text_field}'", f"{place}, with the fields {', '.join(record)}")
-    elif not isinstance(record[text_field], str):
-        dropped.add(f"records whose '{text_field}' is not text", place)
-    else:
+        return
+    texts = []
+    for field in fields:
         try:
-            record[text_field].encode("utf-8")
+            text = _value(record, field)
+        except KeyError:
+            dropped.add(f"records without the field '{field}'", f"{place}, with the fields {', '.join(record)}")
+            return
+        if not isinstance(text, str):
+            dropped.add(f"records whose '{field}' is not text", place)
+            return
+        try:
+            text.encode("utf-8")
         except UnicodeEncodeError:  # a lone surrogate, written as \ud800
             dropped.add("records that are not valid Unicode", place)
-        else:
-            yield place, record[text_field]
+            return
+        texts.append(text)
+    yield place, tuple(texts)
 
 
-def _read_plain_text(path: Path, text_field: str, dropped: DroppedText) -> _Places:
+def _value(record: Mapping[str, Any], field: str) -> Any:
+    """What stands under a name, or under `outer.inner` in a mapping within the record.
+
+    Raises:
+        KeyError: nothing.
+    """
+    if field in record:
+        return record[field]
+    outer, dot, inner = field.partition(".")
+    if not dot or not isinstance(record.get(outer), dict):
+        raise KeyError(field)
+    return _value(record[outer], inner)
+
+
+def _read_plain_text(path: Path, fields: Sequence[str], dropped: DroppedText) -> _Rows:
     """Documents are parted by blank lines."""
+    if len(fields) > 1:
+        raise CorpusError(
+            f"'{path}': plain text has no fields {', '.join(fields)}; give pairs as JSON Lines or Parquet"
+        )
     block: list[str] = []
     start = ""
     for place, line in _lines(path, dropped):
@@ -188,30 +232,35 @@ def _read_plain_text(path: Path, text_field: str, dropped: DroppedText) -> _Plac
             start = start if block else place
             block.append(line)
         elif block:
-            yield start, "".join(block).rstrip("\r\n")
+            yield start, ("".join(block).rstrip("\r\n"),)
             block = []
     if block:
-        yield start, "".join(block).rstrip("\r\n")
+        yield start, ("".join(block).rstrip("\r\n"),)
 
 
-def _read_parquet(path: Path, text_field: str, dropped: DroppedText) -> _Places:
+def _read_parquet(path: Path, fields: Sequence[str], dropped: DroppedText) -> _Rows:
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
-            if text_field not in file.schema_arrow.names:
-                place = f"{path}, with the fields {', '.join(file.schema_arrow.names)}"
-                dropped.add(f"records without the field '{text_field}'", place, file.metadata.num_rows)
-                return
-            for batch in file.iter_batches(batch_size=256, columns=[text_field]):
-                for value in _as_bytes(batch.column(0)).to_pylist():
+            for field in fields:
+                if field not in file.schema_arrow.names:
+                    place = f"{path}, with the fields {', '.join(file.schema_arrow.names)}"
+                    dropped.add(f"records without the field '{field}'", place, file.metadata.num_rows)
+                    return
+            for batch in file.iter_batches(batch_size=256, columns=list(fields)):
+                columns = [_as_bytes(batch.column(field)).to_pylist() for field in fields]
+                for values in zip(*columns, strict=True):
                     row += 1
                     place = f"{path}:row {row}"
                     try:
-                        record = {text_field: value.decode("utf-8") if isinstance(value, bytes) else value}
+                        record = {
+                            field: value.decode("utf-8") if isinstance(value, bytes) else value
+                            for field, value in zip(fields, values, strict=True)
+                        }
                     except UnicodeDecodeError:
                         dropped.add("records that are not UTF-8", place)
                         continue
-                    yield from field_text(record, text_field, place, dropped)
+                    yield from field_texts(record, fields, place, dropped)
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         _check_readable(path, error)
         dropped.add(f"files that break off ({error})", f"{path}:row {row + 1}")

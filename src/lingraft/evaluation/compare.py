@@ -56,12 +56,18 @@ def compare(on: EvaluationSet, after: Measurement, before: Measurement | None, r
         for name, by_language in after.answers.items()
     }
     result: dict[str, Any] = {"languages": languages, "tasks": tasks, "samples": _samples(on, after, before)}
-    if before:
-        ratio = {
-            code: scores.bits_per_byte / before.scores[code].bits_per_byte for code, scores in after.scores.items()
-        }
-        result |= _sums({code: 1 - of for code, of in ratio.items()}, roles)
-    return result
+    return {**result, **(_learned_and_forgotten(after, before, roles) if before else {})}
+
+
+def bits_and_sums(after: Measurement, before: Measurement, roles: Roles) -> dict[str, Any]:
+    """Bits per byte by language, and learning and forgetting: one entry of `steps` in `results.json`."""
+    bits = {code: scores.bits_per_byte for code, scores in after.scores.items()}
+    return {"languages": bits, **_learned_and_forgotten(after, before, roles)}
+
+
+def _learned_and_forgotten(after: Measurement, before: Measurement, roles: Roles) -> dict[str, float]:
+    ratio = {code: scores.bits_per_byte / before.scores[code].bits_per_byte for code, scores in after.scores.items()}
+    return _sums({code: 1 - of for code, of in ratio.items()}, roles)
 
 
 def _sums(gains: Mapping[str, float], roles: Roles) -> dict[str, float]:

@@ -223,10 +223,11 @@ else:
     AnyStep = Annotated[Union[tuple(Annotated[form, Tag(verb)] for verb, form in STEPS.items())], Discriminator(_verb)]
 
 
-def combination(steps: Sequence[Step], adapted: Parent, base: Parent) -> Combination:
+def combination(steps: Sequence[Step], adapted: Parent, base: Parent, made_from: Parent | None = None) -> Combination:
     """The steps as one combination in float32, with all that can be checked before it is computed.
 
-    Before training, the base can stand for the model that is to come of it.
+    Before training, the base can stand for the model that is to come of it. Where the base got new words for this
+    run, `made_from` is what it was without them, as other runs know it.
 
     Raises:
         ModelError: models that cannot be had, or do not fit each other.
@@ -244,7 +245,7 @@ def combination(steps: Sequence[Step], adapted: Parent, base: Parent) -> Combina
         for model in map(opened, step.models):
             parents[model] = None
             if step.are_vectors:
-                check_origin(model, base, force=False)
+                check_origin(model, made_from or base, force=False)
         expression = step.expression(expression, base, opened)
         like = opened(step.like) if step.like else like
     return plan_combination(Sum(expression, list(parents)), like, dtype="float32")

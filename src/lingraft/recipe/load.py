@@ -15,21 +15,16 @@ from lingraft.methods import METHODS
 from lingraft.penalties import PENALTIES
 from lingraft.recipe.after import STEPS
 from lingraft.recipe.checks import check
-from lingraft.recipe.schema import (
-    CorpusEntry,
-    EarlyStopping,
-    Evaluation,
-    Languages,
-    Penalties,
-    Recipe,
-    Replay,
-    Validation,
-)
+from lingraft.recipe.schema import Recipe, Vocabulary
+from lingraft.recipe.text import CorpusEntry, Evaluation, Instructions, Languages, Validation
+from lingraft.recipe.training import EarlyStopping, Penalties, Replay, Training
 from lingraft.recipe.yaml import override, read_yaml
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "languages": Languages,
+    "vocabulary": Vocabulary,
     "corpus": CorpusEntry,
+    "instructions": Instructions,
     "validation": Validation,
     "penalties": Penalties,
     "replay": Replay,
@@ -60,6 +55,8 @@ def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = 
 def recipe_yaml(recipe: Recipe) -> str:
     """The recipe as YAML text that `load_recipe` reads back."""
     values = recipe.model_dump(mode="json", exclude_none=True)
+    if recipe.stages:  # each of which says these for itself
+        values = {key: value for key, value in values.items() if key not in Training.model_fields or key == "after"}
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     return text
 
@@ -69,21 +66,22 @@ def _describe(problem: dict[str, Any]) -> str:
     location, section = _place([str(part) for part in problem["loc"]])
     path = ".".join(location)
     kind, given = problem["type"], problem["input"]
+    inner = location[2:] if location[:1] == ["stages"] else location
     if kind == "extra_forbidden":
         keys = list(section.model_fields)
         return f"{path}: unknown key{nearest(location[-1], keys)}; allowed here: {', '.join(keys)}"
     if kind == "missing":
         return f"{path}: is missing"
-    if kind == "union_tag_not_found" and location[0] == "after":
+    if kind == "union_tag_not_found" and inner[0] == "after":
         keys = list(given) if isinstance(given, dict) else [str(given)]
         return f"{path}: no step of this kind{nearest(' '.join(map(str, keys)), STEPS)}; steps: {', '.join(STEPS)}"
     if kind == "union_tag_not_found":
-        return f"method.name: is missing; methods: {', '.join(METHODS)}"
+        return f"{path}.name: is missing; methods: {', '.join(METHODS)}"
     if kind == "union_tag_invalid":
         name = str(problem["ctx"]["tag"])
-        return f"method.name: there is no method '{name}'{nearest(name, METHODS)}; methods: {', '.join(METHODS)}"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{path}: {message}" + ("" if kind == "value_error" else f" (given: {given!r})")
+        return f"{path}.name: there is no method '{name}'{nearest(name, METHODS)}; methods: {', '.join(METHODS)}"
+    message: str = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return (f"{path}: " if path else "") + message + ("" if kind == "value_error" else f" (given: {given!r})")
 
 
 def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
@@ -91,13 +89,20 @@ def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
 
     pydantic puts the name there by which it told methods, or steps, apart.
     """
-    section: type[BaseModel] = Recipe
+    if location[:1] == ["stages"] and len(location) > 2:
+        of_stage, section = _within(location[2:], Training)
+        return [*location[:2], *of_stage], section
+    return _within(location, Recipe)
+
+
+def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
+    """The same within a recipe, or within one of its stages."""
     if len(location) > 1:
-        section = SECTIONS.get(location[0], Recipe)
-    if location[0] == "penalties" and len(location) > 2:
+        section = SECTIONS.get(location[0], section)
+    if location[:1] == ["penalties"] and len(location) > 2:
         section = PENALTIES.get(location[1], section)
     for key, at, forms in (("method", 1, METHODS), ("after", 2, STEPS)):
-        if location[0] == key and len(location) > at and location[at] in forms:
+        if location[:1] == [key] and len(location) > at and location[at] in forms:
             section = forms[location.pop(at)]
             inner = section.model_fields.get(location[at]) if len(location) > at + 1 else None
             if inner is not None and isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):

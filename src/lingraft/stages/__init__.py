@@ -20,3 +20,8 @@ def one_after_another(path: Path, inputs: dict[str, Any], make: Callable[[Path],
     """A stage that the main process makes while the others wait."""
     with PartialState().main_process_first():
         return stage(path, inputs, make)
+
+
+def folder_of(work: Path, stage: str) -> Path:
+    """Where a stage of a recipe leaves its artefacts; those of a recipe without stages lie in `work` itself."""
+    return work / f"stage-{stage}" if stage else work

@@ -1,35 +1,34 @@
-"""Stages of text: what is measured, what is tokenized, what trains and what is held out."""
+"""Stages of text: what is measured, what is tokenized, what is held out, and what trains."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from lingraft.artefacts import file_fingerprint, read_json, recorded_inputs, stage_fingerprint, write_json
 from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
-from lingraft.corpus import Indices
-from lingraft.corpus.hub import hub_revision, read_hub_documents
+from lingraft.corpus.hub import hub_revision, read_hub_rows
 from lingraft.corpus.mix import Draw, Source, hold_out, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
-from lingraft.corpus.read import DroppedText, find_files, read_documents, read_texts, write_texts
-from lingraft.corpus.tokenize import column, open_table, text_digest, write_documents
+from lingraft.corpus.read import DroppedText, find_files, read_documents, read_rows, read_texts, write_texts
+from lingraft.corpus.tokenize import column, digests, open_table, text_digest, write_documents, write_pairs
 from lingraft.errors import CorpusError
 from lingraft.evaluation.measure import EvaluationSet
 from lingraft.evaluation.questions import Tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.recipe import CorpusEntry, Recipe
-from lingraft.stages import one_after_another
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from lingraft.stages import folder_of, one_after_another
 
 logger = logging.getLogger(__name__)
+
+Tables = Mapping[str, Sequence[Path]]
+"""Stage -> a folder with the table `documents.arrow` for each entry of its corpus."""
 
 REPLAY_MARGIN = 1.1
 """Of a hub dataset that is replayed, so much more is read than its share: some documents are kept out."""
@@ -48,29 +47,35 @@ def read_measured_text(recipe: Recipe, work: Path) -> Path:
             dropped = DroppedText()
             documents = list(read_documents(paths, recipe.evaluation.text_field, dropped))
             write_texts(folder / f"{code}.jsonl", documents)
-            logger.info("%s: %d documents to measure on%s", code, len(documents), _left_out(dropped))
+            logger.info("%s: %d documents to measure on%s", code, len(documents), left_out(dropped))
 
     return one_after_another(work / "measured-text", inputs, make)
 
 
-def tokenize_corpora(recipe: Recipe, base: Path, work: Path) -> list[Path]:
-    """One folder a corpus entry, with the table `documents.arrow` of its documents and token ids.
+def tokenize_corpora(recipe: Recipe, model: Path, work: Path, folder: str = "corpus") -> Tables:
+    """The documents of every corpus of every stage, in the tokens of a model.
 
     Files are read whole. A hub dataset is read as far as is needed: up to its budget and what is
     held out of it, or up to its share of the entries without one, which are read first.
     """
-    paths = {i: work / f"corpus-{i}" for i in range(len(recipe.corpus))}
+    return {
+        name: _tokenize_corpora(stage, model, folder_of(work, name), folder) for name, stage in recipe.expanded.items()
+    }
+
+
+def _tokenize_corpora(recipe: Recipe, model: Path, work: Path, folder: str) -> list[Path]:
+    paths = {i: work / f"{folder}-{i}" for i in range(len(recipe.corpus))}
     total = 0
     for i, entry in enumerate(recipe.corpus):
         if entry.share is None:
             limit = entry.tokens and entry.tokens + _held_out_tokens(recipe, entry.tokens)
-            _tokenize(entry, base, paths[i], limit)
+            _tokenize(entry, model, paths[i], limit)
             total += min(read_json(paths[i] / "corpus.json")["tokens"] * entry.repeat, limit or sys.maxsize)
     shares = sum(entry.share or 0 for entry in recipe.corpus) + recipe.written_share
     for i, entry in enumerate(recipe.corpus):
         if entry.share is not None:
             limit = int(entry.share * total / (1 - shares) * REPLAY_MARGIN) + _held_out_tokens(recipe, total)
-            _tokenize(entry, base, paths[i], limit)
+            _tokenize(entry, model, paths[i], limit)
     return list(paths.values())
 
 
@@ -79,7 +84,7 @@ def _held_out_tokens(recipe: Recipe, tokens: int) -> int:
     return min(int(tokens * recipe.validation.share) + 1, recipe.validation.max_tokens)
 
 
-def _tokenize(entry: CorpusEntry, base: Path, path: Path, limit: int | None) -> None:
+def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) -> None:
     files = find_files(*entry.files or [])
     limit = limit if entry.hub else None
     inputs = {
@@ -87,99 +92,76 @@ def _tokenize(entry: CorpusEntry, base: Path, path: Path, limit: int | None) -> 
         "hub": [entry.hub, entry.subset, limit],
         "revision": entry.hub and (hub_revision(entry.hub) or recorded_inputs(path).get("revision")),
         "text_field": entry.text_field,
-        "tokenizer": tokenizer_fingerprint(base),
+        **({"parallel": list(entry.parallel.items())} if entry.parallel else {}),
+        "tokenizer": tokenizer_fingerprint(model),
     }
 
     def make(folder: Path) -> None:
         dropped = DroppedText()
         if entry.hub:
-            texts = read_hub_documents(entry.hub, entry.subset, entry.text_field, dropped)
+            rows = read_hub_rows(entry.hub, entry.subset, entry.fields, dropped)
         else:
-            texts = read_documents(files, entry.text_field, dropped)
-        tokens = write_documents(folder / "documents.arrow", texts, read_tokenizer(base), limit)
+            rows = read_rows(files, entry.fields, dropped)
+        table, tokenizer = folder / "documents.arrow", read_tokenizer(model)
+        if entry.parallel:
+            tokens = write_pairs(table, rows, tokenizer, limit)
+        else:
+            tokens = write_documents(table, (texts[0] for texts in rows), tokenizer, limit)
         write_json(folder / "corpus.json", {"tokens": tokens, "dropped": dropped.counts, "first": dropped.first_place})
-        logger.info("%s %s: %s tokens%s", path.name, entry.language, f"{tokens:,}", _left_out(dropped))
+        logger.info("%s %s: %s tokens%s", path.name, entry.title, f"{tokens:,}", left_out(dropped))
 
     one_after_another(path, inputs, make)
 
 
-def pack_corpora(recipe: Recipe, base: Path, tables: list[Path], measured: Path, work: Path) -> Path:
-    """`training.arrow`, a block a row; `heldout-<language>.jsonl`; `validation-<language>.arrow`; `mix.json`.
+def hold_out_text(recipe: Recipe, tables: Tables, measured: Path, work: Path) -> Path:
+    """`heldout-<language>.jsonl`, what is measured; `never.json`, digests of all that may not train.
 
-    Documents that stand in measured text, or are held out, never train. Where the recipe decides something
-    on text, the documents that decide are no longer among the held-out ones: `choice-<language>.jsonl`.
+    Of a learned language, documents of its corpora in all stages are held out. Where the recipe decides something
+    on text, the documents that decide are no longer among those: `choice-<language>.jsonl`.
     """
     inputs = {
-        "corpora": [stage_fingerprint(path) for path in tables],
+        "corpora": [stage_fingerprint(path) for paths in tables.values() for path in paths],
         "measured": stage_fingerprint(measured),
-        "entries": [entry.model_dump(include={"language", "tokens", "share", "repeat"}) for entry in recipe.corpus],
-        "learn": recipe.languages.learn,
+        "entries": [entry.languages for stage in recipe.expanded.values() for entry in stage.corpus],
+        "languages": recipe.languages.model_dump(),
         "validation": recipe.validation.model_dump(),
         "deciding": recipe.deciding,
-        "written": recipe.written_share,
-        "max_length": recipe.max_length,
         "seed": recipe.seed,
     }
-    return one_after_another(work / "blocks", inputs, lambda folder: _pack(recipe, base, tables, measured, folder))
+    return one_after_another(work / "heldout", inputs, lambda folder: _hold_out(recipe, tables, measured, folder))
 
 
-def _pack(recipe: Recipe, base: Path, paths: list[Path], measured: Path, folder: Path) -> None:
-    documents = [open_table(path / "documents.arrow") for path in paths]
-    digests = [column(table, "digest") for table in documents]
-    lengths = [column(table, "num_tokens") for table in documents]
-    tokenizer = read_tokenizer(base)
+def _hold_out(recipe: Recipe, tables: Tables, measured: Path, folder: Path) -> None:
     evaluated = {code: read_texts(measured / f"{code}.jsonl") for code in recipe.evaluation.text}
     heldout = {}
     for language in recipe.languages.learn:
-        own = [i for i, entry in enumerate(recipe.corpus) if entry.language == language]
-        heldout[language] = _held_out_texts(recipe, [(documents[i], digests[i], lengths[i]) for i in own])
+        own = [
+            path
+            for name, stage in recipe.expanded.items()
+            for entry, path in zip(stage.corpus, tables[name], strict=True)
+            if entry.language == language
+        ]
+        heldout[language] = _held_out_texts(recipe, own) if own else []
     kept = {code: evaluated.get(code, heldout.get(code, [])) for code in recipe.languages.roles}
     for language, texts in kept.items():
         choice, rest = _parted(texts, recipe, language) if language in recipe.deciding else ([], texts)
         write_texts(folder / f"heldout-{language}.jsonl", rest)
         write_texts(folder / f"choice-{language}.jsonl", choice)
-        for name, of in (("validation", rest), ("choice", choice)):
-            write_text_blocks(
-                folder / f"{name}-{language}.arrow", of, tokenizer, recipe.length, recipe.validation.blocks
-            )
-    never = np.array([text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts])
-    rows = [np.flatnonzero(~np.isin(own, never)) for own in digests]
-    draws = mix(
-        [
-            Source(f"corpus.{i}", entry.language, lengths[i][rows[i]], entry.tokens, entry.share, entry.repeat)
-            for i, entry in enumerate(recipe.corpus)
-        ],
-        recipe.seed,
-        recipe.written_share,
-    )
-    draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
-    codes = list(recipe.languages.roles)
-    numbers = [codes.index(entry.language) for entry in recipe.corpus]
-    blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
-    total = round(sum(draw.total for draw in draws) / (1 - recipe.written_share))
-    entries = []
-    for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
-        documents_drawn, kept_out, share = len(draw.documents), len(digests[i]) - len(rows[i]), draw.total / total
-        entries.append(
-            {
-                "language": entry.language,
-                "documents": documents_drawn,
-                "tokens": draw.total,
-                "share": share,
-                "kept_out": kept_out,
-            }
-        )
-        shown = (i, entry.language, f"{draw.total:,}", f"{documents_drawn:,}", 100 * share, f"{kept_out:,}")
-        logger.info("corpus.%d %s: %s tokens of %s documents train, %.1f %% of all; %s documents kept out", *shown)
-    write_json(folder / "mix.json", {"blocks": blocks, "tokens": total, "entries": entries})
+    never = {text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts}
+    write_json(folder / "never.json", sorted(never))
 
 
-def _held_out_texts(recipe: Recipe, sources: Sequence[tuple[Dataset, Indices, Indices]]) -> list[str]:
+def _held_out_texts(recipe: Recipe, paths: Sequence[Path]) -> list[str]:
     """The held-out documents of one language, each different text once."""
-    validation = recipe.validation
-    digests, lengths = (np.concatenate([source[i] for source in sources]) for i in (1, 2))
-    held = hold_out(digests, lengths, validation.share, validation.max_tokens, recipe.seed)
-    texts = [text for table, own, _ in sources for text in table.select(np.flatnonzero(np.isin(own, held)))["text"]]
+    validation, tables = recipe.validation, [open_table(path / "documents.arrow") for path in paths]
+    own = [column(table, "digest") for table in tables]
+    sizes = np.concatenate([column(table, "num_tokens") for table in tables])
+    held = hold_out(np.concatenate(own), sizes, validation.share, validation.max_tokens, recipe.seed)
+    texts = [
+        text
+        for table, of in zip(tables, own, strict=True)
+        for text in table.select(np.flatnonzero(np.isin(of, held)))["text"]
+    ]
     return list(dict.fromkeys(texts))
 
 
@@ -197,12 +179,83 @@ def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[s
     return list(compress(texts, decides)), list(compress(texts, ~decides))
 
 
-def evaluation_set(recipe: Recipe, blocks: Path, tasks: Tasks) -> EvaluationSet:
+def may_train(table: Path, heldout: Path) -> npt.NDArray[np.bool_]:
+    """(documents,): those none of whose texts is measured or held out."""
+    never = np.array(read_json(heldout / "never.json"), dtype=np.int64)
+    is_kept_out = np.isin(digests(open_table(table / "documents.arrow")), never)  # (documents, texts)
+    return np.asarray(~is_kept_out.any(axis=1))
+
+
+def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: Path, work: Path) -> Path:
+    """`training.arrow`, a block a row; `mix.json`; `validation-` and `choice-<language>.arrow` of what is held out."""
+    inputs = {
+        "corpora": [stage_fingerprint(path) for path in tables],
+        "heldout": stage_fingerprint(heldout),
+        "tokenizer": tokenizer_fingerprint(model),
+        "entries": [entry.model_dump(include={"tokens", "share", "repeat"}) for entry in recipe.corpus],
+        "validation": recipe.validation.model_dump(),
+        "written": recipe.written_share,
+        "max_length": recipe.max_length,
+        "seed": recipe.seed,
+    }
+    return one_after_another(work / "blocks", inputs, lambda folder: _pack(recipe, model, tables, heldout, folder))
+
+
+def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, folder: Path) -> None:
+    documents = [open_table(path / "documents.arrow") for path in paths]
+    lengths = [column(table, "num_tokens") for table in documents]
+    write_heldout_blocks(recipe, model, heldout, folder)
+    rows = [np.flatnonzero(may_train(path, heldout)) for path in paths]
+    draws = mix(
+        [
+            Source(f"corpus.{i}", entry.title, lengths[i][rows[i]], entry.tokens, entry.share, entry.repeat)
+            for i, entry in enumerate(recipe.corpus)
+        ],
+        recipe.seed,
+        recipe.written_share,
+    )
+    draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
+    codes = list(recipe.languages.roles)
+    numbers = [[codes.index(code) for code in entry.languages] for entry in recipe.corpus]
+    blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
+    total = round(sum(draw.total for draw in draws) / (1 - recipe.written_share))
+    entries = []
+    for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
+        documents_drawn, kept_out, share = len(draw.documents), len(documents[i]) - len(rows[i]), draw.total / total
+        entries.append(
+            {
+                "language": entry.title,
+                "documents": documents_drawn,
+                "tokens": draw.total,
+                "share": share,
+                "kept_out": kept_out,
+            }
+        )
+        shown = (i, entry.title, f"{draw.total:,}", f"{documents_drawn:,}", 100 * share, f"{kept_out:,}")
+        logger.info("corpus.%d %s: %s tokens of %s documents train, %.1f %% of all; %s documents kept out", *shown)
+    write_json(folder / "mix.json", {"blocks": blocks, "tokens": total, "entries": entries})
+
+
+def write_heldout_blocks(recipe: Recipe, model: Path, heldout: Path, folder: Path) -> None:
+    """What is looked at while it trains, and what decides, as blocks in a model's tokens."""
+    tokenizer = read_tokenizer(model)
+    for language in recipe.languages.roles:
+        for blocks, texts in (("validation", "heldout"), ("choice", "choice")):
+            write_text_blocks(
+                folder / f"{blocks}-{language}.arrow",
+                read_texts(heldout / f"{texts}-{language}.jsonl"),
+                tokenizer,
+                recipe.length,
+                recipe.validation.blocks,
+            )
+
+
+def evaluation_set(recipe: Recipe, heldout: Path, tasks: Tasks) -> EvaluationSet:
     """Each language's own text, or what was held out of its corpus; the questions; prompts from the texts."""
-    texts = {code: read_texts(blocks / f"heldout-{code}.jsonl") for code in recipe.languages.roles}
+    texts = {code: read_texts(heldout / f"heldout-{code}.jsonl") for code in recipe.languages.roles}
     prompts = {code: draw_prompts(documents, recipe.evaluation.samples) for code, documents in texts.items()}
     return EvaluationSet(texts, tasks, prompts)
 
 
-def _left_out(dropped: DroppedText) -> str:
+def left_out(dropped: DroppedText) -> str:
     return f"; left out: {dropped}" if dropped else ""

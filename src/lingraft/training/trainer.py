@@ -1,54 +1,31 @@
-"""Training on the Hugging Face Trainer, with the loss of each language in the logs.
+"""Training on text, with the loss of each language in the logs.
 
-The Trainer does the loop, the optimizer, mixed precision, several GPUs and checkpoints. Added
-here is what it cannot know: which language a token is of, what pulls back to the base, and which
-checkpoint was finished.
+Added to the Trainer is what it cannot know: which language a token is of, and which tokens have a
+teacher or a loss of their own.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
+from transformers import TrainerCallback, TrainingArguments
 
-from lingraft.artefacts import write_json
-from lingraft.errors import TrainingError
 from lingraft.nn.local_loss import Tokens
 from lingraft.token_loss import IGNORED, returning_token_losses
 from lingraft.training.batches import TrainingText, collate, mixed
 from lingraft.training.early_stopping import CHOICE, EarlyStopping
+from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
     from lingraft.methods import Adaptation
     from lingraft.penalties import Pull
-
-logger = logging.getLogger(__name__)
-
-DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
-
-_FINISHED = "finished.json"
-
-
-@dataclass(frozen=True)
-class TrainingOutcome:
-    """What training did: the Trainer's log, optimizer steps, seconds of this process, and whose weights it left."""
-
-    log: list[dict[str, Any]]
-    num_steps: int
-    seconds: float
-    best_step: int | None = None
-    """The step that was gone back to, where training stops early."""
 
 
 def train(
@@ -67,7 +44,6 @@ def train(
     Raises:
         TrainingError: the loss is no longer a number.
     """
-    started = time.monotonic()
     folder = Path(str(arguments.output_dir))
     validation = {**text.validation, **({CHOICE: text.choice} if text.choice is not None else {})}
     stopping = EarlyStopping(folder, patience, adaptation.trainable) if patience else None
@@ -82,30 +58,13 @@ def train(
         data_collator=collate,
         callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *callbacks],
     )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    checkpoint = newest_checkpoint(folder)
-    if checkpoint:
-        logger.info("resuming from %s", checkpoint)
     with returning_token_losses(adaptation.plain):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
-        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-    if trainer.state.global_step == 0:
-        raise TrainingError("training took no step: there is less text than one batch, or num_train_epochs is 0")
-    trainer.accelerator.wait_for_everyone()
-    best = stopping.restore(adaptation.model, trainer.state.log_history) if stopping else None
-    return TrainingOutcome(trainer.state.log_history, trainer.state.global_step, time.monotonic() - started, best)
+        outcome = trainer.run()
+    return replace(outcome, best_step=stopping.restore(adaptation.model, outcome.log)) if stopping else outcome
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    finished = [path.parent for path in folder.glob(f"checkpoint-*/{_FINISHED}")]
-    return max(finished, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
-
-
-class LanguageTrainer(Trainer):
-    """The Trainer, with the training loss split by the language of the predicted token, and with what pulls back."""
+class LanguageTrainer(GraftTrainer):
+    """The Trainer, with the training loss split by the language of the predicted token."""
 
     def __init__(
         self,
@@ -129,18 +88,6 @@ class LanguageTrainer(Trainer):
         self._is_new = torch.tensor([code in text.learned for code in self.languages])
         self._window = (0, 0)  # tokens of the original distribution, and all, of an optimizer step
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
-        """As the Trainer's, which looks whether training is over only after one more step."""
-        if isinstance(resume_from_checkpoint, str):
-            self.args.eval_on_start = False  # that was at the first start
-            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
-            is_over = self.stopping is not None and self.stopping.is_over(state.log_history)
-            if is_over or 0 < self.args.max_steps <= state.global_step:
-                self._load_from_checkpoint(resume_from_checkpoint)
-                self.state = state
-                return None
-        return super().train(resume_from_checkpoint, *arguments, **named)
-
     def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's: the micro-batches of a step. Their tokens are counted, over all processes."""
         batches, num_items = super().get_batch_samples(*arguments, **named)
@@ -160,13 +107,9 @@ class LanguageTrainer(Trainer):
         return is_token & ~is_new, is_token & is_new
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Tensor:
-        """As the Trainer's: forward and backward of a micro-batch; after the last one all gradients are there."""
+        """As the Trainer's; the local loss knows the tokens of the micro-batch."""
         with self._watched(inputs):
-            loss = super().training_step(model, inputs, *arguments, **named)
-        if self.accelerator.sync_gradients:
-            for pull in self.pulls:
-                pull.add_gradients(self._loss_scale)
-        return loss
+            return super().training_step(model, inputs, *arguments, **named)
 
     @contextmanager
     def _watched(self, inputs: dict[str, Any]) -> Iterator[None]:
@@ -175,19 +118,13 @@ class LanguageTrainer(Trainer):
             yield
             return
         is_original, is_new = (of[..., None].to(self.args.device) for of in self._origin(inputs))
-        scale = self._loss_scale * self.accelerator.num_processes  # the mean over processes divides by it
+        scale = self.loss_scale * self.accelerator.num_processes  # the mean over processes divides by it
         num_original, num_all = self._window
         tokens = Tokens(
             is_original, is_new, scale / num_original if num_original else 0.0, scale / num_all if num_all else 0.0
         )
         with self.local_loss.on(tokens):
             yield
-
-    @property
-    def _loss_scale(self) -> float:
-        """What fp16 multiplies the loss by."""
-        scaler = self.accelerator.scaler
-        return float(scaler.get_scale()) if scaler is not None else 1.0
 
     def compute_loss(
         self,
@@ -223,11 +160,8 @@ class LanguageTrainer(Trainer):
         self._sums[1].index_add_(0, languages, torch.ones_like(losses, dtype=self._sums.dtype))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add `loss_<language>` to what the Trainer logs."""
+        """Add `loss_<language>`, and the local losses, to what the Trainer logs."""
         if "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                step = self.state.global_step
-                raise TrainingError(f"the training loss at step {step} is {logs['loss']}; {DIVERGED}")
             sums = self.accelerator.reduce(self._sums, reduction="sum").cpu()
             for number, code in enumerate(self.languages):
                 if sums[1, number] > 0:
@@ -237,14 +171,4 @@ class LanguageTrainer(Trainer):
                 for name, pair in self.local_loss.sums().items():
                     value, count = self.accelerator.reduce(pair, reduction="sum").tolist()
                     logs[f"local_{name}"] = value / count if count else 0.0
-            for pull in self.pulls:
-                logs |= pull.values()
         super().log(logs, start_time)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save, then mark the checkpoint as finished; one without the mark does not count."""
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / _FINISHED, {"step": self.state.global_step})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -12,6 +13,8 @@ from tokenizers import Tokenizer
 
 from lingraft.errors import CorpusError
 from lingraft.vocabulary.bpe import single_bytes
+
+logger = logging.getLogger(__name__)
 
 ENGLISH = "eng_Latn"
 MANY_BYTES, HIGH_COST, MANY_UNKNOWN = 0.1, 2.0, 0.01
@@ -84,6 +87,21 @@ def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
     if not tokens:
         raise CorpusError("the tokenizer drops all of this text: there is no token in it")
     return Fertility(words, characters, num_bytes, tokens, byte_tokens, unknown)
+
+
+def warn_of_fragments(model: str, code: str, of: Fertility, languages: Mapping[str, Fertility]) -> None:
+    """Say where a tokenizer is near what made Urdu fail on Llama 3.1 (arXiv 2509.11414 §5)."""
+    signs, english = [], languages.get(ENGLISH)
+    if of.unknown_share >= MANY_UNKNOWN:
+        logger.warning("%s cannot write %s: %.0f %% of its tokens are unknown", model, code, 100 * of.unknown_share)
+    if of.byte_share >= MANY_BYTES:
+        signs.append(f"{of.byte_share:.0%} of its tokens are single bytes of letters")
+    if english and of.cost(english) >= HIGH_COST:
+        signs.append(f"a character costs {of.cost(english):.1f} times what it costs in English")
+    if signs:
+        logger.warning(
+            "%s cuts %s to pieces: %s; 'lingraft tokenizer extend' gives it words", model, code, " and ".join(signs)
+        )
 
 
 def _unknown(tokenizer: Tokenizer) -> int | None:

@@ -1,0 +1,118 @@
+"""Whether a base can be trained as a recipe says, and combined with what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoints.parents import open_parent
+from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model
+from lingraft.errors import UserError
+from lingraft.layer_groups import LayerRange, depth, is_base
+from lingraft.recipe.after import ForgetAtMostStep, combination
+from lingraft.recipe.schema import Recipe
+from lingraft.vocabulary.model import read_bpe
+
+
+def in_stage(name: str, problems: Iterable[str]) -> Iterator[str]:
+    """Problems of a stage, with its place before theirs; those of a recipe without stages as they are."""
+    return (f"stages.{name}.{problem}" if name else problem for problem in problems)
+
+
+def model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+    if not is_base(config):
+        yield f"base: a '{config.model_type}' is what lingraft exports; it can be measured, and not trained further"
+        return
+    stages = recipe.expanded
+    for name, stage in stages.items():
+        yield from in_stage(name, _method_problems(stage, config))
+        if name:
+            yield from in_stage(name, _stage_problems(stage))
+    yield from _form_problems(recipe, list(stages.values())[-1], config)
+    yield from _vocabulary_problems(recipe)
+    if getattr(config, "quantization_config", None) is not None:
+        yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
+    context = context_length(config)
+    if recipe.max_length is not None and recipe.max_length > context:
+        yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
+    yield from _after_problems(recipe)
+
+
+def _method_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+    """Of one training: its method, and what pulls back, on this base."""
+    name = recipe.method.name
+    try:
+        recipe.method.layers(depth(config))
+    except UserError as error:
+        yield f"method: {error}"
+    forms = recipe.method.exports(config)
+    if recipe.export is not None and recipe.export not in forms:
+        settings = "" if forms[0] == "plain" else " with these settings"
+        yield f"export: '{name}'{settings} cannot be written as '{recipe.export}'; allowed: {', '.join(forms)}"
+    if recipe.penalties.l2sp:
+        layers = recipe.penalties.l2sp
+        try:
+            LayerRange(layers.first, layers.last, depth(config))
+        except UserError as error:
+            yield f"penalties.l2sp: {error}"
+        if "plain" not in forms:
+            yield f"penalties.l2sp: '{name}' trains no weight of the base, so there is nothing to pull back; remove it"
+    if recipe.instructions and "plain" not in forms:
+        yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
+
+
+def _stage_problems(recipe: Recipe) -> Iterator[str]:
+    """Of one of several stages."""
+    if recipe.forget_at_most:
+        yield "after: forget_at_most is of the whole run; put it under 'after', beside 'stages'"
+    for step in recipe.after:
+        if step.like:
+            yield f"after: {step.like} has no part in a stage, which hands its own model on; put it beside 'stages'"
+
+
+def _form_problems(recipe: Recipe, last: Recipe, config: Any) -> Iterator[str]:
+    """What can be done with weights that stay as they are, and not with weights that are added."""
+    if recipe.after and "plain" not in last.method.exports(config):
+        name = last.method.name
+        yield f"after: '{name}' adds weights that the base does not have, so they cannot be combined; remove it"
+
+
+def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:
+    """Whether the tokenizer can be continued at all; one that is not here yet is looked at when the run begins."""
+    if recipe.vocabulary and Path(recipe.base).is_dir():
+        try:
+            read_bpe(find_model(recipe.base))
+        except UserError as error:
+            yield f"vocabulary: {error}"
+
+
+def _after_problems(recipe: Recipe) -> Iterator[str]:
+    """What would fail after hours of training. Weights on the hub are looked at when the run begins."""
+    missing = False
+    steps = [(f"after.{i}", step) for i, step in enumerate(recipe.after)]
+    for stage_name, stage in (recipe.stages or {}).items():
+        steps += [(f"stages.{stage_name}.after.{i}", step) for i, step in enumerate(stage.after)]
+    for place, step in steps:
+        for name in step.models:
+            try:
+                find = find_model if name == step.like else find_folder  # what is measured is no adapter
+                find(name, CONFIG_ONLY)
+            except UserError as error:
+                missing = True
+                yield f"{place}: {error}"
+    if recipe.forget_at_most:
+        if any(isinstance(step, ForgetAtMostStep) for step in recipe.after[1:]):
+            yield "after: forget_at_most is of what training wrote; put it first, and only once"
+        if not recipe.languages.retain:
+            yield "after.0.forget_at_most: no language is retained, so there is nothing to measure forgetting on"
+    names = [recipe.base, *(name for _, step in steps for name in step.models)]
+    if steps and not missing and all(Path(name).is_dir() for name in names):
+        for stage_name, of in {**(recipe.stages or {}), "": recipe}.items():
+            if not of.after:
+                continue
+            try:
+                base = open_parent(recipe.base)
+                combination(of.after, base, base)
+            except UserError as error:
+                yield from in_stage(stage_name, [f"after: {error}"])

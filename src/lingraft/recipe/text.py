@@ -1,0 +1,109 @@
+"""Text in a recipe: which languages there are, what trains, what is held out, what is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from lingraft.evaluation.compare import Role
+from lingraft.evaluation.samples import SAMPLES
+from lingraft.recipe.section import Section
+from lingraft.recipe.values import Count, FilePatterns, LanguageCode, Name, Share
+
+
+class Languages(Section):
+    """Which languages are learned, which are to be kept, which are only watched."""
+
+    learn: list[LanguageCode] = Field(min_length=1)
+    retain: list[LanguageCode] = []
+    heldout: list[LanguageCode] = []
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        return {
+            **dict.fromkeys(self.learn, "learn"),
+            **dict.fromkeys(self.retain, "retain"),
+            **dict.fromkeys(self.heldout, "heldout"),
+        }
+
+
+class CorpusEntry(Section):
+    """Text to train on: files or a hub dataset, with a budget or a share of all tokens.
+
+    Of one language, or aligned pairs in two: each pair is a document in both orders.
+    """
+
+    language: LanguageCode | None = None
+    parallel: Annotated[dict[LanguageCode, Name], Field(min_length=2, max_length=2)] | None = None
+    """Of pairs: two languages, and the field of a record that holds the text in each."""
+    files: FilePatterns | None = None
+    hub: str | None = None
+    subset: str | None = None
+    text_field: str = "text"
+    tokens: Count | None = None
+    share: Share | None = None
+    repeat: Count = 1
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CorpusEntry:
+        if (self.language is None) == (self.parallel is None):
+            given = "neither" if self.language is None else "both"
+            raise ValueError(f"give either 'language' or, for pairs, 'parallel' ({given} are given)")
+        if self.parallel and self.text_field != "text":
+            raise ValueError("'text_field' is of text in one language; 'parallel' names the fields; remove it")
+        if (self.files is None) == (self.hub is None):
+            given = "neither" if self.files is None else "both"
+            raise ValueError(f"give either 'files' or 'hub' ({given} are given)")
+        if self.subset is not None and self.hub is None:
+            raise ValueError("'subset' is of a hub dataset; give 'hub' too, or remove it")
+        if self.tokens is not None and self.share is not None:
+            raise ValueError("give either 'tokens' (a budget) or 'share' (of all tokens)")
+        return self
+
+    @property
+    def languages(self) -> list[str]:
+        """One, or the two of pairs."""
+        return list(self.parallel) if self.parallel else [str(self.language)]
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields of a record that hold its text, in the order of `languages`."""
+        return list(self.parallel.values()) if self.parallel else [self.text_field]
+
+    @property
+    def title(self) -> str:
+        """The language, or both, as messages and records say it."""
+        return "–".join(self.languages)
+
+
+class Instructions(Section):
+    """Conversations: JSON Lines whose records have `messages`, or `instruction`, `input` and `output`."""
+
+    language: LanguageCode
+    files: FilePatterns
+
+
+class Validation(Section):
+    """The part of a learned language's documents that never trains."""
+
+    share: Share = 0.05
+    max_tokens: Count = 1_000_000
+    blocks: Count = 64
+    """Blocks per language that each evaluation during training looks at."""
+    choice: Share | None = None
+    """Of the text that would be measured, what decides instead: when training stops, how much of it is kept.
+
+    A half, where something is decided and nothing is said.
+    """
+
+
+class Evaluation(Section):
+    """What is measured before and after: text, which never trains even where it stands in the corpus, and tasks."""
+
+    text: dict[LanguageCode, FilePatterns] = {}
+    text_field: str = "text"
+    tasks: dict[Name, dict[LanguageCode, FilePatterns]] = {}
+    """Files of questions with choices, by task and language."""
+    samples: Annotated[int, Field(ge=0)] = SAMPLES
+    """Continuations per language that are shown side by side."""

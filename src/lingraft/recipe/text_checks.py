@@ -1,0 +1,86 @@
+"""Whether the languages, corpora and instructions of a recipe fit each other."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from lingraft.recipe.schema import Recipe
+
+
+def language_problems(recipe: Recipe) -> Iterator[str]:
+    languages = recipe.languages
+    named = [*languages.learn, *languages.retain, *languages.heldout]
+    for code in sorted({code for code in named if named.count(code) > 1}):
+        yield f"languages: {code} is named more than once; a language has one role"
+    for code in [*languages.retain, *languages.heldout]:
+        if code not in recipe.evaluation.text:
+            role = languages.roles[code]
+            yield (
+                f"evaluation.text.{code}: is missing; {code} is under languages.{role} and is measured on text "
+                f"of its own: add 'evaluation: {{text: {{{code}: FILE}}}}', or remove the language"
+            )
+    if recipe.validation.choice is not None and not recipe.deciding:
+        yield "validation.choice: nothing is decided on text (early_stopping, forget_at_most); remove it"
+    for code in recipe.evaluation.text:
+        if code not in languages.roles:
+            yield f"evaluation.text.{code}: the language has no role; add it under languages"
+    for task, files in recipe.evaluation.tasks.items():
+        for code in files:
+            if code not in languages.roles:
+                yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
+
+
+def text_problems(recipe: Recipe) -> Iterator[str]:
+    """Whether there is text of each learned language to learn from, and to measure on."""
+    stages = recipe.expanded.values()
+    alone = {entry.language for stage in stages for entry in stage.corpus}
+    others = {code for stage in stages for entry in stage.corpus for code in entry.languages}
+    others |= {entry.language for stage in stages for entry in stage.instructions or []}
+    for code in recipe.languages.learn:
+        if code not in alone | others:
+            yield f"corpus: there is no text of {code}, which is to be learned; add an entry for it"
+        elif code not in alone and code not in recipe.evaluation.text:
+            yield (
+                f"evaluation.text.{code}: is missing; {code} has only pairs or instructions, of which nothing is held "
+                f"out: add 'evaluation: {{text: {{{code}: FILE}}}}', or a corpus of {code} alone"
+            )
+        if recipe.vocabulary and code not in alone:
+            yield f"vocabulary: there is no corpus of {code} alone to learn words from; add one"
+
+
+def corpus_problems(recipe: Recipe) -> Iterator[str]:
+    languages = recipe.languages
+    allowed = [*languages.learn, *languages.retain]
+    if not recipe.corpus and not recipe.instructions:
+        yield "corpus: is missing; give text to train on"
+    for i, entry in enumerate(recipe.corpus):
+        for code in entry.languages:
+            if code not in allowed:
+                place = "parallel" if entry.parallel else "language"
+                yield f"corpus.{i}.{place}: {code} is neither learned nor retained ({', '.join(allowed)})"
+    shares = sum(entry.share or 0 for entry in recipe.corpus) + recipe.written_share
+    if shares >= 1:
+        with_written = " with replay.self" if recipe.replay else ""
+        yield f"corpus: the shares add up to {shares:g}{with_written}; together they must stay below 1"
+    if recipe.corpus and all(entry.share is not None for entry in recipe.corpus):
+        yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"
+
+
+def instruction_problems(recipe: Recipe) -> Iterator[str]:
+    languages = recipe.languages
+    if recipe.chat_template is not None and not recipe.instructions:
+        yield "chat_template: is of 'instructions', of which there are none; remove it"
+    if not recipe.instructions:
+        return
+    if recipe.corpus:
+        yield "instructions: give either 'corpus' or 'instructions'; a second stage can have the other"
+    for i, entry in enumerate(recipe.instructions):
+        if entry.language not in [*languages.learn, *languages.retain]:
+            allowed = ", ".join([*languages.learn, *languages.retain])
+            yield f"instructions.{i}.language: {entry.language} is neither learned nor retained ({allowed})"
+    for key in ("replay", "early_stopping"):
+        if getattr(recipe, key) is not None:
+            yield f"{key}: is of text, and this trains on instructions; remove it"
+    if importlib.util.find_spec("trl") is None:
+        yield "instructions: need the library trl; install it with: pip install 'lingraft[instruct]'"

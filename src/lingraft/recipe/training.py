@@ -1,0 +1,97 @@
+"""One training: on what, which weights, what pulls them back, and what is done with them afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import Field, model_validator
+
+from lingraft.methods import METHODS
+from lingraft.methods.base import Method
+from lingraft.penalties import L2SP, Penalty
+from lingraft.recipe.after import AnyStep
+from lingraft.recipe.section import Section
+from lingraft.recipe.text import CorpusEntry, Instructions
+from lingraft.recipe.values import Count, Share
+
+if TYPE_CHECKING:
+    AnyMethod = Method
+else:
+    AnyMethod = Annotated[Union[tuple(METHODS.values())], Field(discriminator="name")]
+
+
+class Penalties(Section):
+    """What pulls trained weights back, beside any method."""
+
+    l2sp: L2SP | None = None
+
+    @property
+    def given(self) -> dict[str, Penalty]:
+        return {name: of for name in type(self).model_fields if (of := getattr(self, name)) is not None}
+
+
+TOP_K = 64
+
+
+class Replay(Section):
+    """Text that the base writes itself, in place of text of the old languages (arXiv 2605.26097)."""
+
+    self: Share
+    """Of all tokens."""
+    loss: Literal["kl", "ce"] = "kl"
+    """kl: the base's own distribution is the target, ce: what it drew."""
+    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """For kl: what its mean over written tokens is multiplied by, beside the mean loss of the text; 1 if not said."""
+    top_k: Count | None = None
+    """For kl: so many of its likeliest next tokens are kept, all others count as one; 64 if not said."""
+    batch: Count = 32
+    """Blocks that are written at a time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("loss", "kl") == "kl":
+            return {"strength": 1.0, "top_k": TOP_K, **values}
+        for name in ("strength", "top_k"):
+            if values.get(name) is not None:
+                raise ValueError(f"'{name}' is of loss kl, which has a distribution as its target; remove it")
+        return values
+
+    def weights(self, share: float) -> tuple[float, float]:
+        """What a token of text, and one that the base wrote, counts for in a mean over both.
+
+        For kl so that the loss is, in expectation over batches, the mean over text + strength * the mean over
+        written tokens. `share`: that of written tokens among all. Where it is small, a batch with one of their
+        blocks has a large gradient, and `max_grad_norm` clips it.
+        """
+        return (1 / (1 - share), self.strength / share) if self.strength is not None else (1.0, 1.0)
+
+
+class EarlyStopping(Section):
+    """Training ends when the loss on learned text that is kept for it has not fallen (arXiv 2606.00284 §3.1)."""
+
+    patience: Count = 6
+    """Evaluations, which are `training.eval_steps` apart."""
+
+
+class Training(Section):
+    """The keys of one training: a recipe's own, or those of each of its stages."""
+
+    corpus: list[CorpusEntry] = []
+    instructions: list[Instructions] | None = None
+    """In place of a corpus: conversations, of which the answers are learned."""
+    chat_template: str | None = None
+    """Of instructions: a file with the template, or the model that has it; the base's own where it is not said."""
+    method: AnyMethod
+    penalties: Penalties = Penalties()
+    replay: Replay | None = None
+    early_stopping: EarlyStopping | None = None
+    training: dict[str, Any] = {}
+    after: list[AnyStep] = []
+
+    @property
+    def written_share(self) -> float:
+        """The share of all tokens that the base is to write itself."""
+        return self.replay.self if self.replay else 0.0

@@ -1,0 +1,113 @@
+"""Learning instructions, on trl's SFTTrainer: the model's chat template, and a loss on the answers alone."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from lingraft.errors import TrainingError
+from lingraft.token_loss import IGNORED
+from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
+from lingraft.training.progress import ProgressLog
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lingraft.methods import Adaptation
+    from lingraft.penalties import Pull
+
+logger = logging.getLogger(__name__)
+
+Examples = Sequence[Mapping[str, Any]]
+"""`prompt` and `completion`, messages each."""
+
+
+def instruct(
+    adaptation: Adaptation,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    validation: Mapping[str, Examples],
+    arguments: TrainingArguments,
+    max_length: int,
+    pulls: Sequence[Pull] = (),
+) -> TrainingOutcome:
+    """Train on answers to prompts; `validation` by language is looked at meanwhile.
+
+    Each example is a row of at most `max_length` tokens, cut where it is longer; the tokenizer's chat template writes
+    it, and only the tokens of the answer have a loss, up to the one that ends it.
+
+    Raises:
+        TrainingError: no answer begins within `max_length` tokens, or the loss is no longer a number.
+    """
+    plain, folder = adaptation.plain, Path(str(arguments.output_dir))
+    settings = {**arguments.to_dict(), "completion_only_loss": True, "max_length": max_length}
+    settings |= {"shuffle_dataset": False, "hub_token": None}
+    config = SFTConfig(**settings)
+    config._n_gpu = arguments._n_gpu
+    with _quietly():
+        trainer = InstructTrainer(
+            model=adaptation.model,
+            args=config,
+            train_dataset=Dataset.from_list(list(examples)),
+            eval_dataset={code: Dataset.from_list(list(of)) for code, of in validation.items()},
+            data_collator=DataCollatorForLanguageModeling(pad_token_id=0),  # padding is masked, whatever stands there
+            processing_class=tokenizer,
+            callbacks=[ProgressLog(folder / "log.jsonl", len(validation))],
+        )
+    trainer.pulls = pulls
+    _say_what_is_learned(trainer.train_dataset, len(examples), max_length, _ends(plain, tokenizer))
+    try:
+        return trainer.run()
+    finally:  # trl's head stays in the model's forward; take it off, the model goes on to be merged
+        plain.__dict__.pop("forward", None)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without trl's bars, one for each pass over each set, and without what it says of its own future."""
+    were_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if not were_disabled:
+            enable_progress_bars()
+
+
+class InstructTrainer(GraftTrainer, SFTTrainer):  # type: ignore[misc]  # trl is not typed
+    """trl's trainer with what every training here has; it writes no model cards."""
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Nothing: a checkpoint is no model to publish."""
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of the tokens at which generation stops."""
+    generation = getattr(model, "generation_config", None)
+    of_model = getattr(generation, "eos_token_id", None) or tokenizer.eos_token_id
+    return set(of_model) if isinstance(of_model, list) else {of_model}
+
+
+def _say_what_is_learned(rows: Dataset, given: int, max_length: int, ends: set[int]) -> None:
+    if not len(rows):
+        raise TrainingError(f"no answer begins within {max_length} tokens; raise max_length, or give shorter prompts")
+    labels = rows["labels"][:]
+    num_learned = sum(label != IGNORED for row in labels for label in row)
+    logger.info("%s answers, %s tokens with a loss", f"{len(labels):,}", f"{num_learned:,}")
+    full = sum(len(row) == max_length for row in labels)
+    if full or len(labels) < given:
+        shown = (full, max_length, given - len(labels))
+        logger.warning("%d examples fill %d tokens and may be cut; %d were left out, no answer begins so early", *shown)
+    if not any(ends.intersection(row) for row in labels):
+        logger.warning("no answer ends with a token at which generation stops: the chat template does not write it")
