@@ -15,7 +15,7 @@ from lingraft.corpus.tokenize import open_table
 from lingraft.errors import RecipeError
 from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
-from lingraft.recipe.schema import Replay
+from lingraft.recipe.training import Replay
 from lingraft.stages import written as stage
 from lingraft.stages.written import sample
 from lingraft.token_loss import best_tokens, returning_token_losses, taught_losses

@@ -134,7 +134,7 @@ def test_a_single_token_that_is_left_over_makes_no_block(tmp_path, tokens, block
     table = write_table(tmp_path / "documents.arrow", [list(range(tokens))])
     draw = Draw(np.array([0]), np.array([tokens]))
     path = tmp_path / "blocks.arrow"
-    assert write_blocks(path, [table], [draw], [0], 4, 0) == len(blocks)
+    assert write_blocks(path, [table], [draw], [[0]], 4, 0) == len(blocks)
     assert [len(ids) for ids in open_table(path)["input_ids"]] == blocks
 
 

@@ -89,22 +89,22 @@ def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, tmp_
 
 def test_what_decides_is_neither_trained_nor_measured(stopping, tmp_path) -> None:
     run(stopping, tmp_path / "out")
-    blocks = tmp_path / "out/work/blocks"
-    assert not read_texts(blocks / "choice-eng_Latn.jsonl")  # when to stop is decided on learned text alone
+    texts = tmp_path / "out/work/heldout"
+    assert not read_texts(texts / "choice-eng_Latn.jsonl")  # when to stop is decided on learned text alone
     for code in ("swh_Latn",):
-        choice, measured = (read_texts(blocks / f"{name}-{code}.jsonl") for name in ("choice", "heldout"))
+        choice, measured = (read_texts(texts / f"{name}-{code}.jsonl") for name in ("choice", "heldout"))
         assert choice
         assert measured
         assert not {*choice} & {*measured}
     results = json.loads((tmp_path / "out/results.json").read_text())
     for code in ("swh_Latn", "eng_Latn"):
-        measured = sum(len(text.encode()) for text in read_texts(blocks / f"heldout-{code}.jsonl"))
+        measured = sum(len(text.encode()) for text in read_texts(texts / f"heldout-{code}.jsonl"))
         assert results["languages"][code]["bytes"] == measured
 
 
 def test_without_a_choice_all_text_is_measured(recipe, texts, tmp_path) -> None:
     run(recipe, tmp_path / "out")
-    measured = read_texts(tmp_path / "out/work/blocks/heldout-eng_Latn.jsonl")
+    measured = read_texts(tmp_path / "out/work/heldout/heldout-eng_Latn.jsonl")
     assert measured == read_texts(texts["eng_Latn"])
 
 

@@ -10,8 +10,10 @@ from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, depth, is_base
+from lingraft.methods.base import Method
 from lingraft.recipe.after import ForgetAtMostStep, combination
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.training import Training
 from lingraft.vocabulary.model import read_bpe
 
 
@@ -24,12 +26,12 @@ def model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
     if not is_base(config):
         yield f"base: a '{config.model_type}' is what lingraft exports; it can be measured, and not trained further"
         return
-    stages = recipe.expanded
-    for name, stage in stages.items():
+    *others, last = recipe.expanded.items()
+    for name, stage in [*others, last]:
         yield from in_stage(name, _method_problems(stage, config))
-        if name:
-            yield from in_stage(name, _stage_problems(stage))
-    yield from _form_problems(recipe, list(stages.values())[-1], config)
+    for name, of in (recipe.stages or {}).items():
+        yield from in_stage(name, _stage_problems(of, config, hands_on=name != last[0]))
+    yield from _form_problems(recipe, last[1].method, config)
     yield from _vocabulary_problems(recipe)
     if getattr(config, "quantization_config", None) is not None:
         yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
@@ -47,9 +49,6 @@ def _method_problems(recipe: Recipe, config: Any) -> Iterator[str]:
     except UserError as error:
         yield f"method: {error}"
     forms = recipe.method.exports(config)
-    if recipe.export is not None and recipe.export not in forms:
-        settings = "" if forms[0] == "plain" else " with these settings"
-        yield f"export: '{name}'{settings} cannot be written as '{recipe.export}'; allowed: {', '.join(forms)}"
     if recipe.penalties.l2sp:
         layers = recipe.penalties.l2sp
         try:
@@ -62,19 +61,24 @@ def _method_problems(recipe: Recipe, config: Any) -> Iterator[str]:
         yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
 
 
-def _stage_problems(recipe: Recipe) -> Iterator[str]:
-    """Of one of several stages."""
-    if recipe.forget_at_most:
-        yield "after: forget_at_most is of the whole run; put it under 'after', beside 'stages'"
-    for step in recipe.after:
+def _stage_problems(stage: Training, config: Any, hands_on: bool) -> Iterator[str]:
+    """Of one of several stages, which may not be the last."""
+    if hands_on and "plain" not in stage.method.exports(config):
+        yield f"method: '{stage.method.name}' adds weights, which cannot be handed on; only the last stage can have it"
+    for step in stage.after:
+        if isinstance(step, ForgetAtMostStep):
+            yield "after: forget_at_most is of the whole run; put it under 'after', beside 'stages'"
         if step.like:
             yield f"after: {step.like} has no part in a stage, which hands its own model on; put it beside 'stages'"
 
 
-def _form_problems(recipe: Recipe, last: Recipe, config: Any) -> Iterator[str]:
+def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]:
     """What can be done with weights that stay as they are, and not with weights that are added."""
-    if recipe.after and "plain" not in last.method.exports(config):
-        name = last.method.name
+    forms, name = method.exports(config), method.name
+    if recipe.export is not None and recipe.export not in forms:
+        settings = "" if forms[0] == "plain" else " with these settings"
+        yield f"export: '{name}'{settings} cannot be written as '{recipe.export}'; allowed: {', '.join(forms)}"
+    if recipe.after and "plain" not in forms:
         yield f"after: '{name}' adds weights that the base does not have, so they cannot be combined; remove it"
 
 

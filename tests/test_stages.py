@@ -1,0 +1,394 @@
+"""Runs of several stages: new words, pairs, text, instructions; each starts from what the one before left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lingraft
+from lingraft.corpus.read import read_texts
+from lingraft.corpus.tokenize import open_table
+from lingraft.errors import ModelError, RecipeError
+from lingraft.output_folder import check_output
+from lingraft.plan import whole_plan
+from lingraft.recipe import load_recipe, recipe_yaml
+
+ENGLISH, SWAHILI = "people house water fire book", "watu nyumba maji moto kitabu"
+INSTRUCT = {"name": "lora", "rank": 2}
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """120 pairs: three words in English, and the same in Swahili."""
+    words = list(zip(ENGLISH.split(), SWAHILI.split(), strict=True))
+    rows = [[words[(i // 5**place) % 5] for place in range(3)] for i in range(120)]
+    path = tmp_path / "pairs.jsonl"
+    sides = ({"eng": " ".join(one for one, _ in row), "swh": " ".join(two for _, two in row)} for row in rows)
+    path.write_text("".join(json.dumps(of) + "\n" for of in sides))
+    return path
+
+
+@pytest.fixture
+def instructions(tmp_path) -> dict[str, Path]:
+    """Both forms, one a language."""
+    english = [{"instruction": "say", "input": word, "output": word} for word in ENGLISH.split() * 4]
+    swahili = [
+        {"messages": [{"role": "user", "content": f"sema {word}"}, {"role": "assistant", "content": word}]}
+        for word in SWAHILI.split() * 4
+    ]
+    paths = {}
+    for code, records in {"eng_Latn": english, "swh_Latn": swahili}.items():
+        numbered = ({**record, "id": i} for i, record in enumerate(records))
+        paths[code] = tmp_path / f"instructions-{code}.jsonl"
+        paths[code].write_text("".join(json.dumps(record) + "\n" for record in numbered))
+    return paths
+
+
+@pytest.fixture
+def staged(recipe, pairs, instructions) -> dict[str, Any]:
+    """All that there is: new words, pairs, text, instructions."""
+    settings = recipe["training"] | {"max_steps": 8}
+    around = {key: recipe[key] for key in ("base", "languages", "validation", "evaluation")}
+    return {
+        **around,
+        "max_length": 48,
+        "vocabulary": {"add": 30},
+        "stages": {
+            "align": {
+                "corpus": [{"parallel": {"eng_Latn": "eng", "swh_Latn": "swh"}, "files": str(pairs)}],
+                "method": {"name": "embeddings"},
+                "training": dict(settings),
+            },
+            "adapt": {
+                "corpus": recipe["corpus"],
+                "method": {"name": "lora", "rank": 2, "embeddings": True},
+                "training": dict(settings),
+            },
+            "instruct": {
+                "instructions": [{"language": code, "files": str(path)} for code, path in instructions.items()],
+                "method": INSTRUCT,
+                "training": settings,
+            },
+        },
+    }
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.float().eval()(torch.arange(40)[None]).logits
+
+
+def stage_folder(out: Path, name: str) -> Path:
+    return out / "work" / f"stage-{name}"
+
+
+def test_each_stage_says_what_it_made_of_every_language(staged, tmp_path) -> None:
+    results = lingraft.run(staged, tmp_path / "out")
+    names = ["new words", "align", "adapt", "instruct"]
+    assert [step["name"] for step in results["steps"]] == names
+    last = results["steps"][-1]
+    for code, entry in results["languages"].items():
+        assert last["languages"][code] == pytest.approx(entry["bits_per_byte"]["after"], abs=0.02)  # bf16
+    origin = json.loads((tmp_path / "out/lingraft.json").read_text())
+    assert [stage["method"]["name"] for stage in origin["stages"]] == ["embeddings", "lora", "lora"]
+    assert [stage["name"] for stage in origin["stages"]] == names[1:]
+    assert origin["vocabulary"]["tokens"] == 288  # 256 bytes, BOS and EOS, 30 new
+    log = json.loads((tmp_path / "out/training.json").read_text())
+    assert [(stage["name"], stage["kind"]) for stage in log["stages"]] == [
+        ("align", "text"),
+        ("adapt", "text"),
+        ("instruct", "instructions"),
+    ]
+    assert results["fertility"]["after"]["swh_Latn"]["tokens"] < results["fertility"]["before"]["swh_Latn"]["tokens"]
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_every_model_on_the_way_is_what_it_was_made_to_be(staged, base, make_model, tmp_path, tied) -> None:
+    """With plain transformers and peft: rows of old tokens at first, a tied head all the way, merged as the adapter is.
+
+    The base has 320 rows, a multiple of 64, for 258 tokens: none is cut.
+    """
+    make_model(tied=tied, vocab_size=320).to(torch.bfloat16).save_pretrained(base)
+    staged["stages"]["adapt"]["method"]["dropout"] = 0.0
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    before = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    extended = AutoModelForCausalLM.from_pretrained(out / "work/extended/model", dtype=torch.float32)
+    torch.testing.assert_close(logits(extended)[..., :258], logits(before)[..., :258], atol=1e-5, rtol=0)
+    models = {
+        name: AutoModelForCausalLM.from_pretrained(stage_folder(out, name) / "adapted/model")
+        for name in ("align", "adapt", "instruct")
+    }
+    models["result"] = AutoModelForCausalLM.from_pretrained(out / "model")
+    for model in (extended, *models.values()):
+        assert model.get_input_embeddings().weight.shape[0] == 320
+        assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
+        assert all(weight.isfinite().all() for weight in model.parameters())
+    for name, earlier in (("adapt", "align"), ("instruct", "adapt")):
+        start = AutoModelForCausalLM.from_pretrained(stage_folder(out, earlier) / "adapted/model")
+        beside = PeftModel.from_pretrained(start, stage_folder(out, name) / "adapted/adapter")
+        torch.testing.assert_close(logits(beside), logits(models[name]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(models["result"]), logits(models["instruct"]), atol=0.15, rtol=0.05)
+
+
+def test_layers_stay_as_they_are_while_new_words_are_aligned(staged, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    before, after = (
+        load_file(folder / "model.safetensors")
+        for folder in (out / "work/extended/model", stage_folder(out, "align") / "adapted/model")
+    )
+    moved = {name for name, weight in before.items() if not torch.equal(weight.float(), after[name])}
+    assert moved == {"model.embed_tokens.weight", "lm_head.weight"}
+
+
+def test_pairs_train_in_both_orders_and_each_token_knows_its_language(staged, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    table = open_table(stage_folder(out, "align") / "corpus-in-new-words-0/documents.arrow")
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    row, other = table[2], table[3]
+    assert row["text"].split("\n") == other["text"].split("\n")[::-1]
+    sides = {
+        side: tokenizer.decode([i for i, of in zip(row["input_ids"], row["sides"], strict=True) if of == side])
+        for side in (0, 1)
+    }
+    assert sides[0].removeprefix("<bos>").strip() == row["text"].split("\n")[0]
+    assert sides[1].removesuffix("<eos>").strip() == row["text"].split("\n")[1]
+    assert other["sides"][0] == 1
+    blocks = open_table(stage_folder(out, "align") / "blocks/training.arrow")
+    swahili = set(tokenizer(" ".join(SWAHILI.split())).input_ids) - set(tokenizer(ENGLISH).input_ids)
+    marked = {
+        of
+        for block in blocks
+        for i, of in zip(block["input_ids"], block["languages"], strict=True)
+        if i in swahili and i >= 258
+    }
+    assert marked == {0}  # the learned language comes first
+
+
+def test_a_pair_with_a_measured_side_never_trains(staged, pairs, texts, tmp_path) -> None:
+    measured = json.loads(pairs.read_text().splitlines()[7])["eng"]
+    with texts["eng_Latn"].open("a") as file:
+        file.write(json.dumps({"text": measured}) + "\n")
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    origin = json.loads((out / "lingraft.json").read_text())
+    assert origin["stages"][0]["corpus"][0]["kept_out"] == 2  # in both orders
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_words_are_learned_on_text_that_is_not_measured(staged, texts, tmp_path, measured) -> None:
+    """A word that stands in measured documents alone, however often, becomes no token."""
+    lines = [json.dumps({"text": "zzqx " * 40 + str(i)}) + "\n" for i in range(30)]
+    with texts["swh_Latn"].open("a") as file:
+        file.writelines(lines)
+    if measured:
+        (tmp_path / "measured.jsonl").write_text("".join(lines))
+        staged["evaluation"]["text"]["swh_Latn"] = str(tmp_path / "measured.jsonl")
+    staged["stages"] = {"align": staged["stages"]["align"], "adapt": staged["stages"]["adapt"]}
+    lingraft.run(staged, tmp_path / "out")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "out/model").get_vocab()
+    assert any("zzq" in token for token in tokens) != measured
+
+
+def test_the_same_documents_are_held_out_with_new_words_and_without(staged, tmp_path) -> None:
+    lingraft.run(staged, tmp_path / "with")
+    without = {key: value for key, value in staged.items() if key != "vocabulary"}
+    results = lingraft.run(without, tmp_path / "without")
+    held = [read_texts(tmp_path / name / "work/heldout/heldout-swh_Latn.jsonl") for name in ("with", "without")]
+    assert held[0] == held[1]
+    assert "after" not in results["fertility"]
+
+
+def test_one_stage_of_a_recipe_is_the_recipe_of_one_training(recipe, tmp_path) -> None:
+    recipe["training"]["max_steps"] = 4
+    alone = lingraft.run(recipe, tmp_path / "alone")
+    training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
+    staged = lingraft.run({**recipe, "stages": {"only": training}}, tmp_path / "staged")
+    assert staged["languages"] == alone["languages"]
+    models = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("alone", "staged")]
+    assert models[0] == models[1]
+
+
+def test_steps_after_a_stage_start_from_what_the_stage_started_from(recipe, tmp_path) -> None:
+    """LayRA-series in one recipe: M1 + 0.5 (theta_2 - M1) (arXiv 2509.11414 eq. 2)."""
+    training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
+    training["training"]["max_steps"] = 4
+    stages = {"one": training, "two": {**training, "after": [{"scale": 0.5}]}}
+    out = tmp_path / "out"
+    lingraft.run({**recipe, "stages": stages}, out)
+    first, trained, combined = (
+        load_file(stage_folder(out, name) / "model/model.safetensors")
+        for name in ("one/adapted", "two/adapted", "two/combined")
+    )
+    for name, weight in combined.items():
+        torch.testing.assert_close(weight, first[name] + 0.5 * (trained[name] - first[name]))
+
+
+def test_an_instruct_model_learns_new_words_and_all(staged, base, make_model, tokenizer, tmp_path) -> None:
+    """I + 0.7 (theta - theta_0), where I does not know the new words (arXiv 2509.11414 eq. 4)."""
+    other = tmp_path / "instruct"
+    make_model().to(torch.bfloat16).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    del staged["stages"]["instruct"]
+    staged["after"] = [{"revert": {"first": 1, "last": 1}}, {"instruct": str(other), "scale": 0.7}]
+    out = tmp_path / "out"
+    results = lingraft.run(staged, out)
+    model = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)
+    assert len(AutoTokenizer.from_pretrained(out / "model")) == 288
+    assert logits(model).isfinite().all()
+    start, adapted, instruct = (
+        load_file(folder / "model.safetensors")
+        for folder in (out / "work/extended/model", stage_folder(out, "adapt") / "adapted/model", other)
+    )
+    made = load_file(out / "work/combined/model/model.safetensors")
+    rows = [weights["model.embed_tokens.weight"].float() for weights in (made, instruct, adapted, start)]
+    made_rows, of_instruct, of_adapted, of_start = rows
+    wanted = of_instruct[:258] + 0.7 * (of_adapted - of_start)[:258]
+    torch.testing.assert_close(made_rows[:258], wanted, atol=1e-5, rtol=1e-5)
+    assert made_rows[258:288].abs().sum(1).all()
+    middle = "model.layers.2.mlp.up_proj.weight"
+    torch.testing.assert_close(made[middle], instruct[middle].float(), atol=1e-6, rtol=0)
+    assert results["instruct"]["base"] == str(other)
+
+
+def test_a_limit_on_forgetting_holds_over_all_stages(staged, tmp_path) -> None:
+    """Each factor is of the way from the base with new words to the last stage's model."""
+    del staged["stages"]["instruct"]
+    staged["after"] = [{"forget_at_most": 0.5, "first": 1, "last": 1}]
+    out = tmp_path / "out"
+    results = lingraft.run(staged, out)
+    assert results["forget_at_most"]["chosen"]["at_most"] <= 0.5
+    assert (out / "model/model.safetensors").exists()
+
+
+def command(recipe: dict, out: Path, folder: Path) -> list[str]:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return [sys.executable, "-c", "from lingraft.cli import main; main()", "run", str(path), "--out", str(out)]
+
+
+@pytest.mark.parametrize("within", ["align", "instruct"])
+def test_a_run_killed_in_a_stage_ends_with_the_same_model(staged, tmp_path, within) -> None:
+    for stage in staged["stages"].values():
+        stage["training"] = stage["training"] | {"max_steps": 12, "save_steps": 3}
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    subprocess.run(command(staged, straight, tmp_path), check=True, timeout=200, capture_output=True)
+    process = subprocess.Popen(command(staged, killed, tmp_path), stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 150
+    pattern = f"work/stage-{within}/training-*/checkpoint-*/finished.json"
+    while not list(killed.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    assert not (killed / "model").exists()
+    again = subprocess.run(command(staged, killed, tmp_path), check=True, timeout=200, capture_output=True, text=True)
+    assert "resuming from" in again.stderr
+    assert (killed / "model/model.safetensors").read_bytes() == (straight / "model/model.safetensors").read_bytes()
+
+
+def test_a_resolved_recipe_of_stages_resolves_to_itself(staged, tmp_path) -> None:
+    resolved = load_recipe(staged)
+    again = load_recipe(yaml.safe_load(recipe_yaml(resolved)))
+    assert recipe_yaml(again) == recipe_yaml(resolved)
+    assert resolved.stages["align"].training["adam_beta2"] == 0.95
+    check_output(tmp_path / "new", resolved)
+
+
+def test_the_plan_goes_stage_by_stage(staged) -> None:
+    plan = whole_plan(load_recipe(staged))
+    assert [line.split()[1] for line in plan.splitlines() if line.startswith("stage ")] == list(staged["stages"])
+    assert "corpus.0 eng_Latn–swh_Latn" in plan
+    assert "instructions.1 swh_Latn" in plan
+    assert "30 new ones" in plan
+
+
+BROKEN = {
+    "an unknown key of a stage": (["stages.adapt.metod=1"], "stages.adapt.metod: unknown key (did you mean 'method'?)"),
+    "an unknown key of its method": (
+        ["stages.adapt.method.rnak=1"],
+        "stages.adapt.method.rnak: unknown key (did you mean 'rank'?)",
+    ),
+    "no such method": (["stages.adapt.method.name=lorra"], "stages.adapt.method.name: there is no method 'lorra'"),
+    "a method beside stages": (["method={name: full}"], "stages: each stage has its own method; move what stands"),
+    "too many layers": (
+        ["stages.adapt.method={name: layra, first: 9, last: 9}"],
+        "stages.adapt.method: first=9 and last=9 are 18 layers",
+    ),
+    "an argument of another type": (
+        ["stages.align.training.learning_rate=fast"],
+        "stages.align.training.learning_rate: should be a valid number",
+    ),
+    "a strange name": (["stages={'A stage': {method: {name: full}}}"], "stages: 'A stage' cannot be the name"),
+    "no text": (["stages.align.corpus=[]"], "stages.align.corpus: is missing; give text to train on"),
+    "corpus and instructions": (
+        ["stages.instruct.corpus=[{language: swh_Latn, files: FILE}]"],
+        "stages.instruct.instructions: give either 'corpus' or 'instructions'",
+    ),
+    "a stranger's instructions": (
+        ["stages.instruct.instructions.0.language=fra_Latn"],
+        "stages.instruct.instructions.0.language: fra_Latn is neither learned nor retained",
+    ),
+    "a stranger in pairs": (
+        ["stages.align.corpus.0.parallel={fra_Latn: eng, swh_Latn: swh}"],
+        "stages.align.corpus.0.parallel: fra_Latn is neither learned nor retained",
+    ),
+    "pairs in one language": (["stages.align.corpus.0.parallel={swh_Latn: swh}"], "at least 2 items"),
+    "pairs and a language": (["stages.align.corpus.0.language=eng_Latn"], "give either 'language' or, for pairs"),
+    "replay of instructions": (["stages.instruct.replay={self: 0.2}"], "stages.instruct.replay: is of text"),
+    "added weights on instructions": (
+        ["stages.instruct.method={name: adapters}"],
+        "stages.instruct.method: 'adapters' adds weights",
+    ),
+    "added weights on the way": (
+        ["stages.adapt.method={name: adapters}"],
+        "stages.adapt.method: 'adapters' adds weights, which cannot be handed on",
+    ),
+    "a template of nothing": (["stages.adapt.chat_template=FILE"], "stages.adapt.chat_template: is of 'instructions'"),
+    "a limit within a stage": (["stages.adapt.after=[{forget_at_most: 0.1}]"], "put it under 'after', beside 'stages'"),
+    "an instruct model within a stage": (
+        ["stages.adapt.after=[{instruct: BASE, scale: 1}]"],
+        "has no part in a stage, which hands its own model on",
+    ),
+    "an unknown init": (["vocabulary.init=middle"], "vocabulary.init: should be 'mean', 'pieces'"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_recipe_of_stages_is_one_problem_with_its_place(staged, overrides, message) -> None:
+    file = staged["stages"]["adapt"]["corpus"][0]["files"]
+    overrides = [of.replace("FILE", file).replace("BASE", staged["base"]) for of in overrides]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(staged, overrides)
+    assert len(caught.value.problems) == 1
+    assert message in str(caught.value)
+
+
+def test_pairs_alone_are_no_text_to_measure_on_or_learn_words_from(staged) -> None:
+    del staged["stages"]["adapt"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(staged)
+    problems = " ".join(caught.value.problems)
+    assert "evaluation.text.swh_Latn: is missing; swh_Latn has only pairs or instructions" in problems
+    assert "vocabulary: there is no corpus of swh_Latn alone" in problems
+
+
+def test_a_chat_template_that_is_not_there_is_named(staged, tmp_path) -> None:
+    staged["stages"] = {"instruct": staged["stages"]["instruct"] | {"chat_template": str(tmp_path / "no-such")}}
+    staged["evaluation"]["text"]["swh_Latn"] = staged["evaluation"]["text"]["eng_Latn"]
+    del staged["vocabulary"]
+    with pytest.raises((ModelError, RecipeError), match="no-such"):
+        lingraft.run(staged, tmp_path / "out")

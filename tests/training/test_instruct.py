@@ -1,0 +1,170 @@
+"""Instructions: which tokens have a loss, which template writes them, and that the result answers in a chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, pipeline
+
+import lingraft
+from lingraft.checkpoints.chat_template import PLAIN, tokenizer_for_chat
+from lingraft.errors import ModelError, TrainingError
+from lingraft.methods import METHODS
+from lingraft.methods.base import Adaptation
+from lingraft.token_loss import IGNORED
+from lingraft.training.arguments import training_arguments
+from lingraft.training.instruct import InstructTrainer, instruct
+
+TURNS = [
+    {"role": "system", "content": "short"},
+    {"role": "user", "content": "sema maji"},
+    {"role": "assistant", "content": "maji"},
+    {"role": "user", "content": "tena"},
+]
+EXAMPLES = [
+    {"prompt": TURNS[1:2], "completion": [{"role": "assistant", "content": "moto"}]},
+    {"prompt": TURNS, "completion": [{"role": "assistant", "content": "maji tena"}]},
+]
+
+
+@pytest.fixture
+def chat(base) -> PreTrainedTokenizerBase:
+    return tokenizer_for_chat(base, None)
+
+
+@pytest.fixture
+def learn(base, make_model, chat, tmp_path) -> Callable[..., Any]:
+    """Learns `EXAMPLES` in four steps; returns the adaptation and the rows that it trained on."""
+    seen: list[Dataset] = []
+
+    def build(monkeypatch: pytest.MonkeyPatch, name="lora", max_length=128, folder="run", pulls=(), **settings) -> Any:
+        monkeypatch.setattr(
+            InstructTrainer,
+            "run",
+            lambda self, run=InstructTrainer.run: (seen.append(self.train_dataset), run(self))[1],
+        )
+        torch.manual_seed(0)
+        adaptation: Adaptation = METHODS[name](name=name).apply(make_model())
+        arguments = {"per_device_train_batch_size": 2, "logging_steps": 1, "eval_strategy": "no", "learning_rate": 1e-2}
+        arguments |= {"max_steps": 4, **settings}
+        arguments = training_arguments(arguments, tmp_path / folder, 0)
+        outcome = instruct(adaptation, chat, EXAMPLES, {"swh_Latn": EXAMPLES}, arguments, max_length, pulls)
+        return adaptation, seen[-1], outcome
+
+    return build
+
+
+def test_the_loss_is_on_answers_alone_to_the_token_that_ends_them(learn, chat, monkeypatch) -> None:
+    _, rows, _ = learn(monkeypatch)
+    learned = [[i for i in row if i != IGNORED] for row in rows["labels"]]
+    assert [chat.decode(of) for of in learned] == ["moto<eos>", "maji tena<eos>"]
+    for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True):
+        first = next(i for i, label in enumerate(labels) if label != IGNORED)
+        assert set(labels[:first]) == {IGNORED}
+        assert labels[first:] == ids[first:]
+
+
+def test_the_template_writes_what_a_chat_writes(learn, chat, monkeypatch) -> None:
+    _, rows, _ = learn(monkeypatch)
+    written = [chat.decode(row) for row in rows["input_ids"]]
+    assert written[0] == "<bos><|user|>\nsema maji\n<|assistant|>\nmoto<eos>"
+    asked = chat.apply_chat_template(TURNS, tokenize=False, add_generation_prompt=True)
+    assert written[1] == asked + "maji tena<eos>"
+
+
+def test_the_loss_falls_and_the_model_is_as_it_was_but_for_its_weights(learn, monkeypatch) -> None:
+    adaptation, _, outcome = learn(monkeypatch, name="full", max_steps=30)
+    losses = [entry["loss"] for entry in outcome.log if "loss" in entry]
+    assert losses[-1] < 0.5 * losses[0]
+    assert "forward" not in vars(adaptation.plain)
+    merged = adaptation.exports["plain"]()
+    assert merged.config.pad_token_id is None
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_it_is_the_mean_cross_entropy_of_the_answers_tokens(learn, make_model, monkeypatch, name) -> None:
+    _, rows, outcome = learn(monkeypatch, name=name, max_steps=1)
+    model, sums = make_model(), []
+    with torch.no_grad():
+        for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True):
+            log_p = model(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
+            sums += [-float(log_p[i, label]) for i, label in enumerate(labels[1:]) if label != IGNORED]
+    assert outcome.log[0]["loss"] == pytest.approx(sum(sums) / len(sums), rel=1e-4 if name == "full" else 0.05)
+
+
+def test_an_answer_that_begins_too_late_is_left_out_and_none_at_all_is_an_error(learn, monkeypatch, caplog) -> None:
+    with caplog.at_level("WARNING", logger="lingraft"):
+        _, rows, _ = learn(monkeypatch, max_length=60)
+    assert len(rows) == 1
+    assert "1 were left out, no answer begins so early" in caplog.text
+    with pytest.raises(TrainingError, match="no answer begins within 10 tokens; raise max_length"):
+        learn(monkeypatch, max_length=10, folder="short")
+
+
+def test_a_template_that_ends_no_answer_is_noticed(learn, chat, monkeypatch, caplog) -> None:
+    chat.chat_template = PLAIN.replace("{{ eos_token }}", "")
+    with caplog.at_level("WARNING", logger="lingraft"):
+        learn(monkeypatch)
+    assert "no answer ends with a token at which generation stops" in caplog.text
+
+
+def test_a_pull_towards_the_base_pulls_here_too(learn, monkeypatch) -> None:
+    class Pull:
+        calls = 0
+
+        def add_gradients(self, scale: float) -> None:
+            self.calls += 1
+
+        def values(self) -> dict[str, float]:
+            return {"l2sp_middle": 1.0}
+
+    pull = Pull()
+    _, _, outcome = learn(monkeypatch, pulls=[pull])
+    assert pull.calls == 4
+    assert outcome.log[0]["l2sp_middle"] == 1.0
+
+
+def test_a_template_comes_from_the_model_a_file_or_another_model(base, tmp_path) -> None:
+    own, other = "{{ messages[0].content }}", "{{ messages[-1].content }}"
+    (base / "chat_template.jinja").write_text(own)
+    (tmp_path / "other.jinja").write_text(other)
+    assert tokenizer_for_chat(base, None).chat_template == own
+    assert tokenizer_for_chat(base, str(tmp_path / "other.jinja")).chat_template == other
+    assert tokenizer_for_chat(base, str(base)).chat_template == own
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="has no chat template; give a file"):
+        tokenizer_for_chat(base, str(base))
+
+
+def test_a_tokenizer_without_an_end_cannot_learn_to_answer(base) -> None:
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": None}))
+    with pytest.raises(ModelError, match="has no EOS, with which answers end"):
+        tokenizer_for_chat(base, None)
+
+
+@pytest.mark.parametrize("name", ["lora", "full"])
+def test_the_result_of_a_run_chats_in_two_languages(recipe, texts, tmp_path, name) -> None:
+    """Twenty questions learned by heart, and answered through `transformers.pipeline`."""
+    asked = {"swh_Latn": ("jina", "maji"), "eng_Latn": ("name", "fire")}
+    entries = []
+    for code, (question, answer) in asked.items():
+        path = tmp_path / f"{code}.instructions.jsonl"
+        records = ({"instruction": question, "input": "", "output": answer, "id": i} for i in range(20))
+        other = {"messages": [{"role": "user", "content": f"{question}?"}, {"role": "assistant", "content": answer}]}
+        path.write_text("".join(json.dumps(record) + "\n" for record in [*records, other]))
+        entries.append({"language": code, "files": str(path)})
+    del recipe["corpus"]
+    recipe["evaluation"]["text"]["swh_Latn"] = str(texts["swh_Latn"])
+    recipe |= {"instructions": entries, "max_length": 64, "method": {"name": name}}
+    recipe["training"] |= {"max_steps": 60, "learning_rate": 2e-2 if name == "lora" else 3e-3}
+    lingraft.run(recipe, tmp_path / "out")
+    chat = pipeline("text-generation", model=str(tmp_path / "out/model"))
+    for question, answer in asked.values():
+        said = chat([{"role": "user", "content": question}], max_new_tokens=8, do_sample=False)
+        assert said[0]["generated_text"][-1] == {"role": "assistant", "content": answer}
