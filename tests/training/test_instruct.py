@@ -41,13 +41,14 @@ def chat(base) -> PreTrainedTokenizerBase:
 def learn(base, make_model, chat, tmp_path) -> Callable[..., Any]:
     """Learns `EXAMPLES` in four steps; returns the adaptation and the rows that it trained on."""
     seen: list[Dataset] = []
+    run = InstructTrainer.run
 
     def build(monkeypatch: pytest.MonkeyPatch, name="lora", max_length=128, folder="run", pulls=(), **settings) -> Any:
-        monkeypatch.setattr(
-            InstructTrainer,
-            "run",
-            lambda self, run=InstructTrainer.run: (seen.append(self.train_dataset), run(self))[1],
-        )
+        def watched(trainer: InstructTrainer) -> Any:
+            seen.append(trainer.train_dataset)
+            return run(trainer)
+
+        monkeypatch.setattr(InstructTrainer, "run", watched)
         torch.manual_seed(0)
         adaptation: Adaptation = METHODS[name](name=name).apply(make_model())
         arguments = {"per_device_train_batch_size": 2, "logging_steps": 1, "eval_strategy": "no", "learning_rate": 1e-2}
