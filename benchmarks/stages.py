@@ -56,6 +56,7 @@ def stages(corpora: Path) -> dict[str, dict[str, Any]]:
             **words,
             "stages": {"embed": stage({"name": "embeddings"}, text(ALIGNED)), "adapt": stage(LORA, text(ADAPTED))},
         },
+        "adapt alone": {**words, "stages": {"adapt": stage(LORA, text(ADAPTED))}},
         "adapt at once": {**words, "stages": {"adapt": stage(LORA, text(both))}},
         "adapt at once, pairs too": {**words, "stages": {"adapt": stage(LORA, pairs, text(ADAPTED))}},
         "adapt at once, no new words": {"stages": {"adapt": stage(LORA, text(both))}},

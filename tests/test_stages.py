@@ -213,6 +213,16 @@ def test_the_same_documents_are_held_out_with_new_words_and_without(staged, tmp_
     assert "after" not in results["fertility"]
 
 
+def test_text_that_two_stages_train_on_is_held_out_as_that_of_one(recipe, tmp_path) -> None:
+    recipe["validation"]["max_tokens"] = 200
+    recipe["training"]["max_steps"] = 1
+    lingraft.run(recipe, tmp_path / "one")
+    training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
+    lingraft.run({**recipe, "stages": {"one": training, "two": training}}, tmp_path / "two")
+    held = [read_texts(tmp_path / name / "work/heldout/heldout-swh_Latn.jsonl") for name in ("one", "two")]
+    assert held[0] == held[1]
+
+
 def test_one_stage_of_a_recipe_is_the_recipe_of_one_training(recipe, tmp_path) -> None:
     recipe["training"]["max_steps"] = 4
     alone = lingraft.run(recipe, tmp_path / "alone")

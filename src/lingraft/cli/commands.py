@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +25,11 @@ app.add_typer(tokenizer.app, name="tokenizer")
 
 
 def _load_quietly() -> None:
-    """Bars of weights that load into memory say nothing here; those of downloads stay."""
+    """Bars of weights that load say nothing here, nor do libraries' words about their future; downloads keep theirs."""
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     disable_progress_bar()
     enable_progress_bars()
 

@@ -135,12 +135,7 @@ def _hold_out(recipe: Recipe, tables: Tables, measured: Path, folder: Path) -> N
     evaluated = {code: read_texts(measured / f"{code}.jsonl") for code in recipe.evaluation.text}
     heldout = {}
     for language in recipe.languages.learn:
-        own = [
-            path
-            for name, stage in recipe.expanded.items()
-            for entry, path in zip(stage.corpus, tables[name], strict=True)
-            if entry.language == language
-        ]
+        own = tables_of(language, recipe, tables)
         heldout[language] = _held_out_texts(recipe, own) if own else []
     kept = {code: evaluated.get(code, heldout.get(code, [])) for code in recipe.languages.roles}
     for language, texts in kept.items():
@@ -149,6 +144,17 @@ def _hold_out(recipe: Recipe, tables: Tables, measured: Path, folder: Path) -> N
         write_texts(folder / f"choice-{language}.jsonl", choice)
     never = {text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts}
     write_json(folder / "never.json", sorted(never))
+
+
+def tables_of(language: str, recipe: Recipe, tables: Tables) -> list[Path]:
+    """The tables of text in one language alone, of all stages; what two stages train on is there once."""
+    found = {
+        stage_fingerprint(path): path
+        for name, stage in recipe.expanded.items()
+        for entry, path in zip(stage.corpus, tables[name], strict=True)
+        if entry.language == language
+    }
+    return list(found.values())
 
 
 def _held_out_texts(recipe: Recipe, paths: Sequence[Path]) -> list[str]:

@@ -18,7 +18,7 @@ from lingraft.corpus.tokenize import open_table
 from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
 from lingraft.stages import one_after_another
-from lingraft.stages.text import Tables, may_train
+from lingraft.stages.text import Tables, may_train, tables_of
 from lingraft.vocabulary.extend import extend
 from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
 from lingraft.vocabulary.model import read_backend, read_bpe, write_extended
@@ -34,15 +34,7 @@ def extend_vocabulary(recipe: Recipe, base: Path, tables: Tables, heldout: Path,
     if recipe.vocabulary is None:
         return base
     words = recipe.vocabulary
-    sources = {
-        code: [
-            path
-            for name, stage in recipe.expanded.items()
-            for entry, path in zip(stage.corpus, tables[name], strict=True)
-            if entry.language == code
-        ]
-        for code in recipe.languages.learn
-    }
+    sources = {code: tables_of(code, recipe, tables) for code in recipe.languages.learn}
     inputs = {
         "base": model_fingerprint(base),
         "tokenizer": tokenizer_fingerprint(base),
