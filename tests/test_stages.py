@@ -402,3 +402,25 @@ def test_a_chat_template_that_is_not_there_is_named(staged, tmp_path) -> None:
     del staged["vocabulary"]
     with pytest.raises((ModelError, RecipeError), match="no-such"):
         lingraft.run(staged, tmp_path / "out")
+
+
+def test_two_processes_go_through_all_stages_as_one_does(staged, tmp_path) -> None:
+    for stage in staged["stages"].values():
+        stage["training"] |= {"use_cpu": True, "max_steps": 4}
+        stage["method"] |= {"dropout": 0.0} if stage["method"]["name"] == "lora" else {}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(staged, sort_keys=False))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lingraft"]
+    halves = [f"stages.{name}.training.per_device_train_batch_size=2" for name in staged["stages"]]
+    gloo = [f"stages.{name}.training.ddp_backend=gloo" for name in staged["stages"]]
+    done = subprocess.run(
+        [*launch, "run", str(path), *halves, *gloo, "--out", str(tmp_path / "two")],
+        timeout=200,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = lingraft.run(path, tmp_path / "one")
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    for step, other in zip(one["steps"], two["steps"], strict=True):
+        assert other["learning"] == pytest.approx(step["learning"], rel=2e-3)

@@ -181,8 +181,11 @@ def test_every_shipped_recipe_is_well_formed(path, texts, monkeypatch) -> None:
     monkeypatch.chdir(texts["swh_Latn"].parent)
     values = copy.deepcopy(yaml.safe_load(path.read_text()))
     values["evaluation"]["text"] = {code: str(texts["eng_Latn"]) for code in values["evaluation"]["text"]}
+    for stage in values.get("stages", {}).values():
+        for entry in [*stage.get("corpus", []), *stage.get("instructions", [])]:
+            entry |= {"files": str(texts["eng_Latn"])} if "files" in entry else {}
     parsed = Recipe.model_validate(values)
-    assert parsed.method.layers(32).depth == 32
+    assert all(stage.method.layers(32).depth == 32 for stage in parsed.expanded.values())
     assert len(parsed.after) == len(values.get("after", []))
 
 
