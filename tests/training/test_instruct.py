@@ -150,6 +150,26 @@ def test_a_tokenizer_without_an_end_cannot_learn_to_answer(base) -> None:
         tokenizer_for_chat(base, None)
 
 
+def test_what_the_template_refuses_is_left_out_before_anything_trains(recipe, texts, tmp_path, caplog) -> None:
+    path = tmp_path / "instructions.jsonl"
+    with_system = {"messages": TURNS[:3]}
+    path.write_text(
+        "".join(
+            json.dumps(of) + "\n" for of in [with_system, *({"instruction": str(i), "output": "b"} for i in range(20))]
+        )
+    )
+    template = tmp_path / "strict.jinja"
+    template.write_text("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + PLAIN)
+    del recipe["corpus"]
+    recipe["evaluation"]["text"]["swh_Latn"] = str(texts["swh_Latn"])
+    recipe |= {"instructions": [{"language": "swh_Latn", "files": str(path)}], "chat_template": str(template)}
+    recipe |= {"method": {"name": "lora"}, "max_length": 64}
+    recipe["training"] |= {"max_steps": 2}
+    with caplog.at_level("INFO", logger="lingraft"):
+        lingraft.run(recipe, tmp_path / "out")
+    assert "left out: 1 conversations that the chat template refuses (no system) (first: 'short')" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["lora", "full"])
 def test_the_result_of_a_run_chats_in_two_languages(recipe, texts, tmp_path, name) -> None:
     """Twenty questions learned by heart, and answered through `transformers.pipeline`."""

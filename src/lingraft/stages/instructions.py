@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jinja2 import TemplateError
 
 from lingraft.artefacts import file_fingerprint, read_json, stage_fingerprint, write_json
-from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
+from lingraft.checkpoints.chat_template import tokenizer_for_chat
+from lingraft.checkpoints.read import tokenizer_fingerprint
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
 from lingraft.corpus.mix import hold_out
 from lingraft.corpus.read import DroppedText, find_files, write_records
@@ -19,6 +22,9 @@ from lingraft.recipe import Recipe
 from lingraft.recipe.text import Instructions
 from lingraft.stages import one_after_another
 from lingraft.stages.text import left_out, write_heldout_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +44,7 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
         },
         "heldout": stage_fingerprint(heldout),
         "tokenizer": tokenizer_fingerprint(model),
+        "chat_template": tokenizer_for_chat(model, recipe.chat_template).chat_template,
         "validation": recipe.validation.model_dump(),
         "max_length": recipe.max_length,
         "seed": recipe.seed,
@@ -46,13 +53,13 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
 
 
 def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Path, folder: Path) -> None:
-    never, tokenizer = set(read_json(heldout / "never.json")), read_tokenizer(model)
+    never, tokenizer = set(read_json(heldout / "never.json")), tokenizer_for_chat(model, recipe.chat_template)
     training: list[Example] = []
     validation: dict[str, list[Example]] = {}
     records: list[dict[str, Any]] = []
     for entry in entries:
         dropped = DroppedText()
-        read = list(read_conversations(find_files(*entry.files), dropped))
+        read = list(_that_can_be_written(tokenizer, read_conversations(find_files(*entry.files), dropped), dropped))
         given = [of for of in read if not any(text_digest(text) in never for text in of.texts)]
         trained, looked_at = _parted(given, recipe, entry.language)
         training += [example for of in trained for example in of.examples]
@@ -75,6 +82,19 @@ def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Pa
     for record in records:
         record["share"] = record["tokens"] / total if total else 0.0
     write_json(folder / "mix.json", {"tokens": total, "entries": records})
+
+
+def _that_can_be_written(
+    tokenizer: PreTrainedTokenizerBase, conversations: Iterable[Conversation], dropped: DroppedText
+) -> Iterator[Conversation]:
+    """Those that the chat template takes; some refuse a role, or two messages of one side in turn."""
+    for conversation in conversations:
+        try:
+            tokenizer.apply_chat_template(conversation.messages, tokenize=False)
+        except TemplateError as error:
+            dropped.add(f"conversations that the chat template refuses ({error})", repr(conversation.texts[0][:40]))
+        else:
+            yield conversation
 
 
 def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[list[Conversation], list[Conversation]]:
