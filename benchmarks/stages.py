@@ -23,6 +23,8 @@ NEW, OLD = "pes_Arab", "eng_Latn"
 WORDS = {"add": 2000, "init": "pieces"}
 ALIGNED, ADAPTED = 150_000, 350_000
 """Tokens of the two stages."""
+LITTLE = 40_000
+"""Tokens where text in the new language is scarce."""
 MEASURED_BYTES = 50_000
 TRAINING = {
     "learning_rate": 5e-4,
@@ -40,7 +42,8 @@ def stages(corpora: Path) -> dict[str, dict[str, Any]]:
     """What tells the runs apart: `vocabulary` and `stages`."""
 
     def text(tokens: int) -> dict[str, Any]:
-        return {"language": NEW, "files": str(corpora / f"{NEW}.udperdt.jsonl.gz"), "tokens": tokens}
+        files = str(corpora / f"{NEW}.udperdt.jsonl.gz")
+        return {"language": NEW, "files": files, "tokens": tokens}
 
     files = [str(corpora / f"parallel.eng-pes.{source}.jsonl.gz") for source in ("quran", "gnomehelp")]
     pairs = {"parallel": {OLD: "eng", NEW: "pes"}, "files": files, "tokens": ALIGNED}
@@ -60,6 +63,9 @@ def stages(corpora: Path) -> dict[str, dict[str, Any]]:
         "adapt at once": {**words, "stages": {"adapt": stage(LORA, text(both))}},
         "adapt at once, pairs too": {**words, "stages": {"adapt": stage(LORA, pairs, text(ADAPTED))}},
         "adapt at once, no new words": {"stages": {"adapt": stage(LORA, text(both))}},
+        "little text: align, adapt": {**words, "stages": {"align": align, "adapt": stage(LORA, text(LITTLE))}},
+        "little text: adapt alone": {**words, "stages": {"adapt": stage(LORA, text(LITTLE))}},
+        "little text: adapt at once, pairs too": {**words, "stages": {"adapt": stage(LORA, pairs, text(LITTLE))}},
     }
 
 
