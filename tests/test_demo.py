@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_results_and_a_finished_demo_is_kept(tmp_pa
     for name in runs:
         assert without_paths(again[name]) == without_paths(results[name])
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("lingraft.stages.model.train", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr("lingraft.stages.training.train", lambda *arguments: pytest.fail("trained again"))
     assert lingraft.demo(tmp_path / "one", runs=runs) == results
 
 

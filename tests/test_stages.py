@@ -114,6 +114,13 @@ def test_each_stage_says_what_it_made_of_every_language(staged, tmp_path) -> Non
     assert results["fertility"]["after"]["swh_Latn"]["tokens"] < results["fertility"]["before"]["swh_Latn"]["tokens"]
 
 
+def test_finished_stages_are_kept(staged, tmp_path) -> None:
+    first = lingraft.run(staged, tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/work").rglob("*") if path.is_file()}
+    assert lingraft.run(staged, tmp_path / "out") == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out/work").rglob("*") if path.is_file()} == times
+
+
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_every_model_on_the_way_is_what_it_was_made_to_be(staged, base, make_model, tmp_path, tied) -> None:
     """With plain transformers and peft: rows of old tokens at first, a tied head all the way, merged as the adapter is.
