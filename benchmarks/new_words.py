@@ -11,26 +11,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import lingraft
-from lingraft.corpus.read import DroppedText, read_documents, write_texts
+from lingraft.corpus.read import write_texts
 from lingraft.vocabulary.rows import INITS
+from real_text import stories
 
 NEW, OLD = "pes_Arab", "eng_Latn"
 SOURCES = ("udperdt", "quran", "gnomehelp")
-TOKENS, MEASURED_BYTES = 2000, 50_000
-
-
-def stories(corpora: Path, language: str) -> Iterator[str]:
-    """The first documents, up to about `MEASURED_BYTES`."""
-    total = 0
-    for text in read_documents([corpora / f"{language}.storybooks.jsonl.gz"], "text", DroppedText()):
-        total += len(text.encode())
-        yield text
-        if total >= MEASURED_BYTES:
-            return
+TOKENS = 2000
 
 
 def main() -> None:

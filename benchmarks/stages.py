@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lingraft
-from lingraft.corpus.read import DroppedText, read_documents, write_texts
+from lingraft.corpus.read import write_texts
+from real_text import stories
 
 NEW, OLD = "pes_Arab", "eng_Latn"
 WORDS = {"add": 2000, "init": "pieces"}
@@ -25,7 +26,6 @@ ALIGNED, ADAPTED = 150_000, 350_000
 """Tokens of the two stages."""
 LITTLE = 40_000
 """Tokens where text in the new language is scarce."""
-MEASURED_BYTES = 50_000
 TRAINING = {
     "learning_rate": 5e-4,
     "per_device_train_batch_size": 4,
@@ -69,16 +69,6 @@ def stages(corpora: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def stories(corpora: Path) -> Iterator[str]:
-    """The first English documents, up to about `MEASURED_BYTES`."""
-    total = 0
-    for text in read_documents([corpora / f"{OLD}.storybooks.jsonl.gz"], "text", DroppedText()):
-        total += len(text.encode())
-        yield text
-        if total >= MEASURED_BYTES:
-            return
-
-
 def recipe(base: Path, measured: Path, own: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {
         "base": str(base),
@@ -102,7 +92,7 @@ def main() -> None:
     names = given.names or list(runs)
     measured = given.folder / f"{OLD}.jsonl"
     measured.parent.mkdir(parents=True, exist_ok=True)
-    write_texts(measured, stories(given.corpora))
+    write_texts(measured, stories(given.corpora, OLD))
     for seed in range(given.seeds):
         for name in names:
             out = given.folder / f"seed-{seed}" / name

@@ -49,7 +49,9 @@ def _training(of: Trained) -> dict[str, Any]:
     groups = by_group(Part(**part) for part in training["stack"])
     own = written_record(of.text, of.written)
     return {
-        "corpus": mixed["entries"] if recipe.instructions else _corpus(mixed["entries"], of.tables),
+        "corpus": _instructions(mixed["entries"], of.text)
+        if recipe.instructions
+        else _corpus(mixed["entries"], of.tables),
         "tokens": mixed["tokens"],
         **({"self_written": own} if own else {}),
         "method": recipe.method.model_dump(),
@@ -72,6 +74,10 @@ def _corpus(entries: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> lis
         {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
         for entry, table in zip(entries, tables, strict=True)
     ]
+
+
+def _instructions(entries: Sequence[Mapping[str, Any]], text: Path) -> list[dict[str, Any]]:
+    return [{**entry, "fingerprint": stage_fingerprint(text)} for entry in entries]
 
 
 def provenance(

@@ -16,18 +16,16 @@ from lingraft.artefacts import (
     remove_leftovers,
     write_json,
 )
-from lingraft.checkpoints.grow import padded
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.parents import check_output_is_no_parent, open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder
-from lingraft.checkpoints.vocabulary import check_rows, num_rows
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import ModelError, UserError, nearest
 from lingraft.languages import parse_language
 from lingraft.vocabulary.extend import extend as extend_bpe
 from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
 from lingraft.vocabulary.fertility import fertility as count
-from lingraft.vocabulary.model import read_backend, read_bpe, write_extended
+from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
 from lingraft.vocabulary.rows import INITS, Init
 
 __all__ = ["extend", "fertility"]
@@ -108,12 +106,12 @@ def extend(
         raise ModelError(f"{model} is an adapter; give the model that it is of, or merge it first")
     check_output_is_no_parent(out, [parent])
     bpe = read_bpe(parent.tokenizer_folder)
-    check_rows(parent, bpe.tokenizer.get_vocab(with_added_tokens=True))
+    rows = rows_for(parent, bpe, tokens)
     texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field}
     record: dict[str, Any] = {
         "extension": {"tokens": tokens, "init": init, "first": len(bpe.strings), **texts},
         "base": {"name": parent.name, "fingerprint": parent.fingerprint},
-        "rows": padded(len(bpe.strings) + tokens, num_rows(parent)),
+        "rows": rows,
     }
     check_holds_only(out, "extension")
     folder = out.resolve()  # of a link, what it leads to
@@ -124,11 +122,8 @@ def extend(
     dropped, started = DroppedText(), time.perf_counter()
     extension = extend_bpe(bpe, read_documents(files, text_field, dropped), tokens)
     _say_left_out(dropped)
-    if extension.unreachable:
-        shown = ", ".join(repr(bpe.surface(token)) for token in extension.unreachable[:5])
-        logger.warning("no text was found for %d of the new tokens: %s", len(extension.unreachable), shown)
     with new_folder(folder) as temporary:
-        write_extended(parent, extension, init, record["rows"], temporary)
+        write_extended(parent, extension, init, rows, temporary)
         write_manifest(temporary, record, _card(record))
     logger.info("%s: %s new tokens in %.1f s", out, f"{tokens:,}", time.perf_counter() - started)
     return out

@@ -167,7 +167,7 @@ def test_what_the_template_refuses_is_left_out_before_anything_trains(recipe, te
     recipe["training"] |= {"max_steps": 2}
     with caplog.at_level("INFO", logger="lingraft"):
         lingraft.run(recipe, tmp_path / "out")
-    assert "left out: 1 conversations that the chat template refuses (no system) (first: 'short')" in caplog.text
+    assert f"left out: 1 conversations that the chat template refuses (no system) (first: {path}:1)" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["lora", "full"])

@@ -26,6 +26,8 @@ class Conversation:
     """Who said what, in order; the last to speak is the assistant."""
 
     messages: list[Message]
+    place: str = ""
+    """`file:line`."""
 
     @property
     def texts(self) -> list[str]:
@@ -48,7 +50,7 @@ def read_conversations(files: Sequence[Path], dropped: DroppedText) -> Iterator[
     for path in files:
         for place, record in json_records(path, dropped):
             try:
-                conversation = Conversation(_messages(record))
+                conversation = Conversation(_messages(record), place)
             except ValueError as error:
                 dropped.add(str(error), place)
             else:

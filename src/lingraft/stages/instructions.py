@@ -68,7 +68,7 @@ def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Pa
         kept_out = len(read) - len(trained)
         records.append(
             {"language": entry.language, "documents": len(trained), "tokens": tokens, "kept_out": kept_out}
-            | {"dropped": dropped.counts}
+            | {"left_out": dropped.counts}
         )
         logger.info(
             "instructions %s: %s conversations of %s tokens train, %s kept out%s",
@@ -92,7 +92,7 @@ def _that_can_be_written(
         try:
             tokenizer.apply_chat_template(conversation.messages, tokenize=False)
         except TemplateError as error:
-            dropped.add(f"conversations that the chat template refuses ({error})", repr(conversation.texts[0][:40]))
+            dropped.add(f"conversations that the chat template refuses ({error})", conversation.place)
         else:
             yield conversation
 

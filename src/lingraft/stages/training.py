@@ -107,8 +107,11 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     if adaptation.local_loss is not None and not _has_old_text(recipe):
         logger.warning("no text of retained languages trains: the local loss cannot tell old text from new")
     pulls = [penalty.prepare(adaptation.model, base) for penalty in recipe.penalties.given.values()]
-    learn = _learn_instructions if recipe.instructions else _learn_text
-    outcome = learn(recipe, adaptation, tokenizer, blocks, written, arguments, pulls)
+    if recipe.instructions:
+        outcome = _learn_instructions(recipe, adaptation, tokenizer, blocks, arguments, pulls)
+    else:
+        patience = recipe.early_stopping.patience if recipe.early_stopping else None
+        outcome = train(adaptation, _training_text(recipe, blocks, written), arguments, pulls, patience)
     gates = gate_activity(adaptation.plain, _validation(recipe, blocks))
 
     def make(folder: Path) -> None:
@@ -132,25 +135,11 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     return path
 
 
-def _learn_text(
-    recipe: Recipe,
-    adaptation: Adaptation,
-    _: PreTrainedTokenizerBase,
-    blocks: Path,
-    written: Sequence[Path],
-    arguments: TrainingArguments,
-    pulls: Sequence[Pull],
-) -> TrainingOutcome:
-    patience = recipe.early_stopping.patience if recipe.early_stopping else None
-    return train(adaptation, _training_text(recipe, blocks, written), arguments, pulls, patience)
-
-
 def _learn_instructions(
     recipe: Recipe,
     adaptation: Adaptation,
     tokenizer: PreTrainedTokenizerBase,
     instructions: Path,
-    _: Sequence[Path],
     arguments: TrainingArguments,
     pulls: Sequence[Pull],
 ) -> TrainingOutcome:

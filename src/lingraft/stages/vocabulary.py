@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from lingraft.artefacts import stage_fingerprint, write_json
-from lingraft.checkpoints.grow import padded
 from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import model_fingerprint, read_tokenizer, tokenizer_fingerprint
-from lingraft.checkpoints.vocabulary import check_rows, num_rows
 from lingraft.corpus.tokenize import open_table
 from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
@@ -21,7 +19,7 @@ from lingraft.stages import one_after_another
 from lingraft.stages.text import Tables, may_train, tables_of
 from lingraft.vocabulary.extend import extend
 from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
-from lingraft.vocabulary.model import read_backend, read_bpe, write_extended
+from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +85,8 @@ def _drawn(paths: list[Path], heldout: Path, max_bytes: int, seed: int) -> Itera
 def _extend(words: Vocabulary, base: Path, texts: Iterator[str], folder: Path) -> dict[str, Any]:
     """Write the model with new words; returns what `lingraft.json` says of them."""
     parent, bpe = open_parent(base), read_bpe(base)
-    check_rows(parent, bpe.tokenizer.get_vocab(with_added_tokens=True))
-    first = len(bpe.strings)
-    rows = padded(first + words.add, num_rows(parent))
+    rows = rows_for(parent, bpe, words.add)
     extension = extend(bpe, texts, words.add)
-    if extension.unreachable:
-        logger.warning("no text was found for %d of the new tokens", len(extension.unreachable))
     write_extended(parent, extension, words.init, rows, folder)
     logger.info("%s new tokens, rows by %s", f"{words.add:,}", words.init)
-    return {**words.model_dump(), "first": first, "tokens": len(extension.bpe.strings), "rows": rows}
+    return {**words.model_dump(), "first": extension.first, "tokens": len(extension.bpe.strings), "rows": rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from itertools import product
 from lingraft.errors import CorpusError
 from lingraft.vocabulary.bpe import BPE, begins_character, is_whole
 from lingraft.vocabulary.merges import learn_merges
+
+logger = logging.getLogger(__name__)
 
 COVERAGE = 0.9995
 """Of all characters of the new text that get a token of their own, in SentencePiece's models (its default)."""
@@ -49,7 +52,10 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
         )
     extended = start.extended(learned.strings, learned.merges)
     first = len(bpe.strings)
-    return Extension(extended, first, bpe.cut(extended.strings[first:]), unreachable(extended, words, first))
+    if missing := unreachable(extended, words, first):
+        shown = ", ".join(repr(extended.surface(token)) for token in missing[:5])
+        logger.warning("no text was found for %d of the new tokens: %s", len(missing), shown)
+    return Extension(extended, first, bpe.cut(extended.strings[first:]), missing)
 
 
 def _new_letters(bpe: BPE, words: Counter[str], number: int) -> list[str]:

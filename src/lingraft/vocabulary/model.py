@@ -8,10 +8,11 @@ from tokenizers import Tokenizer
 
 from lingraft.artefacts import copy_files, write_json
 from lingraft.checkpoints.fit import ROWS_ARE_TOKENS
-from lingraft.checkpoints.grow import NewRows, write_grown
+from lingraft.checkpoints.grow import NewRows, padded, write_grown
 from lingraft.checkpoints.operands import open_files
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import ALONG, read_tokenizer
+from lingraft.checkpoints.vocabulary import check_rows, num_rows
 from lingraft.errors import LingraftError, ModelError
 from lingraft.vocabulary.bpe import BPE
 from lingraft.vocabulary.extend import Extension
@@ -45,6 +46,16 @@ def read_backend(folder: Path) -> Tokenizer:
         )
     backend: Tokenizer = tokenizer.backend_tokenizer
     return backend
+
+
+def rows_for(parent: Parent, bpe: BPE, number: int) -> int:
+    """How many rows embeddings and head have once there are so many new tokens.
+
+    Raises:
+        ModelError: the model has fewer rows than tokens.
+    """
+    check_rows(parent, bpe.tokenizer.get_vocab(with_added_tokens=True))
+    return padded(len(bpe.strings) + number, num_rows(parent))
 
 
 def write_extended(parent: Parent, extension: Extension, init: Init, rows: int, folder: Path) -> None:
