@@ -49,6 +49,8 @@ def report(folders: Sequence[Path | str], out: Path | str) -> None:
     environment.filters["figure_json"] = _figure_json
     environment.filters["language_name"] = language_name
     page = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
+    if not runs and not page["tokenizers"]:
+        raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
     write_text(Path(out), environment.get_template("report.html").render(**page, **_scripts()))
 
 

@@ -13,7 +13,7 @@ from lingraft.report.tables import Cell
 
 Lines = dict[str, list[tuple[float, float]]]
 
-HEIGHT, TOP, BOTTOM, ASLANT, RIGHT = 340, 12, 56, 76, 84
+HEIGHT, TOP, BOTTOM, ASLANT, RIGHT = 320, 12, 24, 76, 84
 LABEL = 16
 """The longest name of a step below the axis."""
 BETWEEN = 14
@@ -71,7 +71,8 @@ def _figure(along: Sequence[dict[str, Any]], roles: dict[str, str | None]) -> Fi
     }
     quiet = [code for code in roles if roles[code] != "learn"]
     ticks = _ticks([step["name"] for step in along])
-    bottom = ASLANT if ticks["tickangle"] else BOTTOM
+    folds = max(text.count("<br>") for text in ticks["ticktext"])
+    bottom = ASLANT if ticks["tickangle"] else BOTTOM + BETWEEN * folds
     height = max(HEIGHT, TOP + bottom + BETWEEN * (len(lines) + 1))
     figure = curves(lines, list(roles), quiet, across="", unit="bits per byte", height=height)
     for code, trace in zip(roles, figure["data"], strict=True):
