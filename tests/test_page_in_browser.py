@@ -100,6 +100,25 @@ def address_of_long_names(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
+def address_of_steps(tmp_path_factory) -> str:
+    """A page of one run of four steps in twelve languages, whose tokenizer grew, beside a fertility file."""
+    root = tmp_path_factory.mktemp("steps")
+    write_run(root / "run", "layra", 0.3, 0.1)
+    file = root / "run" / "results.json"
+    results = json.loads(file.read_text())
+    codes = [*LANGUAGES, *(f"qa{letter}_Latn" for letter in "efghijklm")]
+    names = ("new words", "align", "adapt", HOSTILE)
+    languages = [{code: 1.5 + i / 50 - j / 10 for i, code in enumerate(codes)} for j in range(len(names))]
+    results["steps"] = [{"name": name, "languages": of} for name, of in zip(names, languages, strict=True)]
+    record = {"tokens_per_word": 2.0, "bytes_per_token": 3.0, "byte_share": 0.2, "unknown_share": 0.0, "cost": 1.0}
+    results["fertility"] = {when: dict.fromkeys(codes, record) for when in ("before", "after")}
+    file.write_text(json.dumps(results))
+    (root / "f.json").write_text(json.dumps({"schema": 1, "models": {HOSTILE_NAME: dict.fromkeys(codes, record)}}))
+    lingraft.report([root / "run", root / "f.json"], root / "report.html")
+    return (root / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -193,6 +212,35 @@ def test_what_others_wrote_is_text_in_the_browser(open_page) -> None:
     assert page.locator("h2", has_text=HOSTILE_NAME).is_visible()
     assert page.locator("#plane .annotation-text", has_text="layra <img").count() == 1
     assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_steps_and_bars_are_drawn_with_every_name_apart_and_inside(
+    open_page, address_of_steps, width, color_scheme
+) -> None:
+    page = open_page(width, address_of_steps, color_scheme=color_scheme)
+    assert page.heard == [address_of_steps]
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    assert page.locator("#tokenizers .barlayer .point path").count() == 3 * 12
+    for figure in (page.locator("#tokenizers .figure"), page.locator(".figure:has(.xtick:has-text('new words'))")):
+        edge = figure.bounding_box()
+        boxes = [text.bounding_box() for text in figure.locator(".annotation-text, .ytick text").all()]
+        assert len(boxes) >= 12
+        for i, box in enumerate(boxes):
+            assert edge["x"] - 1 <= box["x"]
+            assert box["x"] + box["width"] <= edge["x"] + edge["width"] + 1
+            assert not any(on(box, other) for other in boxes[:i])
+    ticks = [text.bounding_box() for text in page.locator(".run .xtick text").all()]
+    assert all(box["x"] >= 0 for box in ticks)
+
+
+def on(box: dict, other: dict, least: float = 3) -> bool:
+    """Whether two boxes of letters lie on each other by more than the space around the letters."""
+    across = min(box["x"] + box["width"], other["x"] + other["width"]) - max(box["x"], other["x"])
+    down = min(box["y"] + box["height"], other["y"] + other["height"]) - max(box["y"], other["y"])
+    return across > least and down > least
 
 
 def test_the_dark_page_has_light_letters_in_text_and_figures(open_page) -> None:

@@ -114,10 +114,10 @@ def evaluate(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, or results files.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, results files, fertility files.")],
     out: Annotated[Path, typer.Option(help="The page to write.")],
 ) -> None:
-    """Draw the results of runs on one page."""
+    """Draw the results of runs, and what tokenizers make of languages, on one page."""
     lingraft.report(folders, out)
     say_written(out)
 

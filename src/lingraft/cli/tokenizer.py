@@ -23,7 +23,7 @@ TextField = Annotated[str, typer.Option(help="The field of JSON Lines and Parque
 def fertility(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub names.")],
     text: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, as often as needed; English to compare with.")],
-    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, for 'lingraft report'.")] = None,
     text_field: TextField = "text",
 ) -> None:
     """Tokens per word and language, and how many of them are mere bytes."""

@@ -103,6 +103,32 @@ class _Limit(_Form):
         return self
 
 
+class _Fertility(_Form):
+    """What a tokenizer makes of a language; `cost` where there is English to compare with."""
+
+    tokens_per_word: float
+    bytes_per_token: float
+    byte_share: float
+    unknown_share: float
+    cost: float | None = None
+
+
+class _Grown(_Form):
+    """The tokenizer of the base, and the run's own where its vocabulary grew; each by language."""
+
+    before: dict[str, _Fertility] = {}
+    after: dict[str, _Fertility] | None = None
+
+
+class _Step(_Form):
+    """The model after a step of a run of several stages: bits per byte of each language."""
+
+    name: str
+    languages: dict[str, float]
+    learning: float | None = None
+    forgetting: float | None = None
+
+
 class Results(_Form):
     """`results.json`."""
 
@@ -114,6 +140,8 @@ class Results(_Form):
     samples: list[_Sample] | None = None
     instruct: _Compared | None = None
     forget_at_most: _Limit | None = None
+    fertility: _Grown | None = None
+    steps: list[_Step] | None = None
     learning: float = 0
     forgetting: float = 0
 
@@ -150,8 +178,8 @@ class _Export(_Form):
     bits_per_byte_unrounded: dict[str, float] = {}
 
 
-class Origin(_Form):
-    """`lingraft.json`."""
+class _Trained(_Form):
+    """What trained, how, and on what."""
 
     method: _Method = _Method()
     penalties: dict[str, dict[str, Any]] = {}
@@ -161,16 +189,37 @@ class Origin(_Form):
     weights: _Weights = _Weights(base={}, trained={})
     stack: list[_Part] | None = None
     corpus: list[_Corpus] = []
-    export: _Export = _Export(dtype="")
-    versions: dict[str, str] = {}
-    plan: str = ""
     tokens: int = 0
     steps: int | None = None
     seconds_since_last_start: float | None = None
 
 
-class Training(_Form):
-    """`training.json`."""
+class _StageTrained(_Trained):
+    name: str
+
+
+class _Vocabulary(_Form):
+    """New words: how many, what their rows began as, the first id, and what tokenizer and model have in all."""
+
+    add: int
+    init: str = ""
+    first: int | None = None
+    tokens: int | None = None
+    rows: int | None = None
+
+
+class Origin(_Trained):
+    """`lingraft.json`; a run of several stages says of each what a run of one says of itself."""
+
+    stages: list[_StageTrained] = []
+    vocabulary: _Vocabulary | None = None
+    export: _Export = _Export(dtype="")
+    versions: dict[str, str] = {}
+    plan: str = ""
+
+
+class _Log(_Form):
+    """What was said while it trained."""
 
     steps: int | None = None
     best_step: int | None = None
@@ -179,7 +228,24 @@ class Training(_Form):
     log: list[dict[str, float]] | None = None
 
 
-def problem(form: type[Results | Origin | Training], value: Mapping[str, Any]) -> str | None:
+class _StageLog(_Log):
+    name: str
+    kind: str = ""
+
+
+class Training(_Log):
+    """`training.json`."""
+
+    stages: list[_StageLog] = []
+
+
+class Fertilities(_Form):
+    """What `lingraft tokenizer fertility --out` writes: by model, then by language."""
+
+    models: Annotated[dict[str, dict[str, _Fertility]], Field(min_length=1)]
+
+
+def problem(form: type[Results | Origin | Training | Fertilities], value: Mapping[str, Any]) -> str | None:
     """The first place where a value is not of a form, with what is wrong there."""
     try:
         form.model_validate(value)

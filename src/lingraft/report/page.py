@@ -1,4 +1,4 @@
-"""Folders of results -> `report.html`, one page that asks nothing of the network."""
+"""Folders of results, and fertility files, -> `report.html`, one page that asks nothing of the network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lingraft.artefacts import check_file_target, write_text
+from lingraft.errors import UserError
 from lingraft.report.figures import Figure, plane
 from lingraft.report.measured import bits, bits_alone, task
 from lingraft.report.read import ROLES, Run, language_name, read_runs
 from lingraft.report.section import section
 from lingraft.report.tables import bits_table, task_table
+from lingraft.report.tokenizers import is_fertility, tokenizers
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:
     """Draw the results of one or more folders (or `results.json` files) on one page.
 
+    Files of `lingraft tokenizer fertility` are drawn beside them, or alone.
+
     Raises:
-        UserError: a folder without results, or results of another schema.
+        UserError: a folder without results, or a file of another form or schema.
     """
     check_file_target(Path(out))
-    runs = read_runs(folders)
+    if not folders:
+        raise UserError("there is nothing to draw; give folders of runs, results files or fertility files")
+    of_tokenizers = [path for path in map(Path, folders) if is_fertility(path)]
+    runs = read_runs([path for path in map(Path, folders) if path not in of_tokenizers])
     environment = Environment(
         loader=PackageLoader("lingraft.report"),
         autoescape=True,
@@ -41,7 +48,10 @@ def report(folders: Sequence[Path | str], out: Path | str) -> None:
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["figure_json"] = _figure_json
     environment.filters["language_name"] = language_name
-    write_text(Path(out), environment.get_template("report.html").render(**_page(runs), **_scripts()))
+    page = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
+    if not runs and not page["tokenizers"]:
+        raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
+    write_text(Path(out), environment.get_template("report.html").render(**page, **_scripts()))
 
 
 def _page(runs: list[Run]) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from lingraft.errors import UserError
 from lingraft.languages import parse_language
-from lingraft.report.forms import Origin, Results, Training, problem
+from lingraft.report.checked import read_beside, read_schema
+from lingraft.report.forms import Origin, Results, Training
+from lingraft.report.stages import Stage, method_name, stages
 
 ROLES = {"learn": "learned", "retain": "retained", "heldout": "held out"}
 GROUPS = {
@@ -54,10 +55,26 @@ class Run:
     training: dict[str, Any]
     recipe: str | None
 
+    @cached_property
+    def stages(self) -> list[Stage]:
+        return stages(self.origin, self.training)
+
     @property
     def method(self) -> str | None:
-        name: str | None = self.origin.get("method", {}).get("name")
-        return name
+        """The method's name; of a run of several stages the names of those."""
+        return method_name(self.stages)
+
+    @property
+    def weights_trained(self) -> int | None:
+        """The most that one stage trained; `None` where it is not known."""
+        trained = [stage.origin["weights"]["trained"] for stage in self.stages if "weights" in stage.origin]
+        return max((sum(of.values()) for of in trained), default=None)
+
+    @property
+    def tokens(self) -> int | None:
+        """Of all stages; `None` where it is not known."""
+        tokens = [stage.origin["tokens"] for stage in self.stages if "tokens" in stage.origin]
+        return sum(tokens) if tokens else None
 
     @property
     def languages(self) -> dict[str, Any]:
@@ -76,10 +93,11 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
         UserError: a folder without results, or a file that is not what its name says.
     """
     files = [_results_file(Path(folder)) for folder in folders]
-    results = [_results(file) for file in files]
-    origins = [_beside(file, "lingraft.json", Origin) for file in files]
-    names = _names(files)
-    methods = [origin.get("method", {}).get("name") for origin in origins]
+    results = [read_schema(file, Results, "results file") for file in files]
+    origins = [read_beside(file, "lingraft.json", Origin) for file in files]
+    logs = [read_beside(file, "training.json", Training) for file in files]
+    names = shortest_ends([file.parent if file.name == "results.json" else file.with_suffix("") for file in files])
+    methods = [method_name(stages(origin, log)) for origin, log in zip(origins, logs, strict=True)]
     styles = _styles([method or name for method, name in zip(methods, names, strict=True)])
     return [
         Run(
@@ -89,7 +107,7 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
             style=styles[i],
             results=results[i],
             origin=origins[i],
-            training=_beside(files[i], "training.json", Training),
+            training=logs[i],
             recipe=_recipe(files[i]),
         )
         for i, (name, method) in enumerate(zip(names, methods, strict=True))
@@ -114,48 +132,11 @@ def language_name(code: str) -> str:
 def _results_file(path: Path) -> Path:
     file = path / "results.json" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{path}: there is no results.json; give the folder of a run, or a file of 'lingraft evaluate'")
+        raise UserError(
+            f"{path}: there is no results.json; give the folder of a run, a file of 'lingraft evaluate' or of "
+            "'lingraft tokenizer fertility'"
+        )
     return file.resolve()
-
-
-def _results(file: Path) -> dict[str, Any]:
-    results = _read(file)
-    wrong = f"{file}: this is not a results file of lingraft"
-    if results is None or "schema" not in results:
-        raise UserError(wrong)
-    if results["schema"] != 1:
-        raise UserError(f"{file}: results of schema {results['schema']}; this version reads schema 1")
-    if found := problem(Results, results):
-        raise UserError(f"{wrong} ({found})")
-    return results
-
-
-def _beside(file: Path, name: str, form: type[Origin | Training]) -> dict[str, Any]:
-    """A JSON file of the same run; empty where there is none, and beside a file of `lingraft evaluate`."""
-    path = file.parent / name
-    if file.name != "results.json" or not path.is_file():
-        return {}
-    value = _read(path)
-    found = "no object of JSON" if value is None else problem(form, value)
-    if value is None or found:
-        raise UserError(f"{path}: this is not a file of lingraft ({found}); take it away or restore it")
-    return value
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """An object of JSON whose numbers are all finite; `None` where the file holds something else."""
-
-    def refuse(number: str) -> NoReturn:
-        raise UserError(f"{path}: {number} is not a number that can be drawn; lingraft writes none such")
-
-    def finite(number: str) -> float:
-        return value if math.isfinite(value := float(number)) else refuse(number)
-
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _recipe(file: Path) -> str | None:
@@ -163,9 +144,8 @@ def _recipe(file: Path) -> str | None:
     return path.read_text("utf-8", "replace") if file.name == "results.json" and path.is_file() else None
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """The shortest ends of paths that tell the runs apart: `layra`, or `seed1/layra`."""
-    paths = [file.parent if file.name == "results.json" else file.with_suffix("") for file in files]
+def shortest_ends(paths: Sequence[PurePath]) -> list[str]:
+    """The shortest ends of paths that tell them apart: `layra`, or `seed1/layra`."""
     names = [path.name for path in paths]
     for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]

@@ -6,6 +6,8 @@ from typing import Any
 
 from lingraft.report.limit import limit
 from lingraft.report.read import GROUPS, Run
+from lingraft.report.stages import Stage
+from lingraft.report.steps import steps
 from lingraft.report.training import gates, losses, pulls
 
 
@@ -16,24 +18,44 @@ def section(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "settings": _settings(origin),
-        "after": [_said(step) for step in origin.get("after", [])],
+        "after": _after(origin),
+        "vocabulary": origin.get("vocabulary"),
         "languages": _languages(run.languages),
+        "step_by_step": steps(run),
         "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
         "tasks": {name: of for name, of in run.tasks.items() if "forgetting" in of or "learning" in of},
-        "groups": _groups(origin.get("weights", {})),
-        "stack": [_part(part) for part in reversed(origin.get("stack") or [])],
-        "corpus": origin.get("corpus", []),
-        "curves": losses(run),
-        "pulls": pulls(run),
-        "gates": gates(run),
-        "limit": limit(run),
+        "stages": [_stage(run, stage) for stage in run.stages],
         "samples": run.results.get("samples") or [],
         "export": origin.get("export", {}),
         "versions": origin.get("versions", {}),
-        "steps": origin.get("steps", run.training.get("steps")),
-        "best_step": run.training.get("best_step"),
-        "seconds": run.training.get("seconds", origin.get("seconds_since_last_start")),
     }
+
+
+def _stage(run: Run, stage: Stage) -> dict[str, Any]:
+    """What trained in a stage and how it went; a limit on forgetting stands in the last stage that has one."""
+    origin, training = stage.origin, stage.training
+    limited = [of for of in run.stages if any("forget_at_most" in step for step in of.origin.get("after", []))]
+    return {
+        "name": stage.name,
+        "kind": training.get("kind", ""),
+        "method": stage.method,
+        "settings": _settings(origin),
+        "after": _after(origin),
+        "groups": _groups(origin.get("weights", {})),
+        "stack": [_part(part) for part in reversed(origin.get("stack") or [])],
+        "corpus": origin.get("corpus", []),
+        "curves": losses(training, run.languages),
+        "pulls": pulls(training),
+        "gates": gates(training, run.languages),
+        "limit": limit(run) if stage is (limited or run.stages)[-1] else None,
+        "steps": origin.get("steps", training.get("steps")),
+        "best_step": training.get("best_step"),
+        "seconds": training.get("seconds", origin.get("seconds_since_last_start")),
+    }
+
+
+def _after(origin: dict[str, Any]) -> list[str]:
+    return [_said(step) for step in origin.get("after", [])]
 
 
 def _settings(origin: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run said while it trained: losses, what pulled it back, and gates."""
+"""What was said while a stage trained: losses, what pulled it back, and gates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from lingraft.report.figures import Figure, curves
-from lingraft.report.read import GROUPS, Run
+from lingraft.report.read import GROUPS
 
 DRAWN_POINTS = 800
 """Of a line; a long log is thinned out to about so many."""
@@ -19,20 +19,20 @@ LOCAL = {"local_l1": "local L1", "local_ce": "local cross-entropy"}
 Line = list[tuple[float, float]]
 
 
-def losses(run: Run) -> dict[str, Figure]:
+def losses(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Figure]:
     """Training and validation loss over steps, per language where the log has them."""
-    log = run.training.get("log") or []
+    log = said.get("log") or []
     training = _lines(log, "loss_", "") or {"all": _line(log, "loss")}
     validation = _lines(log, "eval_", "_loss")
-    order = list(dict.fromkeys([*run.languages, *training, *validation]))
+    order = list(dict.fromkeys([*languages, *training, *validation]))
     quiet = [name for name in NOT_LANGUAGES.values() if name in order]
     drawn = {"training loss": training, "validation loss": validation}
     return {name: curves(lines, order, quiet) for name, lines in drawn.items() if any(lines.values())}
 
 
-def pulls(run: Run) -> dict[str, Any] | None:
+def pulls(said: Mapping[str, Any]) -> dict[str, Any] | None:
     """Local losses and penalties over steps, as a figure, and where each line starts, is highest and ends."""
-    log = run.training.get("log") or []
+    log = said.get("log") or []
     titles = LOCAL | {f"l2sp_{group}": f"L2-SP {title}" for group, title in GROUPS.items()}
     lines = {title: line for key, title in titles.items() if (line := _line(log, key))}
     if not lines:
@@ -41,12 +41,12 @@ def pulls(run: Run) -> dict[str, Any] | None:
     return {"figure": curves(lines, list(lines), unit="", height=260), "rows": rows}
 
 
-def gates(run: Run) -> dict[str, Any] | None:
+def gates(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Any] | None:
     """How far gates open, layer by layer; learned languages have their colour of the other figures, others none."""
-    found: Mapping[str, list[float]] = run.training.get("gates") or {}
+    found: Mapping[str, list[float]] = said.get("gates") or {}
     if not found:
         return None
-    roles = {code: of["role"] for code, of in run.languages.items()}
+    roles = {code: of["role"] for code, of in languages.items()}
     order = [*(code for code in roles if code in found), *(code for code in found if code not in roles)]
     quiet = [code for code in order if roles.get(code) != "learn"]
     lines = {code: list(enumerate(found[code])) for code in order}

@@ -1,0 +1,58 @@
+"""JSON that is drawn: read whole, its numbers finite, of the form that it must have."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lingraft.errors import UserError
+from lingraft.report.forms import Fertilities, Origin, Results, Training, problem
+
+
+def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dict[str, Any]:
+    """A file that says its schema, which is of this form; `kind` is what it is called.
+
+    Raises:
+        UserError: it is another file, or of another schema.
+    """
+    value = read_object(path)
+    wrong = f"{path}: this is not a {kind} of lingraft"
+    if value is None or "schema" not in value:
+        raise UserError(
+            f"{wrong}; give the folder of a run, a file of 'lingraft evaluate' or of 'lingraft tokenizer fertility'"
+        )
+    if value["schema"] != 1:
+        raise UserError(f"{path}: a {kind} of schema {value['schema']}; this version reads schema 1")
+    if found := problem(form, value):
+        raise UserError(f"{wrong} ({found})")
+    return value
+
+
+def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[str, Any]:
+    """A JSON file of the same run; empty where there is none, and beside a file of `lingraft evaluate`."""
+    path = file.parent / name
+    if file.name != "results.json" or not path.is_file():
+        return {}
+    value = read_object(path)
+    found = "no object of JSON" if value is None else problem(form, value)
+    if value is None or found:
+        raise UserError(f"{path}: this is not a file of lingraft ({found}); take it away or restore it")
+    return value
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """An object of JSON whose numbers are all finite; `None` where the file holds something else."""
+
+    def refuse(number: str) -> NoReturn:
+        raise UserError(f"{path}: {number} is not a number that can be drawn; lingraft writes none such")
+
+    def finite(number: str) -> float:
+        return value if math.isfinite(value := float(number)) else refuse(number)
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
