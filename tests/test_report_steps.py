@@ -11,6 +11,7 @@ import pytest
 
 import lingraft
 from lingraft.errors import UserError
+from lingraft.report.read import language_name
 from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
 
 HOSTILE = "<script>alert(1)</script>"
@@ -367,3 +368,7 @@ def test_every_new_figure_is_one_that_plotly_knows(draw, results, origin, traini
     results["fertility"] = {"before": {"swh_Latn": record()}, "after": {"swh_Latn": record(cost=3.0)}}
     for figure in figures(draw(results, lingraft=origin, training=training)):
         plotly.graph_objects.Figure(figure)  # raises where a key or a value is not plotly's
+
+
+def test_pairs_are_called_by_both_languages() -> None:
+    assert language_name("eng_Latn–swh_Latn") == "English–Swahili"

@@ -16,6 +16,8 @@ from lingraft.report.forms import Origin, Results, Training
 from lingraft.report.stages import Stage, method_name, stages
 
 ROLES = {"learn": "learned", "retain": "retained", "heldout": "held out"}
+BETWEEN = "–"
+"""Between the two languages of pairs."""
 GROUPS = {
     "embeddings": "embeddings",
     "first": "first layers",
@@ -121,7 +123,12 @@ def by_role(languages: dict[str, Any]) -> dict[str, Any]:
 
 
 def language_name(code: str) -> str:
-    """`Swahili` of `swh_Latn`; a code of private use, or one that no standard has, stands for itself."""
+    """`Swahili` of `swh_Latn`; a code of private use, or one that no standard has, stands for itself.
+
+    Of pairs both, as in `English–Swahili`.
+    """
+    if BETWEEN in code:
+        return BETWEEN.join(map(language_name, code.split(BETWEEN)))
     try:
         name = parse_language(code).name.split(" (")[0]
     except UserError:
