@@ -63,8 +63,9 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Path, start: Pat
             return {}
         counts = {code: fertility(read_backend(folder), of) for code, of in texts.items()}
         found[when] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
-        for code, of in counts.items():
-            warn_of_fragments("the base" if when == "before" else "the tokenizer with new words", code, of, counts)
+        if folder == start:
+            for code, of in counts.items():
+                warn_of_fragments("the base" if start == base else "the tokenizer with new words", code, of, counts)
     return found
 
 
