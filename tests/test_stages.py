@@ -186,6 +186,22 @@ def test_pairs_train_in_both_orders_and_each_token_knows_its_language(staged, tm
     assert marked == {0}  # the learned language comes first
 
 
+def test_pairs_come_from_a_dataset_on_the_hub_as_far_as_they_are_needed(staged, tmp_path) -> None:
+    """A folder in the place of the hub, with records as OPUS has them."""
+    hub = tmp_path / "opus"
+    hub.mkdir()
+    records = ({"translation": {"en": f"house {i}", "sw": f"nyumba {i}"}} for i in range(3000))
+    (hub / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    fields = {"eng_Latn": "translation.en", "swh_Latn": "translation.sw"}
+    staged["stages"]["align"]["corpus"] = [{"parallel": fields, "hub": str(hub), "tokens": 2000}]
+    del staged["stages"]["instruct"]
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    assert json.loads((out / "lingraft.json").read_text())["stages"][0]["corpus"][0]["tokens"] == 2000
+    read = open_table(stage_folder(out, "align") / "corpus-in-new-words-0/documents.arrow")
+    assert read.num_rows == 2 * 512  # one batch of 3,000 pairs
+
+
 def test_a_pair_with_a_measured_side_never_trains(staged, pairs, texts, tmp_path) -> None:
     measured = json.loads(pairs.read_text().splitlines()[7])["eng"]
     with texts["eng_Latn"].open("a") as file:

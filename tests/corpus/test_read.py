@@ -6,7 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from lingraft.corpus.read import FORMATS, DroppedText, find_files, read_documents, read_texts, write_texts
+from lingraft.corpus.read import (
+    FORMATS,
+    DroppedText,
+    find_files,
+    read_documents,
+    read_rows,
+    read_texts,
+    write_texts,
+)
 from lingraft.errors import CorpusError
 
 DOCUMENTS = ["Habari ya asubuhi.\nHabari ya jioni.", "Ọjọ́ dára púpọ̀.", " ሰላም ለዓለም", "one 🙂 word"]
@@ -307,3 +315,44 @@ def test_a_file_that_may_not_be_read_is_an_error_and_not_a_short_corpus(tmp_path
     monkeypatch.setattr(type(path), "open", deny)
     with pytest.raises(CorpusError, match=r"corpus\.jsonl cannot be read: Permission denied"):
         read(path)
+
+
+PAIRS = [
+    {"id": 1, "translation": {"en": "house", "sw": "nyumba"}},
+    {"id": 2, "translation": {"en": "water", "sw": "maji"}},
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.zst", ".parquet"])
+def test_several_fields_are_read_side_by_side_also_deeper_ones(tmp_path, suffix):
+    path = tmp_path / f"pairs{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(PAIRS), path)
+    else:
+        path.write_bytes(compress(path.name, json_lines(PAIRS)))
+    dropped = DroppedText()
+    assert list(read_rows([path], ["translation.sw", "translation.en"], dropped)) == [
+        ("nyumba", "house"),
+        ("maji", "water"),
+    ]
+    assert not dropped
+    with pytest.raises(CorpusError, match=r"2 records without the field 'translation\.fa'"):
+        list(read_rows([path], ["translation.en", "translation.fa"], DroppedText()))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_pair_with_an_empty_side_is_left_out(tmp_path, suffix):
+    rows = [{"a": "one", "b": "moja"}, {"a": " ", "b": "mbili"}, {"a": "three", "b": ""}]
+    path = tmp_path / f"pairs{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_bytes(json_lines(rows))
+    dropped = DroppedText()
+    assert list(read_rows([path], ["a", "b"], dropped)) == [("one", "moja")]
+    assert dropped.counts == {"empty documents": 2}
+
+
+def test_plain_text_has_no_pairs(tmp_path):
+    with pytest.raises(CorpusError, match="plain text has no fields a, b; give pairs as JSON Lines or Parquet"):
+        list(read_rows([write_corpus(tmp_path / "pairs.txt", DOCUMENTS)], ["a", "b"], DroppedText()))

@@ -242,20 +242,21 @@ def _read_parquet(path: Path, fields: Sequence[str], dropped: DroppedText) -> _R
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
-            for field in fields:
-                if field not in file.schema_arrow.names:
-                    place = f"{path}, with the fields {', '.join(file.schema_arrow.names)}"
-                    dropped.add(f"records without the field '{field}'", place, file.metadata.num_rows)
-                    return
-            for batch in file.iter_batches(batch_size=256, columns=list(fields)):
-                columns = [_as_bytes(batch.column(field)).to_pylist() for field in fields]
+            there = file.schema_arrow.names
+            names = list(dict.fromkeys(field if field in there else field.partition(".")[0] for field in fields))
+            if missing := [name for name in names if name not in there]:
+                place = f"{path}, with the fields {', '.join(there)}"
+                dropped.add(f"records without the field '{missing[0]}'", place, file.metadata.num_rows)
+                return
+            for batch in file.iter_batches(batch_size=256, columns=names):
+                columns = [_as_bytes(batch.column(name)).to_pylist() for name in names]
                 for values in zip(*columns, strict=True):
                     row += 1
                     place = f"{path}:row {row}"
                     try:
                         record = {
-                            field: value.decode("utf-8") if isinstance(value, bytes) else value
-                            for field, value in zip(fields, values, strict=True)
+                            name: value.decode("utf-8") if isinstance(value, bytes) else value
+                            for name, value in zip(names, values, strict=True)
                         }
                     except UnicodeDecodeError:
                         dropped.add("records that are not UTF-8", place)
