@@ -25,7 +25,7 @@ from lingraft.stages import model as models
 from lingraft.stages.choice import choose, chosen_steps
 from lingraft.stages.instructions import read_instructions
 from lingraft.stages.training import Trained, adapt, training_log
-from lingraft.stages.vocabulary import extend_vocabulary, measure_fertility
+from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
 from lingraft.stages.written import write_replay
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
 def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base, roles, stages = find_model(recipe.base), recipe.languages.roles, recipe.expanded
     check_model(base)
+    check_vocabulary(recipe, base)
     models.check_after(recipe, base)
 
     plan = whole_plan(recipe)

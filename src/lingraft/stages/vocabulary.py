@@ -24,6 +24,16 @@ from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_ex
 logger = logging.getLogger(__name__)
 
 
+def check_vocabulary(recipe: Recipe, base: Path) -> None:
+    """Find out before text is read whether the tokenizer can learn words.
+
+    Raises:
+        ModelError: it is none that can be continued, or does not fit the embeddings.
+    """
+    if recipe.vocabulary:
+        rows_for(open_parent(base), read_bpe(base), recipe.vocabulary.add)
+
+
 def extend_vocabulary(recipe: Recipe, base: Path, tables: Tables, heldout: Path, work: Path) -> Path:
     """The folder of the base with new words, `extended/model`; the base's own where none are asked for.
 
