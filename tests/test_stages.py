@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lingraft
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
-from lingraft.errors import ModelError, RecipeError
+from lingraft.errors import ModelError, OutputError, RecipeError
 from lingraft.output_folder import check_output
 from lingraft.plan import whole_plan
 from lingraft.recipe import load_recipe, recipe_yaml
@@ -298,6 +298,120 @@ def test_an_instruct_model_learns_new_words_and_all(staged, base, make_model, to
     assert results["instruct"]["base"] == str(other)
 
 
+def test_a_vector_of_another_run_is_of_the_base_without_new_words(
+    staged, base, make_model, tokenizer, tmp_path
+) -> None:
+    """The result is theta + 0.5 (other - theta_0), where the other knows no new word."""
+    other = tmp_path / "other"
+    model = make_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.25)
+    model.to(torch.bfloat16).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    staged["stages"] = {"adapt": staged["stages"]["adapt"]}
+    staged["after"] = [{"vectors": {str(other): 0.5}}]
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    made, trained, of_other, of_base = (
+        load_file(folder / "model.safetensors")
+        for folder in (out / "work/combined/model", stage_folder(out, "adapt") / "adapted/model", other, base)
+    )
+    for name, weight in of_base.items():
+        rows = len(weight)
+        wanted = trained[name][:rows] + 0.5 * (of_other[name].float() - weight.float())
+        torch.testing.assert_close(made[name][:rows], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_cannot_be_combined_is_said_before_anything_trains(staged, make_model, tokenizer, tmp_path) -> None:
+    """An instruct model with a token of its own, and a base with new words: no tokenizer knows all."""
+    other = tmp_path / "instruct"
+    make_model(vocab_size=259).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    own = AutoTokenizer.from_pretrained(other)
+    own.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    own.save_pretrained(other)
+    del staged["stages"]["instruct"]
+    staged["after"] = [{"instruct": str(other), "scale": 0.7}]
+    with pytest.raises(ModelError, match="knows all tokens"):
+        lingraft.run(staged, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_on_the_way_names_what_it_is_of(staged, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    config = json.loads((stage_folder(out, "adapt") / "adapted/adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(stage_folder(out, "align") / "adapted/model")
+
+
+def test_text_that_two_files_share_is_held_out_as_that_of_one(recipe, texts, tmp_path) -> None:
+    recipe["validation"]["max_tokens"] = 400
+    recipe["training"]["max_steps"] = 1
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(texts["swh_Latn"].read_text().splitlines(keepends=True)[:60]))
+    lingraft.run(recipe, tmp_path / "one")
+    training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
+    other = {**training, "corpus": [{"language": "swh_Latn", "files": str(more)}]}
+    lingraft.run({**recipe, "stages": {"one": training, "two": other}}, tmp_path / "two")
+    held = [read_texts(tmp_path / name / "work/heldout/heldout-swh_Latn.jsonl") for name in ("one", "two")]
+    assert set(held[0]) == set(held[1])
+
+
+def test_pairs_that_change_leave_earlier_stages_as_they_are(staged, pairs, tmp_path) -> None:
+    stages = staged["stages"]
+    staged["stages"] = {"adapt": stages["adapt"], "align": stages["align"]}
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    trained = {name: stage_folder(out, name) / "adapted/model/model.safetensors" for name in staged["stages"]}
+    before = {name: path.stat().st_mtime_ns for name, path in trained.items()}
+    with pairs.open("a") as file:
+        file.write('{"eng": "moon fish", "swh": "mwezi samaki"}\n')
+    lingraft.run(staged, out)
+    assert {name for name, path in trained.items() if path.stat().st_mtime_ns != before[name]} == {"align"}
+
+
+def test_another_order_of_stages_is_another_recipe(staged, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    staged["stages"] = dict(sorted(staged["stages"].items()))
+    with pytest.raises(OutputError, match="stages: in the order align, adapt, instruct there, adapt, align"):
+        lingraft.run(staged, out)
+
+
+def test_what_differs_from_an_earlier_recipe_is_named_key_by_key(staged, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    staged["stages"]["adapt"]["training"]["learning_rate"] = 1e-3
+    with pytest.raises(OutputError, match=r"\(stages.adapt.training.learning_rate: 0.003 there, 0.001 here\)"):
+        lingraft.run(staged, out)
+
+
+def test_the_same_conversation_is_not_looked_at_and_learned(staged, instructions, tmp_path) -> None:
+    entries = staged["stages"]["instruct"]["instructions"]
+    entries.append({"language": "swh_Latn", "files": str(instructions["swh_Latn"])})
+    staged["validation"]["share"] = 0.3
+    out = tmp_path / "out"
+    lingraft.run(staged, out)
+    blocks = stage_folder(out, "instruct") / "blocks"
+    looked_at = set((blocks / "validation-swh_Latn.jsonl").read_text().splitlines())
+    assert looked_at
+    assert not looked_at & set((blocks / "training.jsonl").read_text().splitlines())
+
+
+def test_a_later_stage_of_instructions_keeps_the_template(staged, tmp_path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}")
+    instruct = staged["stages"]["instruct"]
+    staged["stages"] = {
+        "adapt": staged["stages"]["adapt"],
+        "one": {**instruct, "chat_template": str(template)},
+        "two": instruct,
+    }
+    lingraft.run(staged, tmp_path / "out")
+    assert (tmp_path / "out/model/chat_template.jinja").read_text() == template.read_text()
+
+
 def test_a_limit_on_forgetting_holds_over_all_stages(staged, tmp_path) -> None:
     """Each factor is of the way from the base with new words to the last stage's model."""
     del staged["stages"]["instruct"]
@@ -396,6 +510,15 @@ BROKEN = {
         ["stages.adapt.after=[{instruct: BASE, scale: 1}]"],
         "has no part in a stage, which hands its own model on",
     ),
+    "steps after added weights": (
+        ["stages.instruct={corpus: [{language: swh_Latn, hub: x}], method: {name: adapters}, after: [{scale: 1}]}"],
+        "stages.instruct.after: 'adapters' adds weights that the base does not have",
+    ),
+    "one field for two languages": (
+        ["stages.align.corpus.0.parallel={eng_Latn: eng, swh_Latn: eng}"],
+        "stages.align.corpus.0: 'parallel' names the same field for both languages",
+    ),
+    "no epochs": (["stages.align.training.num_train_epochs=0"], "num_train_epochs: more than 0 (given: 0)"),
     "an unknown init": (["vocabulary.init=middle"], "vocabulary.init: should be 'mean', 'pieces'"),
 }
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from accelerate import PartialState
@@ -63,12 +64,23 @@ def check_output(out: Path, recipe: Recipe) -> None:
             )
         return
     was, now = yaml.safe_load(previous.read_text(encoding="utf-8")), yaml.safe_load(recipe_yaml(recipe))
-    different = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
-    if different:
-        changes = "; ".join(f"{key}: {was.get(key)!r} there, {now.get(key)!r} here" for key in different)
+    if different := list(_differences(was, now)):
+        changes = "; ".join(different)
         raise OutputError(
             f"--out {out} belongs to another recipe ({changes}); give a new folder, or delete this one to start over"
         )
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
+    """Where two recipes differ, key by key, and in the order of their stages."""
+    for key in sorted({*was, *now}):
+        there, here = was.get(key), now.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            if key == "stages" and there.keys() == here.keys() and list(there) != list(here):
+                yield f"{place}{key}: in the order {', '.join(there)} there, {', '.join(here)} here"
+            yield from _differences(there, here, f"{place}{key}.")
+        elif there != here:
+            yield f"{place}{key}: {there!r} there, {here!r} here"
 
 
 def publish(source: Path, target: Path) -> None:

@@ -276,7 +276,9 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
         shown = f"{count:,}" if count is not None else "not known before it is read"
         lines.append(f"  {titles[i]}  {shown}")
     if recipe.vocabulary:
-        lines.append(f"  in tokens of the base; {recipe.vocabulary.add:,} new ones make fewer of the same text")
+        lines.append(
+            f"  files are counted in tokens of the base; {recipe.vocabulary.add:,} new ones make fewer of them"
+        )
     if recipe.replay:
         shown = f"{plan.written:,}" if plan.written is not None else "not known before the text is read"
         lines.append(f"  written by the base  {shown}")

@@ -22,7 +22,7 @@ from lingraft.recipe import Recipe, load_recipe
 from lingraft.report import report
 from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
-from lingraft.stages.choice import choose, chosen_steps
+from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
 from lingraft.stages.instructions import read_instructions
 from lingraft.stages.training import Trained, adapt, training_log
 from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
@@ -59,7 +59,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base, roles, stages = find_model(recipe.base), recipe.languages.roles, recipe.expanded
     check_model(base)
     check_vocabulary(recipe, base)
-    models.check_after(recipe, base)
+    models.check_after(recipe, base, base)
 
     plan = whole_plan(recipe)
     tasks = read_tasks(recipe.evaluation.tasks)
@@ -68,6 +68,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     heldout = text.hold_out_text(recipe, tables, measured, work)
     start = extend_vocabulary(recipe, base, tables, heldout, work)
     if start != base:
+        models.check_after(recipe, base, start)
         tables = text.tokenize_corpora(recipe, start, work, "corpus-in-new-words")
     blocks = {
         name: _learnable(stage, start, tables[name], heldout, folder_of(work, name)) for name, stage in stages.items()
@@ -93,6 +94,12 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
             mark = stage_fingerprint(made)
             on_the_way[name] = models.measure_model(recipe, model, mark, on.texts_alone, folder / "measured")
 
+    steps = [
+        {"name": name, **bits_and_sums(read_measurement(of), read_measurement(before), roles)}
+        for name, of in on_the_way.items()
+    ]
+    if start != base:
+        warn_of_new_words(recipe, steps[0].get("forgetting"))
     choice = choose(recipe, start, made, blocks[name], work)
     combined = models.combine(chosen_steps(recipe, choice), base, start, made, work)
     exported = models.export(recipe, base, combined, work)
@@ -109,17 +116,16 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         **compare(on, read_measurement(after), read_measurement(before), roles),
         "fertility": fertility,
     }
-    if on_the_way:
-        results["steps"] = [
-            {"name": name, **bits_and_sums(read_measurement(of), read_measurement(before), roles)}
-            for name, of in on_the_way.items()
-        ]
+    if steps:
+        results["steps"] = steps
     if instruct:  # what the instruct model lost beside what the base lost
         against = compare(on, read_measurement(after), read_measurement(instruct), roles)
         results["instruct"] = {"base": recipe.instruct, **against}
     if choice:
         results["forget_at_most"] = read_json(choice / "choice.json")
-    words = read_json(start.parent / "vocabulary.json") if start != base else None
+    words = None
+    if start != base:
+        words = {**read_json(start.parent / "vocabulary.json"), "fingerprint": stage_fingerprint(start.parent)}
     origin = provenance(recipe, base, words, trainings, exported, unrounded, plan)
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")

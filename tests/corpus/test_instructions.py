@@ -42,11 +42,23 @@ def test_messages_are_taken_as_they_are_up_to_the_last_answer(read) -> None:
 
 def test_every_answer_is_learned_after_all_that_was_said_before_it() -> None:
     messages = said(("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4"))
-    examples = Conversation(messages).examples
+    examples = Conversation(messages, []).examples
     assert examples == [
         {"prompt": messages[:1], "completion": [messages[1]]},
         {"prompt": messages[:3], "completion": [messages[3]]},
     ]
+
+
+def test_what_the_assistant_says_before_any_question_is_no_answer(read) -> None:
+    messages = said(("assistant", "hello"), ("user", "1"), ("assistant", "2"))
+    found, _ = read({"messages": messages})
+    assert Conversation(found[0], []).examples == [{"prompt": messages[:2], "completion": [messages[2]]}]
+
+
+def test_columns_without_a_value_are_as_columns_that_are_not_there(read) -> None:
+    found, dropped = read({"messages": None, "instruction": "a", "input": None, "output": "b"})
+    assert found == [said(("user", "a"), ("assistant", "b"))]
+    assert not dropped
 
 
 GOOD = {"instruction": "a", "output": "b"}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, pipeline
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, pipeline
 
 import lingraft
 from lingraft.checkpoints.chat_template import PLAIN, tokenizer_for_chat
-from lingraft.errors import ModelError, TrainingError
+from lingraft.errors import CorpusError, ModelError, TrainingError
 from lingraft.methods import METHODS
 from lingraft.methods.base import Adaptation
 from lingraft.token_loss import IGNORED
@@ -150,24 +150,96 @@ def test_a_tokenizer_without_an_end_cannot_learn_to_answer(base) -> None:
         tokenizer_for_chat(base, None)
 
 
-def test_what_the_template_refuses_is_left_out_before_anything_trains(recipe, texts, tmp_path, caplog) -> None:
-    path = tmp_path / "instructions.jsonl"
-    with_system = {"messages": TURNS[:3]}
-    path.write_text(
-        "".join(
-            json.dumps(of) + "\n" for of in [with_system, *({"instruction": str(i), "output": "b"} for i in range(20))]
-        )
+@pytest.fixture
+def learned(recipe, texts, tmp_path) -> Callable[..., dict[str, Any]]:
+    """A run on one record and twenty plain instructions; returns what `lingraft.json` says of them."""
+
+    def run(record: dict[str, Any], template: str | None = None, **settings: Any) -> dict[str, Any]:
+        path = tmp_path / "instructions.jsonl"
+        others = ({"instruction": f"sema {i}", "output": f"maji {i}"} for i in range(20))
+        path.write_text("".join(json.dumps(of) + "\n" for of in [record, *others]))
+        if template is not None:
+            (tmp_path / "template.jinja").write_text(template)
+            recipe["chat_template"] = str(tmp_path / "template.jinja")
+        recipe.pop("corpus", None)
+        recipe["evaluation"]["text"]["swh_Latn"] = str(texts["swh_Latn"])
+        recipe.update({"instructions": [{"language": "swh_Latn", "files": str(path)}], "max_length": 64, **settings})
+        recipe["method"] = {"name": "lora"}
+        recipe["training"] |= {"max_steps": 2}
+        lingraft.run(recipe, tmp_path / "out")
+        entry: dict[str, Any] = json.loads((tmp_path / "out/lingraft.json").read_text())["corpus"][0]
+        return entry
+
+    return run
+
+
+STRICT = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + PLAIN
+LEFT_OUT = {
+    "refused": ({"messages": TURNS[:3]}, STRICT, "conversations that the chat template refuses (no system)"),
+    "too late": (
+        {"instruction": "sema " * 20, "output": "maji"},
+        None,
+        "conversations with an answer that begins after 64 tokens (max_length)",
+    ),
+    "special": ({"instruction": "a", "output": "b<eos>"}, None, "conversations with a special token in their text"),
+}
+
+
+@pytest.mark.parametrize(("record", "template", "reason"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_cannot_be_learned_is_left_out_and_counted(learned, record, template, reason) -> None:
+    entry = learned(record, template)
+    assert entry["left_out"] == {reason: 1}
+    assert entry["documents"] == 20
+
+
+NO_TEMPLATES = {
+    "answers nothing": ("{% for m in messages[:1] %}{{ m.content }}{% endfor %}", "does not write"),
+    "is no template": ("{% for m in messages %}{{ m.content }", "refuses"),
+    "has a fault": ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "refuses"),
+}
+
+
+@pytest.mark.parametrize(("template", "reason"), NO_TEMPLATES.values(), ids=NO_TEMPLATES)
+def test_a_template_that_cannot_be_used_is_an_error_before_anything_trains(learned, tmp_path, template, reason) -> None:
+    with pytest.raises(CorpusError, match=f"instructions swh_Latn: no conversation can be learned: .*{reason}"):
+        learned({"instruction": "a", "output": "b"}, template)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_measured_text_that_is_given_as_input_never_trains(learned, texts) -> None:
+    with texts["eng_Latn"].open("a") as file:
+        file.write(json.dumps({"text": "fire and fish"}) + "\n")
+    entry = learned({"instruction": "sema", "input": "fire and fish", "output": "maji"})
+    assert entry["kept_out"] == 1
+
+
+def test_generation_stops_where_the_template_ends_an_answer(base, recipe, texts, tmp_path) -> None:
+    """A base whose EOS is not the end of a turn, as ChatML has it."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<' + m.role + '>' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
     )
-    template = tmp_path / "strict.jinja"
-    template.write_text("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + PLAIN)
+    tokenizer.save_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(264)
+    model.save_pretrained(base)
+    path = tmp_path / "instructions.jsonl"
+    path.write_text("".join(json.dumps({"instruction": "jina", "output": "ab", "id": i}) + "\n" for i in range(20)) * 2)
+    path.write_text(path.read_text() + json.dumps({"instruction": "jina?", "output": "ab"}) + "\n")
     del recipe["corpus"]
     recipe["evaluation"]["text"]["swh_Latn"] = str(texts["swh_Latn"])
-    recipe |= {"instructions": [{"language": "swh_Latn", "files": str(path)}], "chat_template": str(template)}
-    recipe |= {"method": {"name": "lora"}, "max_length": 64}
-    recipe["training"] |= {"max_steps": 2}
-    with caplog.at_level("INFO", logger="lingraft"):
-        lingraft.run(recipe, tmp_path / "out")
-    assert f"left out: 1 conversations that the chat template refuses (no system) (first: {path}:1)" in caplog.text
+    recipe |= {
+        "instructions": [{"language": "swh_Latn", "files": str(path)}],
+        "method": {"name": "full"},
+        "max_length": 64,
+    }
+    recipe["training"] |= {"max_steps": 60}
+    lingraft.run(recipe, tmp_path / "out")
+    chat = pipeline("text-generation", model=str(tmp_path / "out/model"))
+    said = chat([{"role": "user", "content": "jina"}], max_new_tokens=12, do_sample=False)
+    assert said[0]["generated_text"][-1]["content"] == "ab"
 
 
 @pytest.mark.parametrize("name", ["lora", "full"])

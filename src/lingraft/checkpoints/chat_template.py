@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lingraft.artefacts import read_json, write_json
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, read_tokenizer
 from lingraft.errors import ModelError
 
@@ -23,6 +24,9 @@ PLAIN = """\
 """For a base that has none: roles in words on lines of their own, EOS after each answer."""
 
 
+_ANSWER = "the answer"
+
+
 def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model with a chat template: that of `template`, a file or another model, else its own.
 
@@ -39,6 +43,29 @@ def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizer
     return tokenizer
 
 
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the template writes after an answer; `None` where it writes none."""
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        whole = str(tokenizer.apply_chat_template(said, tokenize=False))
+    except Exception:  # a template may want another conversation than this
+        return None
+    tail = whole.rpartition(_ANSWER)[2]
+    ids = tokenizer(tail, add_special_tokens=False).input_ids if tail else []
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return next((int(i) for i in ids[:1] if i in special), None)
+
+
+def stop_at(folder: Path, token: int) -> None:
+    """Let generation stop at a token too, beside those at which it did."""
+    path = folder / "generation_config.json"
+    settings = read_json(path) if path.is_file() else {}
+    ends = settings.get("eos_token_id")
+    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    if token not in ends:
+        write_json(path, {**settings, "eos_token_id": [*ends, token] if ends else token})
+
+
 def _template_of(name: str) -> str:
     if Path(name).is_file():
         try:
@@ -46,6 +73,7 @@ def _template_of(name: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"chat_template: {name} cannot be read: {error}") from None
     found = read_tokenizer(find_folder(name, (*TOKENIZER_ONLY, "*.jinja"))).chat_template
+    found = found.get("default") if isinstance(found, dict) else found
     if not isinstance(found, str):
         raise ModelError(f"chat_template: {name} has no chat template; give a file (.jinja), or a model that has one")
     return found

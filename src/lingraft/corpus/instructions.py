@@ -26,17 +26,16 @@ class Conversation:
     """Who said what, in order; the last to speak is the assistant."""
 
     messages: list[Message]
+    texts: list[str]
+    """What was said; an instruction and its input are two texts of one message."""
     place: str = ""
     """`file:line`."""
 
     @property
-    def texts(self) -> list[str]:
-        return [message["content"] for message in self.messages]
-
-    @property
     def examples(self) -> list[Example]:
-        """One for every answer."""
-        answers = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
+        """One for every answer to a question."""
+        first = next(i for i, message in enumerate(self.messages) if message["role"] == "user")
+        answers = [i for i, of in enumerate(self.messages) if of["role"] == "assistant" and i > first]
         return [{"prompt": self.messages[:i], "completion": [self.messages[i]]} for i in answers]
 
 
@@ -50,7 +49,7 @@ def read_conversations(files: Sequence[Path], dropped: DroppedText) -> Iterator[
     for path in files:
         for place, record in json_records(path, dropped):
             try:
-                conversation = Conversation(_messages(record), place)
+                conversation = _conversation(record, place)
             except ValueError as error:
                 dropped.add(str(error), place)
             else:
@@ -64,26 +63,27 @@ def read_conversations(files: Sequence[Path], dropped: DroppedText) -> Iterator[
         )
 
 
-def _messages(record: Any) -> list[Message]:
-    """The messages of a record up to its last answer; a ValueError says what is wrong with it."""
+def _conversation(record: Any, place: str) -> Conversation:
+    """A record up to its last answer; a ValueError says what is wrong with it."""
     if not isinstance(record, dict):
         raise ValueError("lines that are not a JSON object")
-    said = _of_messages(record["messages"]) if "messages" in record else _of_instruction(record)
+    has_messages = record.get("messages") is not None
+    said, texts = _of_messages(record["messages"]) if has_messages else _of_instruction(record)
     while said and said[-1]["role"] != "assistant":
         said.pop()
     if not any(message["role"] == "user" for message in said):
         raise ValueError("conversations without a question and an answer")
-    for message in said:
+    for text in texts:
         try:
-            message["content"].encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError("records that are not valid Unicode") from None
     if any(not message["content"].strip() for message in said if message["role"] == "assistant"):
         raise ValueError("conversations with an empty answer")
-    return said
+    return Conversation(said, texts, place)
 
 
-def _of_messages(messages: Any) -> list[Message]:
+def _of_messages(messages: Any) -> tuple[list[Message], list[str]]:
     if not isinstance(messages, list):
         raise ValueError("records whose 'messages' is not a list")
     said = []
@@ -93,10 +93,10 @@ def _of_messages(messages: Any) -> list[Message]:
         if message.get("role") not in ROLES:
             raise ValueError(f"messages whose 'role' is none of {', '.join(ROLES)}")
         said.append({"role": message["role"], "content": message["content"]})
-    return said
+    return said, [message["content"] for message in said]
 
 
-def _of_instruction(record: Mapping[str, Any]) -> list[Message]:
+def _of_instruction(record: Mapping[str, Any]) -> tuple[list[Message], list[str]]:
     for field in ("instruction", "output"):
         if not isinstance(record.get(field), str):
             raise ValueError(f"records without 'messages', and without a text as '{field}'")
@@ -104,4 +104,5 @@ def _of_instruction(record: Mapping[str, Any]) -> list[Message]:
     if not isinstance(given, str):
         raise ValueError("records whose 'input' is not text")
     asked = record["instruction"] + (f"\n\n{given}" if given.strip() else "")
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": record["output"]}]
+    said = [{"role": "user", "content": asked}, {"role": "assistant", "content": record["output"]}]
+    return said, [record["instruction"], given, record["output"]]

@@ -76,7 +76,7 @@ class FixedRank(LowRank):
     """LoRA of a rank that is given; settings of arXiv 2509.11414 §3.2."""
 
     rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
+    alpha: float = Field(16.0, gt=0)
     dropout: float = Field(0.05, ge=0, lt=1)
 
     def factors(self, model: PreTrainedModel) -> tuple[int, float]:

@@ -239,13 +239,14 @@ def combination(steps: Sequence[Step], adapted: Parent, base: Parent, made_from:
         return open_parent(name, base)
 
     expression: Expression = Checkpoint(adapted)
-    like = adapted
+    like, origin = adapted, made_from or base
     parents = dict.fromkeys([adapted, base])
     for step in steps:
         for model in map(opened, step.models):
             parents[model] = None
             if step.are_vectors:
-                check_origin(model, made_from or base, force=False)
-        expression = step.expression(expression, base, opened)
+                check_origin(model, origin, force=False)
+                parents[origin] = None
+        expression = step.expression(expression, origin if step.are_vectors else base, opened)
         like = opened(step.like) if step.like else like
     return plan_combination(Sum(expression, list(parents)), like, dtype="float32")

@@ -44,6 +44,8 @@ def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, A
         return f"transformers.TrainingArguments has no such name{nearest(name, names)}"
     if name in AT_LEAST_ONE and isinstance(value, int) and value < 1:
         return f"at least 1 (given: {value})"
+    if name == "num_train_epochs" and isinstance(value, int | float) and value <= 0:
+        return f"more than 0 (given: {value})"
     if name == "save_total_limit" and value is not None and value < 2:
         return "at least 2 (given: 1): a killed run needs the checkpoint before the unfinished one"
     try:

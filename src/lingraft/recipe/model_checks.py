@@ -63,13 +63,17 @@ def _method_problems(recipe: Recipe, config: Any) -> Iterator[str]:
 
 def _stage_problems(stage: Training, config: Any, hands_on: bool) -> Iterator[str]:
     """Of one of several stages, which may not be the last."""
-    if hands_on and "plain" not in stage.method.exports(config):
+    adds_weights = "plain" not in stage.method.exports(config)
+    if adds_weights and stage.after:
+        yield f"after: '{stage.method.name}' adds weights that the base does not have, so they cannot be combined"
+    elif adds_weights and hands_on:
         yield f"method: '{stage.method.name}' adds weights, which cannot be handed on; only the last stage can have it"
     for step in stage.after:
         if isinstance(step, ForgetAtMostStep):
             yield "after: forget_at_most is of the whole run; put it under 'after', beside 'stages'"
-        if step.like:
-            yield f"after: {step.like} has no part in a stage, which hands its own model on; put it beside 'stages'"
+        if step.models:
+            other = step.models[0]
+            yield f"after: {other} has no part in a stage, which hands its own model on; put it beside 'stages'"
 
 
 def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]:

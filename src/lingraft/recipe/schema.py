@@ -77,17 +77,14 @@ class Recipe(Training, Graft):
         """
         if not self.stages:
             return {"": self.model_copy(update={"after": []})}
-        last = list(self.stages)[-1]
-        return {
-            name: self.model_copy(
-                update={
-                    **{key: getattr(stage, key) for key in Training.model_fields},
-                    "stages": None,
-                    "export": self.export if name == last else "plain",
-                }
-            )
-            for name, stage in self.stages.items()
-        }
+        last, template, expanded = list(self.stages)[-1], None, {}
+        for name, stage in self.stages.items():
+            template = stage.chat_template or template  # goes along with the model that is handed on
+            own = {key: getattr(stage, key) for key in Training.model_fields}
+            own |= {"chat_template": template if stage.instructions else stage.chat_template}
+            form = self.export if name == last else "plain"
+            expanded[name] = self.model_copy(update={**own, "stages": None, "export": form})
+        return expanded
 
     @property
     def instruct(self) -> str | None:

@@ -50,6 +50,8 @@ class CorpusEntry(Section):
         if (self.language is None) == (self.parallel is None):
             given = "neither" if self.language is None else "both"
             raise ValueError(f"give either 'language' or, for pairs, 'parallel' ({given} are given)")
+        if self.parallel and len(set(self.parallel.values())) == 1:
+            raise ValueError("'parallel' names the same field for both languages; each has a field of its own")
         if self.parallel and self.text_field != "text":
             raise ValueError("'text_field' is of text in one language; 'parallel' names the fields; remove it")
         if (self.files is None) == (self.hub is None):

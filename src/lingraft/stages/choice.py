@@ -83,6 +83,16 @@ def _choose(recipe: Recipe, step: ForgetAtMostStep, base: Path, adapted: Path, b
     )
 
 
+def warn_of_new_words(recipe: Recipe, forgotten: float | None) -> None:
+    """Say where new words alone cost retained languages more than the limit, which is of what training forgets."""
+    step = recipe.forget_at_most
+    if step is not None and forgotten is not None and forgotten > step.forget_at_most:
+        logger.warning(
+            "forget_at_most %g is of what training forgets: retained languages lose %.1f %% by new words alone",
+            *(step.forget_at_most, 100 * forgotten),
+        )
+
+
 def chosen_steps(recipe: Recipe, choice: Path | None) -> Sequence[Step]:
     """`after:` with the factors that were found in place of the limit."""
     if choice is None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import TemplateError
 
-from lingraft.artefacts import file_fingerprint, read_json, stage_fingerprint, write_json
+from lingraft.artefacts import file_fingerprint, read_json, write_json
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.checkpoints.read import tokenizer_fingerprint
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
@@ -21,7 +19,7 @@ from lingraft.errors import CorpusError
 from lingraft.recipe import Recipe
 from lingraft.recipe.text import Instructions
 from lingraft.stages import one_after_another
-from lingraft.stages.text import left_out, write_heldout_blocks
+from lingraft.stages.text import heldout_fingerprint, left_out, write_heldout_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +40,7 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
             f"{i} {entry.language}": [file_fingerprint(file) for file in find_files(*entry.files)]
             for i, entry in enumerate(entries)
         },
-        "heldout": stage_fingerprint(heldout),
+        "heldout": heldout_fingerprint(heldout),
         "tokenizer": tokenizer_fingerprint(model),
         "chat_template": tokenizer_for_chat(model, recipe.chat_template).chat_template,
         "validation": recipe.validation.model_dump(),
@@ -54,29 +52,24 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
 
 def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Path, folder: Path) -> None:
     never, tokenizer = set(read_json(heldout / "never.json")), tokenizer_for_chat(model, recipe.chat_template)
-    training: list[Example] = []
-    validation: dict[str, list[Example]] = {}
     records: list[dict[str, Any]] = []
+    given: dict[str, list[Conversation]] = {}
     for entry in entries:
         dropped = DroppedText()
-        read = list(_that_can_be_written(tokenizer, read_conversations(find_files(*entry.files), dropped), dropped))
-        given = [of for of in read if not any(text_digest(text) in never for text in of.texts)]
-        trained, looked_at = _parted(given, recipe, entry.language)
-        training += [example for of in trained for example in of.examples]
-        validation.setdefault(entry.language, []).extend(example for of in looked_at for example in of.examples)
-        tokens = sum(len(ids) for of in trained for ids in encode(tokenizer, of.texts))
-        kept_out = len(read) - len(trained)
-        records.append(
-            {"language": entry.language, "documents": len(trained), "tokens": tokens, "kept_out": kept_out}
-            | {"left_out": dropped.counts}
-        )
+        read = list(_that_can_be_learned(tokenizer, entry, recipe.length, dropped))
+        kept = [of for of in read if not any(text_digest(text) in never for text in of.texts)]
+        given.setdefault(entry.language, []).extend(kept)
+        tokens = sum(len(ids) for of in kept for ids in encode(tokenizer, of.texts))
+        counts = {"documents": len(kept), "tokens": tokens, "kept_out": len(read) - len(kept)}
+        records.append({"language": entry.language, **counts, "left_out": dropped.counts})
         logger.info(
-            "instructions %s: %s conversations of %s tokens train, %s kept out%s",
-            *(entry.language, f"{len(trained):,}", f"{tokens:,}", f"{kept_out:,}", left_out(dropped)),
+            "instructions %s: %s conversations of %s tokens, %s kept out%s",
+            *(entry.language, f"{len(kept):,}", f"{tokens:,}", f"{len(read) - len(kept):,}", left_out(dropped)),
         )
-    write_records(folder / "training.jsonl", training)
-    for language, examples in validation.items():
-        write_records(folder / f"validation-{language}.jsonl", examples)
+    parted = {language: _parted(of, recipe, language) for language, of in given.items()}
+    write_records(folder / "training.jsonl", (example for trained, _ in parted.values() for example in trained))
+    for language, (_, looked_at) in parted.items():
+        write_records(folder / f"validation-{language}.jsonl", looked_at)
     write_heldout_blocks(recipe, model, heldout, folder)
     total = sum(record["tokens"] for record in records)
     for record in records:
@@ -84,29 +77,55 @@ def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Pa
     write_json(folder / "mix.json", {"tokens": total, "entries": records})
 
 
-def _that_can_be_written(
-    tokenizer: PreTrainedTokenizerBase, conversations: Iterable[Conversation], dropped: DroppedText
-) -> Iterator[Conversation]:
-    """Those that the chat template takes; some refuse a role, or two messages of one side in turn."""
-    for conversation in conversations:
-        try:
-            tokenizer.apply_chat_template(conversation.messages, tokenize=False)
-        except TemplateError as error:
-            dropped.add(f"conversations that the chat template refuses ({error})", conversation.place)
+def _that_can_be_learned(
+    tokenizer: PreTrainedTokenizerBase, entry: Instructions, max_length: int, dropped: DroppedText
+) -> list[Conversation]:
+    """Conversations that the chat template writes, answers and all, within reach.
+
+    Raises:
+        CorpusError: there is none.
+    """
+    special, learned = tokenizer.all_special_tokens, []
+    for conversation in read_conversations(find_files(*entry.files), dropped):
+        if any(token in text for token in special for text in conversation.texts):
+            dropped.add("conversations with a special token in their text", conversation.place)
+        elif reason := _cannot_be_learned(tokenizer, conversation, max_length):
+            dropped.add(reason, conversation.place)
         else:
-            yield conversation
+            learned.append(conversation)
+    if not learned:
+        raise CorpusError(f"instructions {entry.language}: no conversation can be learned: {dropped}")
+    return learned
 
 
-def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[list[Conversation], list[Conversation]]:
+def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, max_length: int) -> str | None:
+    for example in conversation.examples:
+        prompt, answer = example["prompt"], example["completion"]
+        try:
+            asked = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
+            whole = str(tokenizer.apply_chat_template(prompt + answer, tokenize=False))
+        except Exception as error:  # whatever a template of the user's does
+            return f"conversations that the chat template refuses ({error})"
+        begins = next((i for i, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
+        if answer[0]["content"].strip() not in whole[begins:]:
+            return "conversations whose answers the chat template does not write"
+        ids = tokenizer(whole[:begins], add_special_tokens=False, verbose=False).input_ids
+        if len(ids) >= max_length:
+            return f"conversations with an answer that begins after {max_length} tokens (max_length)"
+    return None
+
+
+def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[list[Example], list[Example]]:
     """What trains, and a few conversations, `validation.blocks` at most, that are looked at meanwhile."""
     digests = np.array([text_digest(SEPARATOR.join(of.texts)) for of in given], dtype=np.int64)
+    sizes = np.ones(len(given), dtype=np.int64)
     try:
-        held = hold_out(
-            digests, np.ones(len(given), dtype=np.int64), recipe.validation.share, recipe.validation.blocks, recipe.seed
-        )
+        held = hold_out(digests, sizes, recipe.validation.share, recipe.validation.blocks, recipe.seed)
     except CorpusError as error:
         raise CorpusError(f"instructions {language}: {error}") from None
     is_held = np.isin(digests, held).tolist()
-    return [of for of, is_out in zip(given, is_held, strict=True) if not is_out], [
-        of for of, is_out in zip(given, is_held, strict=True) if is_out
-    ]
+    trained, looked_at = (
+        [example for of, is_out in zip(given, is_held, strict=True) if is_out == wanted for example in of.examples]
+        for wanted in (False, True)
+    )
+    return trained, looked_at

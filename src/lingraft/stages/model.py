@@ -41,16 +41,15 @@ def measure_instruct(recipe: Recipe, on: EvaluationSet, path: Path) -> Path | No
     return measure_model(recipe, instruct, model_fingerprint(instruct), on, path)
 
 
-def check_after(recipe: Recipe, base: Path) -> None:
-    """Find out before training whether `after:` can be done; the base stands for the trained model.
+def check_after(recipe: Recipe, base: Path, start: Path) -> None:
+    """Find out before training whether `after:` can be done; `start`, where training begins, stands for its result.
 
     Raises:
         ModelError: models that cannot be had, or do not fit the base.
     """
     for of in [recipe, *(recipe.stages or {}).values()]:
         if of.after:
-            opened = open_parent(base)
-            combination(of.after, opened, opened)
+            combination(of.after, open_parent(start), open_parent(start), open_parent(base))
 
 
 def combine(after: Sequence[Step], base: Path, start: Path, adapted: Path, work: Path) -> Path:

@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.artefacts import file_fingerprint, read_json, recorded_inputs, stage_fingerprint, write_json
+from lingraft.artefacts import (
+    file_fingerprint,
+    files_fingerprint,
+    read_json,
+    recorded_inputs,
+    stage_fingerprint,
+    write_json,
+)
 from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
 from lingraft.corpus.hub import hub_revision, read_hub_rows
 from lingraft.corpus.mix import Draw, Source, hold_out, mix
@@ -120,9 +127,11 @@ def hold_out_text(recipe: Recipe, tables: Tables, measured: Path, work: Path) ->
     on text, the documents that decide are no longer among those: `choice-<language>.jsonl`.
     """
     inputs = {
-        "corpora": [stage_fingerprint(path) for paths in tables.values() for path in paths],
+        "corpora": {
+            code: [stage_fingerprint(path) for path in tables_of(code, recipe, tables)]
+            for code in recipe.languages.learn
+        },
         "measured": stage_fingerprint(measured),
-        "entries": [entry.languages for stage in recipe.expanded.values() for entry in stage.corpus],
         "languages": recipe.languages.model_dump(),
         "validation": recipe.validation.model_dump(),
         "deciding": recipe.deciding,
@@ -161,8 +170,12 @@ def _held_out_texts(recipe: Recipe, paths: Sequence[Path]) -> list[str]:
     """The held-out documents of one language, each different text once."""
     validation, tables = recipe.validation, [open_table(path / "documents.arrow") for path in paths]
     own = [column(table, "digest") for table in tables]
-    sizes = np.concatenate([column(table, "num_tokens") for table in tables])
-    held = hold_out(np.concatenate(own), sizes, validation.share, validation.max_tokens, recipe.seed)
+    sizes = [column(table, "num_tokens") for table in tables]
+    first = [~np.isin(of, np.concatenate([of[:0], *own[:i]])) for i, of in enumerate(own)]  # seen in no table before
+    each, of_each = (
+        np.concatenate([of[new] for of, new in zip(all_of, first, strict=True)]) for all_of in (own, sizes)
+    )
+    held = hold_out(each, of_each, validation.share, validation.max_tokens, recipe.seed)
     texts = [
         text
         for table, of in zip(tables, own, strict=True)
@@ -173,16 +186,21 @@ def _held_out_texts(recipe: Recipe, paths: Sequence[Path]) -> list[str]:
 
 def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[str], list[str]]:
     """Documents that decide, and documents that are measured; equal texts stay together."""
-    digests = np.array([text_digest(text) for text in texts], dtype=np.int64)
+    marks = np.array([text_digest(text) for text in texts], dtype=np.int64)
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
     try:
         assert recipe.validation.choice is not None, "the recipe is not resolved"
-        chosen = hold_out(digests, sizes, recipe.validation.choice, sys.maxsize, recipe.seed)
+        chosen = hold_out(marks, sizes, recipe.validation.choice, sys.maxsize, recipe.seed)
     except CorpusError as error:
         raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None
-    decides = np.isin(digests, chosen)
+    decides = np.isin(marks, chosen)
     logger.info("%s: %d documents decide, %d are measured", language, decides.sum(), (~decides).sum())
     return list(compress(texts, decides)), list(compress(texts, ~decides))
+
+
+def heldout_fingerprint(heldout: Path) -> str:
+    """Stands for the texts that are held out, whatever they were chosen from."""
+    return files_fingerprint(sorted([heldout / "never.json", *heldout.glob("*.jsonl")]))
 
 
 def may_train(table: Path, heldout: Path) -> npt.NDArray[np.bool_]:
@@ -196,7 +214,7 @@ def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: P
     """`training.arrow`, a block a row; `mix.json`; `validation-` and `choice-<language>.arrow` of what is held out."""
     inputs = {
         "corpora": [stage_fingerprint(path) for path in tables],
-        "heldout": stage_fingerprint(heldout),
+        "heldout": heldout_fingerprint(heldout),
         "tokenizer": tokenizer_fingerprint(model),
         "entries": [entry.model_dump(include={"tokens", "share", "repeat"}) for entry in recipe.corpus],
         "validation": recipe.validation.model_dump(),

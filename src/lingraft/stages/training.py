@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lingraft.artefacts import fingerprint, finished, read_json, stage_fingerprint, write_json
-from lingraft.checkpoints.chat_template import tokenizer_for_chat
+from lingraft.checkpoints.chat_template import end_of_turn, stop_at, tokenizer_for_chat
 from lingraft.checkpoints.export import probe_logits, verify_model, write_model
-from lingraft.checkpoints.read import model_fingerprint, read_model, read_tokenizer
+from lingraft.checkpoints.read import find_model, model_fingerprint, read_model, read_tokenizer
 from lingraft.corpus.read import read_records
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import TrainingError
@@ -194,11 +194,14 @@ def _write_adapted(
 ) -> float:
     """Fold the adaptation into a plain float32 model, save it, and check it against the live one."""
     if adaptation.adapter is not None:
-        adaptation.adapter.peft_config["default"].base_model_name_or_path = recipe.base
+        name = recipe.base if base == find_model(recipe.base) else str(base)
+        adaptation.adapter.peft_config["default"].base_model_name_or_path = name
         adaptation.adapter.save_pretrained(folder / "adapter", save_embedding_layers=False)
     config = adaptation.model.config
     live = probe_logits(adaptation.model.cpu().float(), config)
     if not live.isfinite().all():
         raise TrainingError(f"the trained model's logits are not numbers; {DIVERGED}")
     write_model(adaptation.exports[recipe.form](), tokenizer, base, folder / "model")
+    if recipe.instructions and (end := end_of_turn(tokenizer)) is not None:
+        stop_at(folder / "model", end)
     return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)

@@ -16,7 +16,7 @@ from lingraft.corpus.tokenize import open_table
 from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
 from lingraft.stages import one_after_another
-from lingraft.stages.text import Tables, may_train, tables_of
+from lingraft.stages.text import Tables, heldout_fingerprint, may_train, tables_of
 from lingraft.vocabulary.extend import extend
 from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
 from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
@@ -47,7 +47,7 @@ def extend_vocabulary(recipe: Recipe, base: Path, tables: Tables, heldout: Path,
         "base": model_fingerprint(base),
         "tokenizer": tokenizer_fingerprint(base),
         "corpora": {code: [stage_fingerprint(path) for path in paths] for code, paths in sources.items()},
-        "heldout": stage_fingerprint(heldout),
+        "heldout": heldout_fingerprint(heldout),
         "vocabulary": words.model_dump(),
         "seed": recipe.seed,
     }
@@ -80,17 +80,17 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Path, start: Pat
 
 
 def _drawn(paths: list[Path], heldout: Path, max_bytes: int, seed: int) -> Iterator[str]:
-    """Documents that may train, in an order of their own, up to so many bytes."""
+    """Documents that may train, in an order of their own, up to so many bytes; the last one is cut."""
     tables = [open_table(path / "documents.arrow") for path in paths]
     rows = [np.flatnonzero(may_train(path, heldout)) for path in paths]
     places = np.concatenate([np.stack([np.full(len(of), i), of], axis=1) for i, of in enumerate(rows)])
     left = max_bytes
     for i, row in np.random.default_rng([seed, 0x30BD]).permutation(places).tolist():
-        text = tables[i][row]["text"]
-        left -= len(text.encode())
-        if left < 0:
+        raw = tables[i][row]["text"].encode()
+        yield raw[:left].decode(errors="ignore")
+        left -= len(raw)
+        if left <= 0:
             return
-        yield text
 
 
 def _extend(words: Vocabulary, base: Path, texts: Iterator[str], folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from lingraft.checkpoints.chat_template import end_of_turn
 from lingraft.errors import TrainingError
 from lingraft.token_loss import IGNORED
 from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
@@ -96,7 +97,7 @@ def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int
     """Ids of the tokens at which generation stops."""
     generation = getattr(model, "generation_config", None)
     of_model = getattr(generation, "eos_token_id", None) or tokenizer.eos_token_id
-    return set(of_model) if isinstance(of_model, list) else {of_model}
+    return {*(of_model if isinstance(of_model, list) else [of_model]), end_of_turn(tokenizer)}
 
 
 def _say_what_is_learned(rows: Dataset, given: int, max_length: int, ends: set[int]) -> None:
