@@ -16,6 +16,9 @@ from lingraft.errors import UserError, nearest
 _CODE = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 _PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 
+BETWEEN = "–"
+"""Between the two languages of aligned pairs, where both are called."""
+
 
 class Language(NamedTuple):
     """A language in a script."""

@@ -7,13 +7,14 @@ looks like a special token stays text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lingraft.corpus import Indices
 
@@ -38,6 +39,7 @@ BETWEEN = "\n"
 """What stands between the two texts of a pair."""
 
 _BATCH_DOCUMENTS = 512
+_Row = TypeVar("_Row")
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -69,17 +71,12 @@ def write_documents(
     path: Path, texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
 ) -> int:
     """Tokenize documents into the table `path`, until there are `max_tokens`; returns their tokens."""
-    total = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as table:
-        while batch := list(islice(texts, _BATCH_DOCUMENTS)):
-            ids = encode_documents(tokenizer, batch)
-            lengths = [len(row) for row in ids]
-            digests = [text_digest(text) for text in batch]
-            table.write_batch(pa.record_batch([batch, ids, lengths, digests], schema=SCHEMA))
-            total += sum(lengths)
-            if max_tokens is not None and total >= max_tokens:
-                break
-    return total
+
+    def columns(batch: list[str]) -> list[list[Any]]:
+        ids = encode_documents(tokenizer, batch)
+        return [batch, ids, [len(row) for row in ids], [text_digest(text) for text in batch]]
+
+    return _write_table(path, SCHEMA, texts, columns, max_tokens)
 
 
 def write_pairs(
@@ -89,22 +86,37 @@ def write_pairs(
 
     Next-token prediction on text in two languages aligns new tokens with old ones (arXiv 2412.13375).
     """
+    num_bos = len(bos_ids(tokenizer))
+
+    def columns(batch: list[tuple[str, ...]]) -> list[list[Any]]:
+        orders = [(pair[first], pair[1 - first], first) for pair in batch for first in (0, 1)]
+        texts = [one + BETWEEN + other for one, other, _ in orders]
+        ids = encode_documents(tokenizer, texts)
+        before = encode(tokenizer, [one + BETWEEN for one, _, _ in orders])
+        sides = []
+        for row, beginning, (_, _, first) in zip(ids, before, orders, strict=True):
+            switch = min(num_bos + len(beginning), len(row))
+            sides.append([first] * switch + [1 - first] * (len(row) - switch))
+        of_each = ([text_digest(one) for one, _, _ in orders], [text_digest(other) for _, other, _ in orders])
+        return [texts, ids, [len(row) for row in ids], *of_each, sides]
+
+    return _write_table(path, PAIRS, pairs, columns, max_tokens)
+
+
+def _write_table(
+    path: Path,
+    schema: pa.Schema,
+    rows: Iterator[_Row],
+    columns: Callable[[list[_Row]], list[list[Any]]],
+    max_tokens: int | None,
+) -> int:
+    """Write what `columns` makes of rows, some at a time, until there are `max_tokens`; returns the tokens."""
     total = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, PAIRS) as table:
-        while batch := list(islice(pairs, _BATCH_DOCUMENTS)):
-            orders = [(pair[first], pair[1 - first], first) for pair in batch for first in (0, 1)]
-            texts = [one + BETWEEN + other for one, other, _ in orders]
-            ids = encode_documents(tokenizer, texts)
-            before = encode(tokenizer, [one + BETWEEN for one, _, _ in orders])
-            num_bos = len(bos_ids(tokenizer))
-            sides = []
-            for row, beginning, (_, _, first) in zip(ids, before, orders, strict=True):
-                switch = min(num_bos + len(beginning), len(row))
-                sides.append([first] * switch + [1 - first] * (len(row) - switch))
-            digests = [[text_digest(text) for text in of] for of in ([o[0] for o in orders], [o[1] for o in orders])]
-            lengths = [len(row) for row in ids]
-            table.write_batch(pa.record_batch([texts, ids, lengths, digests[0], digests[1], sides], schema=PAIRS))
-            total += sum(lengths)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as table:
+        while batch := list(islice(rows, _BATCH_DOCUMENTS)):
+            written = pa.record_batch(columns(batch), schema=schema)
+            table.write_batch(written)
+            total += pc.sum(written.column("num_tokens")).as_py()
             if max_tokens is not None and total >= max_tokens:
                 break
     return total

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lingraft.evaluation.compare import Role
 from lingraft.evaluation.samples import SAMPLES
+from lingraft.languages import BETWEEN
 from lingraft.recipe.section import Section
 from lingraft.recipe.values import Count, FilePatterns, LanguageCode, Name, Share
 
@@ -76,7 +77,7 @@ class CorpusEntry(Section):
     @property
     def title(self) -> str:
         """The language, or both, as messages and records say it."""
-        return "–".join(self.languages)
+        return BETWEEN.join(self.languages)
 
 
 class Instructions(Section):

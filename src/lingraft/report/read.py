@@ -10,14 +10,12 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from lingraft.errors import UserError
-from lingraft.languages import parse_language
+from lingraft.languages import BETWEEN, parse_language
 from lingraft.report.checked import read_beside, read_schema
 from lingraft.report.forms import Origin, Results, Training
 from lingraft.report.stages import Stage, method_name, stages
 
 ROLES = {"learn": "learned", "retain": "retained", "heldout": "held out"}
-BETWEEN = "–"
-"""Between the two languages of pairs."""
 GROUPS = {
     "embeddings": "embeddings",
     "first": "first layers",

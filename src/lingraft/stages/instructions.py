@@ -26,15 +26,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SEPARATOR = "\n"
-
 
 def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) -> Path:
     """`training.jsonl` and `validation-<language>.jsonl`, an answer and its prompt a line; `mix.json`.
 
     Conversations in which a text is measured, or held out, never train.
     """
-    entries = recipe.instructions or []
+    entries, tokenizer = recipe.instructions or [], tokenizer_for_chat(model, recipe.chat_template)
     inputs = {
         "files": {
             f"{i} {entry.language}": [file_fingerprint(file) for file in find_files(*entry.files)]
@@ -42,16 +40,23 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
         },
         "heldout": heldout_fingerprint(heldout),
         "tokenizer": tokenizer_fingerprint(model),
-        "chat_template": tokenizer_for_chat(model, recipe.chat_template).chat_template,
+        "chat_template": tokenizer.chat_template,
         "validation": recipe.validation.model_dump(),
         "max_length": recipe.max_length,
         "seed": recipe.seed,
     }
-    return one_after_another(work / "blocks", inputs, lambda folder: _write(recipe, entries, model, heldout, folder))
+
+    def make(folder: Path) -> None:
+        _write(recipe, entries, tokenizer, heldout, folder)
+        write_heldout_blocks(recipe, model, heldout, folder)
+
+    return one_after_another(work / "blocks", inputs, make)
 
 
-def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Path, folder: Path) -> None:
-    never, tokenizer = set(read_json(heldout / "never.json")), tokenizer_for_chat(model, recipe.chat_template)
+def _write(
+    recipe: Recipe, entries: list[Instructions], tokenizer: PreTrainedTokenizerBase, heldout: Path, folder: Path
+) -> None:
+    never = set(read_json(heldout / "never.json"))
     records: list[dict[str, Any]] = []
     given: dict[str, list[Conversation]] = {}
     for entry in entries:
@@ -70,7 +75,6 @@ def _write(recipe: Recipe, entries: list[Instructions], model: Path, heldout: Pa
     write_records(folder / "training.jsonl", (example for trained, _ in parted.values() for example in trained))
     for language, (_, looked_at) in parted.items():
         write_records(folder / f"validation-{language}.jsonl", looked_at)
-    write_heldout_blocks(recipe, model, heldout, folder)
     total = sum(record["tokens"] for record in records)
     for record in records:
         record["share"] = record["tokens"] / total if total else 0.0
@@ -117,7 +121,7 @@ def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Convers
 
 def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[list[Example], list[Example]]:
     """What trains, and a few conversations, `validation.blocks` at most, that are looked at meanwhile."""
-    digests = np.array([text_digest(SEPARATOR.join(of.texts)) for of in given], dtype=np.int64)
+    digests = np.array([text_digest("\n".join(of.texts)) for of in given], dtype=np.int64)
     sizes = np.ones(len(given), dtype=np.int64)
     try:
         held = hold_out(digests, sizes, recipe.validation.share, recipe.validation.blocks, recipe.seed)
