@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lingraft.artefacts import check_target, locked, recorded_inputs, stage, write_text
+from lingraft.artefacts import check_target, is_artefact, locked, recorded_inputs, stage, write_text
 from lingraft.errors import OutputError, UserError
 from lingraft.report import report
 from lingraft.run import run
@@ -97,7 +97,8 @@ def _check_output(out: Path, inputs: dict[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file; give a folder")
     made = recorded_inputs(out / "testbed")
-    if not made and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+    is_demo = is_artefact(out / "testbed")
+    if not is_demo and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
     if made and made != inputs:
         changed = [name for name in inputs if made.get(name) != inputs[name]]
