@@ -79,13 +79,24 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=SPECIAL[0], eos_token=SPECIAL[1])
 
 
+@pytest.fixture(scope="session")
+def write_base(
+    make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerFast
+) -> Callable[[Path], Path]:
+    """Writes a folder with a tiny Llama in bf16, untied, and its tokenizer."""
+
+    def write(folder: Path) -> Path:
+        make_model().to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return write
+
+
 @pytest.fixture
-def base(tmp_path: Path, make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerFast) -> Path:
-    """A folder with a tiny Llama in bf16, untied, and its tokenizer."""
-    folder = tmp_path / "base"
-    make_model().to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def base(tmp_path: Path, write_base: Callable[[Path], Path]) -> Path:
+    """A folder with a tiny Llama and its tokenizer."""
+    return write_base(tmp_path / "base")
 
 
 def _sentences(seed: int, words: list[str], count: int) -> Iterator[str]:
@@ -101,20 +112,37 @@ WORDS = {
 }
 
 
-@pytest.fixture
-def texts(tmp_path: Path) -> dict[str, Path]:
+def write_texts(folder: Path) -> dict[str, Path]:
     """A JSON Lines file of 80 documents for each of three languages."""
     paths = {}
     for seed, (code, words) in enumerate(WORDS.items()):
-        paths[code] = tmp_path / f"{code}.jsonl"
+        paths[code] = folder / f"{code}.jsonl"
         lines = (json.dumps({"text": text}, ensure_ascii=False) for text in _sentences(seed, words.split(), 80))
         paths[code].write_text("\n".join(lines) + "\n", encoding="utf-8")
     return paths
 
 
 @pytest.fixture
+def texts(tmp_path: Path) -> dict[str, Path]:
+    """Text of three languages."""
+    return write_texts(tmp_path)
+
+
+@pytest.fixture
 def recipe(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
-    """A good recipe that runs in seconds: Swahili learned, English and Spanish retained."""
+    """A good recipe that runs in seconds."""
+    return recipe_of(base, texts)
+
+
+@pytest.fixture(scope="module")
+def shared_recipe(tmp_path_factory: pytest.TempPathFactory, write_base: Callable[[Path], Path]) -> dict[str, Any]:
+    """As `recipe`, of files that all tests of a module read."""
+    folder = tmp_path_factory.mktemp("shared")
+    return recipe_of(write_base(folder / "base"), write_texts(folder))
+
+
+def recipe_of(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
+    """Swahili learned, English and Spanish retained."""
     return {
         "base": str(base),
         "languages": {"learn": ["swh_Latn"], "retain": ["eng_Latn", "spa_Latn"]},

@@ -44,7 +44,7 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
     ]
     points.append({"scales": dict.fromkeys(groups, 0.9) | {"middle": 0.0}, "learning": 0.28, "forgetting": 0.03})
     points = [{**point, "at_most": point["forgetting"] + 0.005} for point in points]
-    limit = {"limit": 0.04, "layers": {"first": 2, "last": 2}, "chosen": points[-1], "points": points, "seconds": 9.5}
+    limit = {"limit": 0.04, "layers": {"first": 2, "last": 2}, "chosen": points[-1], "points": points}
     results = {
         "schema": 1,
         "base": long_name or "testbed",

@@ -81,7 +81,7 @@ def limit():
         point(0.05, 0.002, 0.003, first=0.0, middle=0.625),
         chosen,
     ]
-    return {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": points, "seconds": 12.5}
+    return {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": points}
 
 
 @pytest.fixture
@@ -420,7 +420,6 @@ def test_results_of_a_wrong_form_are_named_with_their_file(draw, results, change
         ({"chosen": point(0.1, 0.1, 0.1)}, "chosen.scales"),
         ({"points": [{"scales": {"first": 1.0}}]}, "points.0.learning"),
         ({"points": [point(0.1, 0.1, 0.1, head=1.0)]}, ""),
-        ({"seconds": None}, "seconds"),
     ],
 )
 def test_a_limit_of_a_wrong_form_is_named_with_its_file(draw, results, limit, change, place) -> None:
@@ -535,7 +534,6 @@ def test_what_is_kept_stands_in_a_table_with_what_it_learns_and_forgets(draw, re
         ["upper end of forgetting", "+0.95 %"],
         ["limit", "1.00 %"],
         ["points looked at", "5"],
-        ["seconds", "12.5"],
     ]
 
 

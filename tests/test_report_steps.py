@@ -151,7 +151,7 @@ def test_stages_are_drawn_from_either_file_alone(draw, results, origin, training
 
 def test_a_limit_on_forgetting_stands_in_the_stage_that_had_it(draw, results, origin) -> None:
     chosen = {"scales": {"first": 0.5}, "learning": 0.1, "forgetting": 0.01, "at_most": 0.01}
-    limit = {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": [chosen], "seconds": 1.0}
+    limit = {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": [chosen]}
     origin["stages"][0]["after"] = [{"forget_at_most": 0.01}]
     page = draw({**results, "forget_at_most": limit}, lingraft=origin)
     assert ["How much is kept" in part for part in page.split('<h3 class="stage">')[1:]] == [True, False]

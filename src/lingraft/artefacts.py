@@ -250,7 +250,9 @@ def digests(folder: Path) -> dict[str, str]:
 def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
     """Names of files that are no longer what `digests` saw: cut, zeroed, replaced or removed."""
     return [
-        name for name, digest in known.items() if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
+        name
+        for name, digest in known.items()
+        if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
     ]
 
 
@@ -273,6 +275,19 @@ def _record(path: Path) -> dict[str, Any] | None:
 def is_artefact(path: Path) -> bool:
     """Whether a folder is, or was, an artefact of ours, damaged or not."""
     return (path / _RECORD).exists()
+
+
+def records(work: Path) -> dict[Path, int]:
+    """The artefact folders below a folder, each with what changes when it is made again."""
+    return {record.parent: record.stat().st_mtime_ns for record in work.rglob(_RECORD)}
+
+
+def discard(work: Path, known: Mapping[Path, int]) -> None:
+    """Remove the artefacts below a folder that were made since `records` gave what is `known`."""
+    for path, made in records(work).items():
+        if known.get(path) != made:
+            logger.warning("%s: discarded", path.relative_to(work))
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def recorded_inputs(path: Path) -> dict[str, Any]:

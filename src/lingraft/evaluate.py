@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import check_file_target, write_json
-from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
+from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role, compare
@@ -16,6 +16,7 @@ from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
 from lingraft.evaluation.questions import read_tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.languages import parse_language
+from lingraft.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,10 @@ def evaluate(
     on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     length = _max_length(max_length, list(folders.values()))
+    sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
     after = measure(folders[model], on, length)
     before = measure(folders[against], on, length) if against is not None else None
+    sources.check()
     results = {
         "schema": 1,
         "base": against,

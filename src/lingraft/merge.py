@@ -30,9 +30,11 @@ from lingraft.checkpoints.formulas import Rule, Sum
 from lingraft.checkpoints.low_rank import write_adapter
 from lingraft.checkpoints.manifest import MergeRecipe, check_holds_only, merge_card, was_made_from, write_manifest
 from lingraft.checkpoints.parents import Origin, Parent, check_origin, check_output_is_no_parent, open_parent
+from lingraft.checkpoints.read import model_files
 from lingraft.checkpoints.ties import Ties
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, num_layers
+from lingraft.sources import Sources
 
 __all__ = ["dare", "instruct", "interpolate", "revert", "soup", "ties", "vectors"]
 
@@ -256,6 +258,7 @@ def _merge(
     """Check, plan, write; `origin` is the model that the result can be measured from."""
     out = Path(out)
     parents = list(rule.parents)
+    sources = Sources(lambda: {of.name: {*model_files(of.folder), *model_files(of.model_folder)} for of in parents})
     _check_output(out, parents)
     if adapter and (tokenizer or dtype or not isinstance(rule, Sum)):
         raise UserError("--adapter: it is float32, and has no tokenizer; leave --tokenizer and --dtype out")
@@ -272,6 +275,7 @@ def _merge(
     ) as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
         write_manifest(temporary, record, merge_card(record))
+        sources.check()
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 
-from lingraft.artefacts import check_folder_target, locked, new_folder, write_text
+from lingraft.artefacts import check_folder_target, locked, new_folder, records, write_text
 from lingraft.errors import OutputError, UserError
 from lingraft.recipe import Recipe, recipe_yaml
 from lingraft.stages.training import training_began
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -24,7 +27,8 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
 
     Input that turns out wrong before training began leaves nothing behind in a new folder.
     """
-    is_main, was_there, was_run = PartialState().is_main_process, out.exists(), (out / "recipe.resolved.yaml").exists()
+    is_main, was_there, was_run = PartialState().is_main_process, out.exists(), bool(records(out / "work"))
+    was_run = was_run or (out / "recipe.resolved.yaml").exists()
     with ExitStack() as held:
         if is_main:
             check_output(out, recipe)
@@ -54,16 +58,18 @@ def check_output(out: Path, recipe: Recipe) -> None:
         OutputError: names the keys in which the recipes differ.
     """
     check_folder_target(out)
-    previous = out / "recipe.resolved.yaml"
-    if not previous.exists():
-        strangers = [path.name for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
-        if strangers:
+    previous, names = out / "recipe.resolved.yaml", {path.name for path in out.iterdir()} if out.is_dir() else set()
+    was, now = _resolved(previous, recipe), yaml.safe_load(recipe_yaml(recipe))
+    if was is None:
+        ours = {".lock", previous.name, "work"} if previous.name in names else {".lock"}
+        if names - ours and not records(out / "work"):
             raise OutputError(
-                f"--out {out} is not empty and not a run's folder (it holds {', '.join(sorted(strangers)[:3])}); "
+                f"--out {out} is not empty and not a run's folder (it holds {', '.join(sorted(names)[:3])}); "
                 "give a new folder"
             )
+        if names - {".lock"}:
+            logger.warning("%s: missing or damaged, written again", previous)
         return
-    was, now = yaml.safe_load(previous.read_text(encoding="utf-8")), yaml.safe_load(recipe_yaml(recipe))
     if different := list(_differences(was, now)):
         changes = "; ".join(different)
         raise OutputError(
@@ -71,9 +77,20 @@ def check_output(out: Path, recipe: Recipe) -> None:
         )
 
 
+def _resolved(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The recipe that a folder is of; None where its file is missing, cut, zeroed, or otherwise damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    is_cut = len(text) < len(recipe_yaml(recipe)) and recipe_yaml(recipe).startswith(text)
+    return values if isinstance(values, dict) and all(isinstance(key, str) for key in values) and not is_cut else None
+
+
 def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
     """Where two recipes differ, key by key, and in the order of their stages."""
-    for key in sorted({*was, *now}):
+    for key in sorted({*was, *now}, key=str):
         there, here = was.get(key), now.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
             if key == "stages" and there.keys() == here.keys() and list(there) != list(here):

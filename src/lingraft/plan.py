@@ -77,13 +77,13 @@ class Plan:
         return sum(self.memory.values()) <= self.device_bytes
 
 
-def whole_plan(recipe: Recipe) -> str:
-    """The plan of a resolved recipe as a person reads it, stage by stage."""
+def whole_plan(recipe: Recipe, with_memory_left: bool = True) -> str:
+    """The plan of a resolved recipe as a person reads it, stage by stage; as in `plan_text`."""
     stages = recipe.expanded
     first = next(iter(stages))
     texts = []
     for name, stage in stages.items():
-        text = plan_text(stage, make_plan(stage, handed_over=name != first))
+        text = plan_text(stage, make_plan(stage, handed_over=name != first), with_memory_left)
         texts.append(f"stage {name}\n\n{text}" if name else text)
     return "\n\n".join(texts)
 
@@ -258,8 +258,8 @@ def _device() -> tuple[str, int]:
     return "CPU", int(psutil.virtual_memory().available)
 
 
-def plan_text(recipe: Recipe, plan: Plan) -> str:
-    """The plan as a person reads it."""
+def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
+    """The plan as a person reads it; with what this machine has left at the moment, and whether it is enough."""
     lines = [
         "what trains",
         f"  {'layer group':12} {'layers':8} {'base weights':>16} {'in full':>16} {'in adapters':>14}",
@@ -290,6 +290,8 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
         lines.append(f"  {part:12} {size / 2**30:10.2f} GiB {plan.memory_mixed[part] / 2**30:10.2f} GiB")
     total, total_mixed = sum(plan.memory.values()) / 2**30, sum(plan.memory_mixed.values()) / 2**30
     lines.append(f"  {'all':12} {total:10.2f} GiB {total_mixed:10.2f} GiB")
+    if not with_memory_left:
+        return "\n".join(lines)
     advice = "lower the batch or max_length" + ("" if _checkpoints(recipe) else ", or set gradient_checkpointing")
     verdict = "fits" if plan.fits else f"does not fit: {advice}"
     lines.append(f"  here: {plan.device}, {plan.device_bytes / 2**30:.2f} GiB: {verdict}")

@@ -65,7 +65,6 @@ def _training(of: Trained) -> dict[str, Any]:
         "stack": training["stack"],
         "trainable": training["trainable"],
         "steps": training["steps"],
-        "seconds_since_last_start": round(training["seconds"], 1),
     }
 
 

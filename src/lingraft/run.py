@@ -23,6 +23,7 @@ from lingraft.report import report
 from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
 from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
+from lingraft.stages.inputs import Inputs
 from lingraft.stages.instructions import read_instructions
 from lingraft.stages.training import Trained, adapt, training_log
 from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
@@ -57,11 +58,12 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
 
 def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base, roles, stages = find_model(recipe.base), recipe.languages.roles, recipe.expanded
+    inputs = Inputs(recipe, work)
     check_model(base)
     check_vocabulary(recipe, base)
     models.check_after(recipe, base, base)
 
-    plan = whole_plan(recipe)
+    plan = whole_plan(recipe, with_memory_left=False)
     tasks = read_tasks(recipe.evaluation.tasks)
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
@@ -74,6 +76,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         name: _learnable(stage, start, tables[name], heldout, folder_of(work, name)) for name, stage in stages.items()
     }
     on = text.evaluation_set(recipe, heldout, tasks)
+    inputs.check_text()
     fertility = measure_fertility(on.texts, base, start)
 
     before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before")
@@ -127,6 +130,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     if start != base:
         words = {**read_json(start.parent / "vocabulary.json"), "fingerprint": stage_fingerprint(start.parent)}
     origin = provenance(recipe, base, words, trainings, exported, unrounded, plan)
+    inputs.check()
     if PartialState().is_main_process:
         publish(exported / "model", out / "model")
         if start == base and not recipe.stages:  # an adapter of a model on the way would load on nothing

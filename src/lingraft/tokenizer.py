@@ -18,10 +18,11 @@ from lingraft.artefacts import (
 )
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.parents import check_output_is_no_parent, open_parent
-from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder
+from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, model_files
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import ModelError, UserError, nearest
 from lingraft.languages import parse_language
+from lingraft.sources import Sources
 from lingraft.vocabulary.extend import extend as extend_bpe
 from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
 from lingraft.vocabulary.fertility import fertility as count
@@ -100,8 +101,9 @@ def extend(
         raise UserError(f"--tokens {tokens}: at least one token must be added")
     if init not in INITS:
         raise UserError(f"--init {init}: allowed are {', '.join(INITS)}{nearest(init, INITS)}")
-    files = find_files(*([text] if isinstance(text, str) else text))
-    parent = open_parent(model)
+    patterns = [text] if isinstance(text, str) else text
+    files, parent = find_files(*patterns), open_parent(model)
+    sources = Sources(lambda: {"text": find_files(*patterns), parent.name: model_files(parent.folder)})
     if parent.base:
         raise ModelError(f"{model} is an adapter; give the model that it is of, or merge it first")
     check_output_is_no_parent(out, [parent])
@@ -125,6 +127,7 @@ def extend(
     with new_folder(folder) as temporary:
         write_extended(parent, extension, init, rows, temporary)
         write_manifest(temporary, record, _card(record))
+        sources.check()
     logger.info("%s: %s new tokens in %.1f s", out, f"{tokens:,}", time.perf_counter() - started)
     return out
 

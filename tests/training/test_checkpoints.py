@@ -139,7 +139,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_is_marked(make_model, tmp_path, m
     synced, sync = [], os.fsync
 
     def watch(descriptor):
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)

@@ -116,12 +116,17 @@ def test_one_document_cannot_both_decide_and_be_measured(recipe, tmp_path) -> No
         run(recipe, tmp_path / "out")
 
 
-def test_older_weights_go_with_the_next_checkpoint(tmp_path) -> None:
+def test_older_weights_go_with_the_last_checkpoint_that_needs_them(tmp_path) -> None:
     class State:
         log_history = [{"step": 2, "eval_choice_loss": 2.0}, {"step": 4, "eval_choice_loss": 1.0}]  # noqa: RUF012
         is_world_process_zero = True
 
     for step in (2, 4):
         (tmp_path / f"best-{step}.safetensors").touch()
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-5").mkdir()
     early_stopping.EarlyStopping(tmp_path, 3, []).on_save(None, State, None)
-    assert [path.name for path in tmp_path.iterdir()] == ["best-4.safetensors"]
+    assert {path.name for path in tmp_path.glob("best-*")} == {"best-2.safetensors", "best-4.safetensors"}
+    (tmp_path / "checkpoint-3").rmdir()
+    early_stopping.EarlyStopping(tmp_path, 3, []).on_save(None, State, None)
+    assert {path.name for path in tmp_path.glob("best-*")} == {"best-4.safetensors"}

@@ -182,6 +182,11 @@ def model_fingerprint(folder: Path) -> str:
     return files_fingerprint(sorted(weights) + _matching(folder, ["config.json", *_TOKENIZER]))
 
 
+def model_files(folder: Path) -> list[Path]:
+    """All files of a model, or of an adapter, that are read when it is used."""
+    return _matching(folder, ["*.safetensors", "*.safetensors.index.json", "*config.json", *_TOKENIZER, *ALONG])
+
+
 def tokenizer_fingerprint(folder: Path) -> str:
     """Stands for all files that a tokenizer is read from."""
     return files_fingerprint(tokenizer_files(folder))

@@ -94,7 +94,6 @@ class _Limit(_Form):
     layers: _Groups
     chosen: _Point
     points: list[_Point]
-    seconds: float
 
     @model_validator(mode="after")
     def _same_groups(self) -> Self:
@@ -191,7 +190,6 @@ class _Trained(_Form):
     corpus: list[_Corpus] = []
     tokens: int = 0
     steps: int | None = None
-    seconds_since_last_start: float | None = None
 
 
 class _StageTrained(_Trained):

@@ -50,7 +50,7 @@ def _stage(run: Run, stage: Stage) -> dict[str, Any]:
         "limit": limit(run) if stage is (limited or run.stages)[-1] else None,
         "steps": origin.get("steps", training.get("steps")),
         "best_step": training.get("best_step"),
-        "seconds": training.get("seconds", origin.get("seconds_since_last_start")),
+        "seconds": training.get("seconds"),
     }
 
 

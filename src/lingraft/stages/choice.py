@@ -78,7 +78,6 @@ def _choose(recipe: Recipe, step: ForgetAtMostStep, base: Path, adapted: Path, b
             "layers": {"first": layers.first, "last": layers.last},
             "chosen": asdict(best),
             "points": [asdict(point) for point in seen],
-            "seconds": seconds,
         },
     )
 

@@ -1,0 +1,77 @@
+"""What a recipe reads, and that it stays what it is until the model is published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from accelerate import PartialState
+
+from lingraft.artefacts import discard, records
+from lingraft.checkpoints.read import find_folder, model_files
+from lingraft.corpus.read import find_files
+from lingraft.recipe import Recipe
+from lingraft.sources import Files, Sources, changed_error
+
+
+class Inputs:
+    """The files of a recipe, as they are when the run starts."""
+
+    def __init__(self, recipe: Recipe, work: Path) -> None:
+        self.work = work
+        self.text = Sources(lambda: _texts(recipe))
+        self.models = Sources(lambda: _models(recipe))
+        self._known = records(work)
+
+    def check_text(self) -> None:
+        """After text was read: it is what it was, and what is made of it from now on is right.
+
+        Raises:
+            UserError: it changed. What was made of it is discarded.
+        """
+        with PartialState().main_process_first():
+            if changed := self.text.changed():
+                discard(self.work, self._known)
+                raise changed_error(changed)
+        self._known = records(self.work)
+
+    def check(self) -> None:
+        """Before anything is published.
+
+        Raises:
+            UserError: text or a model changed. What was made since models are read is discarded if they did, since
+                it may be of both; of text, which was read before, what was made of it stays right.
+        """
+        with PartialState().main_process_first():
+            models = self.models.changed()
+            if models:
+                discard(self.work, self._known)
+            if changed := {**models, **self.text.changed()}:
+                raise changed_error(changed)
+
+
+def _texts(recipe: Recipe) -> Files:
+    files: dict[str, list[Path]] = {}
+
+    def add(role: str, patterns: Iterable[str]) -> None:
+        files.setdefault(role, []).extend(find_files(*patterns))
+
+    for stage in recipe.expanded.values():
+        for entry in stage.corpus:
+            add("corpus", entry.files or [])
+        for given in stage.instructions or []:
+            add("instructions", given.files)
+        if stage.chat_template and Path(stage.chat_template).is_file():
+            files.setdefault("chat_template", []).append(Path(stage.chat_template))
+    for patterns in recipe.evaluation.text.values():
+        add("evaluation.text", patterns)
+    for by_language in recipe.evaluation.tasks.values():
+        for patterns in by_language.values():
+            add("evaluation.tasks", patterns)
+    return files
+
+
+def _models(recipe: Recipe) -> Files:
+    names = {"base": [recipe.base]}
+    names["after"] = [name for of in (recipe, *recipe.expanded.values()) for step in of.after for name in step.models]
+    return {role: [file for name in of for file in model_files(find_folder(name))] for role, of in names.items()}
