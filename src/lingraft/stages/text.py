@@ -20,6 +20,7 @@ from lingraft.artefacts import (
     write_json,
 )
 from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
+from lingraft.corpus.formats import PLAIN_TEXT, format_of
 from lingraft.corpus.hub import hub_revision, read_hub_rows
 from lingraft.corpus.mix import Draw, Source, hold_out, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
@@ -47,12 +48,13 @@ def read_measured_text(recipe: Recipe, work: Path) -> Path:
     inputs = {
         "files": {code: [file_fingerprint(path) for path in paths] for code, paths in files.items()},
         "text_field": recipe.evaluation.text_field,
+        "split": recipe.evaluation.split,
     }
 
     def make(folder: Path) -> None:
         for code, paths in files.items():
             dropped = DroppedText()
-            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped))
+            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped, recipe.evaluation.split))
             write_texts(folder / f"{code}.jsonl", documents)
             logger.info("%s: %d documents to measure on%s", code, len(documents), left_out(dropped))
 
@@ -99,6 +101,7 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
         "hub": [entry.hub, entry.subset, limit],
         "revision": entry.hub and (hub_revision(entry.hub) or recorded_inputs(path).get("revision")),
         "text_field": entry.text_field,
+        "split": entry.split,
         **({"parallel": list(entry.parallel.items())} if entry.parallel else {}),
         "tokenizer": tokenizer_fingerprint(model),
     }
@@ -108,7 +111,7 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
         if entry.hub:
             rows = read_hub_rows(entry.hub, entry.subset, entry.fields, dropped)
         else:
-            rows = read_rows(files, entry.fields, dropped)
+            rows = read_rows(files, entry.fields, dropped, entry.split)
         table, tokenizer = folder / "documents.arrow", read_tokenizer(model)
         if entry.parallel:
             tokens = write_pairs(table, rows, tokenizer, limit)
@@ -145,7 +148,10 @@ def _hold_out(recipe: Recipe, tables: Tables, measured: Path, folder: Path) -> N
     heldout = {}
     for language in recipe.languages.learn:
         own = tables_of(language, recipe, tables)
-        heldout[language] = _held_out_texts(recipe, own) if own else []
+        try:
+            heldout[language] = _held_out_texts(recipe, own) if own else []
+        except CorpusError as error:
+            raise CorpusError(f"{language}: {error}{split_advice(recipe, language)}") from None
     kept = {code: evaluated.get(code, heldout.get(code, [])) for code in recipe.languages.roles}
     for language, texts in kept.items():
         choice, rest = _parted(texts, recipe, language) if language in recipe.deciding else ([], texts)
@@ -164,6 +170,15 @@ def tables_of(language: str, recipe: Recipe, tables: Tables) -> list[Path]:
         if entry.language == language
     }
     return list(found.values())
+
+
+def split_advice(recipe: Recipe, language: str) -> str:
+    """How plain text of a language was cut into documents, to say where there are too few; "" where none is plain."""
+    for entry in (entry for stage in recipe.expanded.values() for entry in stage.corpus if entry.language == language):
+        for path in find_files(*entry.files or []):
+            if format_of(path) == PLAIN_TEXT and entry.split in (None, "paragraphs"):
+                return f"; {path} is cut into documents at blank lines: 'split: lines' takes each line for a document"
+    return ""
 
 
 def _held_out_texts(recipe: Recipe, paths: Sequence[Path]) -> list[str]:
