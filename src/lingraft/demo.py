@@ -84,7 +84,7 @@ def demo(
         results = {}
         for name, settings in runs.items():
             recipe = out / "recipes" / f"{name}.yaml"
-            write_text(recipe, _recipe(settings, base, files, seed))
+            write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
             logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
             results[name] = run(recipe, out / name)
         report([out / name for name in runs], out / "report.html")

@@ -45,7 +45,8 @@ DEFAULT_MAX_LENGTH = 2048
 
 
 def find_model(name: str, wanted: Sequence[str] = WHOLE) -> Path:
-    """The local folder of a model: the folder itself, or what the hub's cache holds after download of what is `wanted`.
+    """The local folder of a model: the folder itself, `model/` in that of a run, or what the hub's cache holds after
+    download of what is `wanted`.
 
     Raises:
         ModelError: no such folder, one without a config, and the hub does not have it or cannot be reached.
@@ -65,23 +66,21 @@ def check_is_model(name: str, folder: Path) -> None:
         hint = ""
         if (folder / "adapter_config.json").is_file():
             hint = " (it holds a PEFT adapter: merge it into its base first, with 'lingraft merge vectors')"
-        elif (folder / "model" / "config.json").is_file():
-            hint = f" (it is the folder of a run: its model is {folder / 'model'})"
         raise ModelError(f"'{name}' is a folder without config.json{hint}; give a Hugging Face model folder")
 
 
 def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
-    """The local folder of a model or an adapter; of the hub's files those that match `wanted`.
+    """The local folder of a model, an adapter or a run; of the hub's files those that match `wanted`.
 
     Raises:
         ModelError: no such folder, and the hub does not have it or cannot be reached.
     """
     folder = Path(name)
     if folder.is_dir():
-        return folder
+        return _of_run(folder)
     if folder.exists():
         raise ModelError(f"'{name}' is a file; give the model's folder")
-    if not _HUB_NAME.fullmatch(name):
+    if not is_hub_name(name):
         raise ModelError(f"'{name}': there is no such folder (looked for {folder.resolve()})")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -94,6 +93,18 @@ def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
             f"'{name}' is not a folder here (looked for {folder.resolve()}) and the hub does not give it: {reason}; "
             "check the name, the connection (HF_HUB_OFFLINE) and your access to a gated model"
         ) from None
+
+
+def _of_run(folder: Path) -> Path:
+    """The model of a run's folder; any other folder as it is."""
+    if any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+        return folder
+    return folder / "model" if (folder / "model" / "config.json").is_file() else folder
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name could be one of the hub's; a folder may have such a name too."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def read_config(folder: Path) -> Any:
