@@ -141,6 +141,7 @@ def new_folder(path: Path, busy: str = "another process is writing this folder; 
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
+            _give_mode(temporary)
             remove_leftovers(path)
             if path.exists():
                 path.rename(_previous(path))
@@ -151,6 +152,14 @@ def new_folder(path: Path, busy: str = "another process is writing this folder; 
             for folder in missing:
                 folder.rmdir()
         raise
+
+
+def _give_mode(folder: Path) -> None:
+    """Let all files have the mode that the folder, made under this umask, has: libraries make some private."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def remove_leftovers(path: Path) -> None:

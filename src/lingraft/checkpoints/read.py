@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+LICENCES = ("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "USE_POLICY*")
+WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *LICENCES)
 _NOT_FILES = ["consolidated*", "*/*"]  # the same weights once more, or something else
 WEIGHTS = "model*.safetensors"
 """The files of a checkpoint that hold its weights."""
@@ -34,8 +35,6 @@ _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "voc
 CONFIG_ONLY = ("config.json",)
 TOKENIZER_ONLY = (*CONFIG_ONLY, *_TOKENIZER)
 """Patterns of files on the hub: a whole model, its config, what a tokenizer is read from (the config may say how)."""
-ALONG = ("generation_config.json", "chat_template.jinja", "preprocessor_config.json", "processor_config.json")
-"""Files that go along with a model, beside its weights, config and tokenizer."""
 
 _OF_THE_MACHINE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
 _NO_MEMORY = ("out of memory", "can't allocate memory")
