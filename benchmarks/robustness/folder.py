@@ -33,3 +33,8 @@ def _described(path: Path) -> tuple[str, str]:
 def changed(before: Contents, after: Contents) -> set[str]:
     """Paths that were there and are gone, or are something else now."""
     return {path for path, what in before.items() if after.get(path) != what}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Relative path -> bytes, of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
