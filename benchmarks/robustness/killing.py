@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -20,8 +21,10 @@ from robustness.world import commands
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LONGEST = 300
 """Seconds that a restarted command may take."""
-TIMES = {"seconds", "seconds_since_last_start"}
-"""Keys of JSON that hold a time, which is another each time."""
+TIME = re.compile("seconds|seconds_since_last_start|.*_runtime|.*_per_second")
+"""Keys of JSON that hold a time, or a speed, which is another each time."""
+SHOWN_TIME = re.compile(rb"\d+:\d\d:\d\d|>seconds</th><td [^>]*>[\d.]+")
+"""The same on a report."""
 MERGES = ("merge vectors", "merge ties", "merge soup")
 OUT = "killed"
 """The folder of the run that is killed."""
@@ -129,12 +132,15 @@ def published(folder: Path, before: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def _without_times(path: str, data: bytes) -> bytes:
-    def cleared(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: cleared(of) for key, of in value.items() if key not in TIMES}
-        return [cleared(of) for of in value] if isinstance(value, list) else value
+    if path.endswith(".html"):
+        return SHOWN_TIME.sub(b"", data)
+    return json.dumps(_timeless(json.loads(data))).encode() if path.endswith(".json") else data
 
-    return json.dumps(cleared(json.loads(data))).encode() if path.endswith(".json") else data
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(of) for key, of in value.items() if not TIME.fullmatch(key)}
+    return [_timeless(of) for of in value] if isinstance(value, list) else value
 
 
 def damage_newest(work: Path, draw: random.Random) -> str:
