@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from lingraft.disk import new_file, remove
+
 logger = logging.getLogger(__name__)
 
 CHOICE = "choice"
@@ -49,7 +51,7 @@ class EarlyStopping(TrainerCallback):
             best = _best(losses)
             for path in self.folder.glob("best-*.safetensors"):
                 if path != self._path(best):
-                    path.unlink()
+                    remove(path)
 
     def is_over(self, log: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the lowest loss lies so many evaluations back."""
@@ -77,10 +79,8 @@ class EarlyStopping(TrainerCallback):
 
         parameters = dict(getattr(model, "module", model).named_parameters())
         weights = {name: parameters[name].detach().cpu().contiguous() for name in self.trainable}
-        temporary = self._path(step).with_suffix(".tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, temporary)
-        temporary.replace(self._path(step))
+        with new_file(self._path(step)) as new:
+            save_file(weights, new)
 
 
 def _losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:
