@@ -13,6 +13,7 @@ from lingraft.checkpoints.read import CONFIG_ONLY, find_model, read_config
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.languages import parse_language
 from lingraft.layer_groups import depth
+from lingraft.targets import file_target
 
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
 
@@ -63,7 +64,7 @@ def init(
         UserError: codes that are no languages, a goal that does not exist, a folder that is no model.
         OutputError: `out` exists.
     """
-    out = Path(out)
+    out = file_target(out, lambda path: True)
     if goal not in GOALS:
         raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}")
     if not learn:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.artefacts import check_folder_target, new_folder, remove_leftovers
 from lingraft.checkpoints.assemble import is_whole, plan_combination, write_combination
 from lingraft.checkpoints.dare import Dare
 from lingraft.checkpoints.dtypes import LARGEST
@@ -29,10 +28,12 @@ from lingraft.checkpoints.expression import (
 from lingraft.checkpoints.formulas import Rule, Sum
 from lingraft.checkpoints.low_rank import write_adapter
 from lingraft.checkpoints.manifest import MergeRecipe, check_holds_only, merge_card, was_made_from, write_manifest
-from lingraft.checkpoints.parents import Origin, Parent, check_origin, check_output_is_no_parent, open_parent
+from lingraft.checkpoints.parents import Origin, Parent, check_origin, open_parent
 from lingraft.checkpoints.ties import Ties
+from lingraft.disk import new_folder, remove_leftovers
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, num_layers
+from lingraft.targets import folder_target
 
 __all__ = ["dare", "instruct", "interpolate", "revert", "soup", "ties", "vectors"]
 
@@ -67,7 +68,7 @@ def vectors(
         force: take a model for a vector of this base although it says that it is another's, or has other settings
             (rotary frequencies, epsilons, windows).
 
-    Returns `out`.
+    Returns where `out` is: an absolute path without links.
 
     Raises:
         ModelError: models that are missing, damaged, or do not fit each other.
@@ -256,32 +257,23 @@ def _merge(
     force: bool = False,
 ) -> Path:
     """Check, plan, write; `origin` is the model that the result can be measured from."""
-    out = Path(out)
     parents = list(rule.parents)
-    _check_output(out, parents)
+    out = folder_target(out, [folder for parent in parents for folder in (parent.folder, parent.model_folder)])
+    check_holds_only(out, "merge")
     if adapter and (tokenizer or dtype or not isinstance(rule, Sum)):
         raise UserError("--adapter: it is float32, and has no tokenizer; leave --tokenizer and --dtype out")
     combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype, force)
     record = recipe.record(combination, origin) | ({"adapter": True} if adapter else {})
-    folder = out.resolve()  # of a link, what it leads to
-    if was_made_from(folder, record) and (adapter or is_whole(combination, folder)):
-        remove_leftovers(folder)
+    if was_made_from(out, record) and (adapter or is_whole(combination, out)):
+        remove_leftovers(out)
         logger.info("%s: finished before, kept", out)
         return out
     started = time.perf_counter()
-    with new_folder(
-        folder, busy="another merge is writing this folder; wait for it or choose another --out"
-    ) as temporary:
+    with new_folder(out, "another merge is writing this folder; wait for it or choose another --out") as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
         write_manifest(temporary, record, merge_card(record))
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out
-
-
-def _check_output(out: Path, parents: Sequence[Parent]) -> None:
-    check_folder_target(out)
-    check_output_is_no_parent(out, parents)
-    check_holds_only(out, "merge")
 
 
 def _named(name: Name, parents: Sequence[Parent]) -> Parent:

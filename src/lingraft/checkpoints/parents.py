@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from lingraft.checkpoints.layout import check_layout
 from lingraft.checkpoints.read import check_is_model, find_folder, model_fingerprint, tokenizer_files
 from lingraft.checkpoints.settings import Settings
 from lingraft.checkpoints.weights import StoredTensor, Weights, find_weights
-from lingraft.errors import ModelError, OutputError
+from lingraft.errors import ModelError
 from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, canonical_name
 
 RECORD = "lingraft.json"
@@ -207,15 +206,3 @@ def check_origin(adapted: Parent, base: Parent, force: bool) -> None:
         f"{adapted.name} was made from {origin.name} (fingerprint {origin.fingerprint}), and --base is {base.name} "
         f"({base.fingerprint}); a difference means something only from a model's own base: give that one, or --force"
     )
-
-
-def check_output_is_no_parent(out: Path, parents: Sequence[Parent]) -> None:
-    """Refuse to write over what is read.
-
-    Raises:
-        OutputError: names the parent.
-    """
-    for parent in parents:
-        for folder in (parent.folder, parent.model_folder):
-            if out.resolve() in (folder.resolve(), *folder.resolve().parents):
-                raise OutputError(f"--out {out} is, or holds, the model {parent.name} that is read; give a new folder")

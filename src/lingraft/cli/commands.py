@@ -81,12 +81,12 @@ def run(
         results = lingraft.run(recipe, out, overrides or [])
         _print_results(results)
         return
-    from lingraft.output_folder import check_output
+    from lingraft.output_folder import check_output, run_target
     from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
 
     resolved = load_recipe(recipe, overrides or [], runs_here=False)
-    check_output(out, resolved)
+    check_output(run_target(out, resolved), resolved)
     typer.echo(recipe_yaml(resolved))
     typer.echo(whole_plan(resolved))
 
