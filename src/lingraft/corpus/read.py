@@ -81,12 +81,17 @@ def read_rows(files: Sequence[Path], fields: Sequence[str], dropped: DroppedText
     Raises:
         CorpusError: as there, or plain text, which has no fields, is to have several.
     """
+    return (texts for _, texts in placed_rows(files, fields, dropped))
+
+
+def placed_rows(files: Sequence[Path], fields: Sequence[str], dropped: DroppedText) -> _Rows:
+    """As `read_rows`, each with its place, `file:line`."""
     seen = False
     for path in files:
         for place, texts in _format_of(path)(path, fields, dropped):
             if all(text.strip() for text in texts):
                 seen = True
-                yield texts
+                yield place, texts
             else:
                 dropped.add("empty documents", place)
     if not seen:
