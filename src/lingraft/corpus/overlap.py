@@ -13,10 +13,10 @@ Texts are compared in one form (`words`). The measured side is held as sorted ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ SHORTEST_LINE = 50
 _PREFIX_BITS = 24
 _SHOWN = 100
 _BATCH_CHARACTERS = 2**18
+_Item = TypeVar("_Item")
 
 
 class Measured(NamedTuple):
@@ -53,6 +54,9 @@ class Match(NamedTuple):
     """Of the document, in the form in which texts are compared; cut where it is long."""
 
 
+_NOTHING = (np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int16))
+
+
 @dataclass(frozen=True)
 class _Table:
     """Hashes in ascending order, and for each the number of its source."""
@@ -61,10 +65,11 @@ class _Table:
     sources: npt.NDArray[np.int16]
 
     @classmethod
-    def of(cls, hashes: Sequence[Hashes], sources: Sequence[int]) -> _Table:
-        numbers = [np.full(len(of), source, dtype=np.int16) for of, source in zip(hashes, sources, strict=True)]
-        unique, first = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *hashes]), return_index=True)
-        return cls(unique, np.concatenate([np.zeros(0, dtype=np.int16), *numbers])[first])
+    def of(cls, parts: Sequence[tuple[Hashes, npt.NDArray[np.int16]]]) -> _Table:
+        """Of hashes with their sources, in any order; what two sources have is the first one's."""
+        hashes, sources = (np.concatenate(of) for of in zip(_NOTHING, *parts, strict=True))
+        unique, first = np.unique(hashes, return_index=True)
+        return cls(unique, sources[first])
 
     def prefixes(self) -> npt.NDArray[np.bool_]:
         """(2**24,): which first bits there are at all; most hashes of a corpus need no search."""
@@ -87,21 +92,21 @@ class Index:
     def of(cls, measured: Iterable[Measured]) -> Index:
         """Of texts that are measured."""
         numbers: dict[str, int] = {}
-        hashes: dict[str, list[Hashes]] = {kind: [] for kind in cls.KINDS}
-        origins: dict[str, list[int]] = {kind: [] for kind in cls.KINDS}
-        for source, text, is_whole in measured:
-            if not text.strip():
-                continue
-            number = numbers.setdefault(source, len(numbers))
-            words = words_of([text])
+        parts: dict[str, list[tuple[Hashes, npt.NDArray[np.int16]]]] = {kind: [] for kind in cls.KINDS}
+        for batch in _batches((of for of in measured if of.text.strip()), lambda of: len(of.text)):
+            words = words_of([of.text for of in batch])
+            sources = np.array([numbers.setdefault(of.source, len(numbers)) for of in batch], dtype=np.int16)
             whole, lines = words.whole(), words.lines()
-            long_enough = is_whole and words.weights(whole)[0] >= SHORTEST_PART
-            parts = [whole.hashes[: int(long_enough)], lines.hashes[words.lengths(lines) >= SHORTEST_LINE]]
-            found = (whole.hashes[: int(is_whole)], np.concatenate(parts), words.windows(WINDOW).hashes)
-            for kind, of in zip(cls.KINDS, found, strict=True):
-                hashes[kind].append(of)
-                origins[kind].append(number)
-        return cls(list(numbers), [_Table.of(hashes[kind], origins[kind]) for kind in cls.KINDS])
+            whole = whole.only(np.array([of.whole for of in batch]))
+            runs = [
+                ("document", whole),
+                ("line", whole.only(words.weights(whole) >= SHORTEST_PART)),
+                ("line", lines.only(words.lengths(lines) >= SHORTEST_LINE)),
+                ("n-gram", words.windows(WINDOW)),
+            ]
+            for kind, run in runs:
+                parts[kind].append((run.hashes, sources[run.text]))
+        return cls(list(numbers), [_Table.of(parts[kind]) for kind in cls.KINDS])
 
     def save(self, folder: Path) -> None:
         """Write it where `load` finds it."""
@@ -122,7 +127,7 @@ class Index:
 
         `shortest`: of a lower weight, a text that is measured as a whole does not count.
         """
-        for batch in _batches(documents):
+        for batch in _batches(documents, lambda texts: sum(map(len, texts))):
             texts = [text for of in batch for text in of]
             owner = np.repeat(np.arange(len(batch)), [len(of) for of in batch])
             found: list[Match | None] = [None] * len(batch)
@@ -156,13 +161,13 @@ def _shortened(passage: str) -> str:
     return passage if len(passage) <= _SHOWN else f"{passage[:_SHOWN]}…"
 
 
-def _batches(documents: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
-    """Some documents at a time, about as many characters in each."""
-    batch: list[Sequence[str]] = []
+def _batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Some items at a time, about as many characters in each."""
+    batch: list[_Item] = []
     size = 0
-    for texts in documents:
-        batch.append(texts)
-        size += sum(map(len, texts)) + 1
+    for item in items:
+        batch.append(item)
+        size += size_of(item) + 1
         if size >= _BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0

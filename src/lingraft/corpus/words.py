@@ -11,7 +11,7 @@ a word of its own here, and counts half: 13 words are 26 of those letters.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -27,19 +27,24 @@ Hashes = npt.NDArray[np.uint64]
 WORD, LETTER = 2, 1
 """The weight of a word, and of a letter that is one by itself."""
 
-_INVISIBLE = ("\u034f", "\u115f\u1160", "\u17b4\u17b5", "\u180b-\u180f", "\u3164", "\ufe00-\ufe0f", "\uffa0")
-"""Default-ignorable code points (UAX 44) in the first plane that are not of the category Cf."""
-_WITHOUT_SPACES = (
-    "\u0e00-\u0eff",  # Thai, Lao
-    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f",  # Myanmar
-    "\u1780-\u17ff",  # Khmer
-    "\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf",  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
-    "\u1b00-\u1b7f\ua980-\ua9df",  # Balinese, Javanese
-    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # Han
-    "\u3040-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f",  # Kana
-    "\u3100-\u312f\u31a0-\u31bf\ua000-\ua4cf\U00017000-\U00018dff\U0001b170-\U0001b2ff",  # Bopomofo, Yi, Tangut, Nushu
+_INVISIBLE = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164)),
+    *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
 )
-_SEPARATOR, _MARK, _SPACED, _UNSPACED = range(4)
+"""Default-ignorable code points (UAX 44) that are not of the category Cf."""
+_WITHOUT_SPACES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    *((0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F)),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    *((0x1950, 0x19DF), (0x1A20, 0x1AAF), (0xAA80, 0xAADF)),  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
+    *((0x1B00, 0x1B7F), (0xA980, 0xA9DF)),  # Balinese, Javanese
+    *((0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3400, 0x4DBF)),  # Han
+    *((0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
+    *((0x3040, 0x30FF), (0x31F0, 0x31FF), (0x1AFF0, 0x1B16F)),  # Kana
+    *((0x3100, 0x312F), (0x31A0, 0x31BF), (0xA000, 0xA4CF)),  # Bopomofo, Yi
+    *((0x17000, 0x18DFF), (0x1B170, 0x1B2FF)),  # Tangut, Khitan, Nushu
+)
+_SEPARATOR, _MARK, _SPACED, _UNSPACED, _IGNORED = range(5)
 _CODE_POINTS = 0x110000
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _INVERSE = pow(_BASE, -1, 2**64)
@@ -47,9 +52,13 @@ _INVERSE = pow(_BASE, -1, 2**64)
 
 def normal_form(text: str) -> str:
     """The text as it is compared: decomposed, without case and without what cannot be seen."""
+    return _folded(text if text.isascii() else text.translate(_invisible()))
+
+
+def _folded(text: str) -> str:
     if text.isascii():
         return text.lower()
-    text = unicodedata.normalize("NFD", text.translate(_invisible())).casefold()
+    text = unicodedata.normalize("NFD", text).casefold()
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
 
 
@@ -143,9 +152,11 @@ class Words:
 
 def words_of(texts: Sequence[str]) -> Words:
     """The words of texts."""
-    forms = [normal_form(text) for text in texts]
-    codes = np.frombuffer("\n".join([*forms, "", ""]).encode("utf-32-le"), dtype=np.uint32)
-    kinds = _kinds()[codes]
+    forms = [_folded(text) for text in texts]
+    codes, kinds = _codes(forms)
+    if (kinds == _IGNORED).any():  # seldom, and to look for it in Python would take longer than all else
+        forms = [normal_form(text) for text in texts]
+        codes, kinds = _codes(forms)
     inside, letter = kinds != _SEPARATOR, kinds == _UNSPACED
     before = np.concatenate([[False], inside[:-1]])
     starts = inside & (~before | letter)
@@ -166,6 +177,12 @@ def words_of(texts: Sequence[str]) -> Words:
         line=np.cumsum(codes == ord("\n"))[start],
         sums=_sums(hashes),
     )
+
+
+def _codes(forms: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    """(characters,): code points of texts, a line break after each, and what they are."""
+    codes = np.frombuffer("\n".join([*forms, "", ""]).encode("utf-32-le"), dtype=np.uint32)
+    return codes, _kinds()[codes]
 
 
 def _sums(values: Hashes) -> Hashes:
@@ -207,24 +224,16 @@ def _values() -> Hashes:
 def _kinds() -> npt.NDArray[np.uint8]:
     """(code points,): what each is in a text."""
     of = {"L": _SPACED, "N": _SPACED, "M": _MARK, "C": _SPACED}  # of C: unassigned ones, and those of private use
-    kinds = np.array([of.get(unicodedata.category(chr(i))[0], _SEPARATOR) for i in range(_CODE_POINTS)], dtype=np.uint8)
-    kinds[:0x20], kinds[0x7F:0xA0] = _SEPARATOR, _SEPARATOR
-    for code in _ranges(_WITHOUT_SPACES):
-        kinds[code] = _UNSPACED if kinds[code] == _SPACED else kinds[code]
+    of |= {"Cc": _SEPARATOR, "Cf": _IGNORED}
+    categories = (unicodedata.category(chr(code)) for code in range(_CODE_POINTS))
+    kinds = np.array([of.get(name, of.get(name[0], _SEPARATOR)) for name in categories], dtype=np.uint8)
+    for first, last in _WITHOUT_SPACES:
+        kinds[first : last + 1][kinds[first : last + 1] == _SPACED] = _UNSPACED
+    for first, last in _INVISIBLE:
+        kinds[first : last + 1] = _IGNORED
     return kinds
 
 
 @cache
 def _invisible() -> dict[int, None]:
-    formats = (i for i in range(_CODE_POINTS) if unicodedata.category(chr(i)) == "Cf")
-    return dict.fromkeys([*formats, *_ranges(_INVISIBLE), *range(0xE0000, 0xE1000)])
-
-
-def _ranges(of: Sequence[str]) -> Iterator[int]:
-    """The code points of characters and of ranges `a-z`."""
-    for text in of:
-        at = 0
-        while at < len(text):
-            to = at + 2 if text[at + 1 : at + 2] == "-" else at
-            yield from range(ord(text[at]), ord(text[to]) + 1)
-            at = to + 1
+    return dict.fromkeys(np.flatnonzero(_kinds() == _IGNORED).tolist())

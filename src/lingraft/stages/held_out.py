@@ -92,9 +92,8 @@ def _hold_out(recipe: Recipe, tables: Tables, measured: Path, tasks: Tasks, fold
         choice, rest = _parted(of_language, recipe, language) if language in recipe.deciding else ([], of_language)
         write_texts(folder / f"heldout-{language}.jsonl", rest)
         write_texts(folder / f"choice-{language}.jsonl", choice)
-    drawn: dict[str, Any] = {
-        "digests": sorted(digest for of in heldout.values() for digest in of.digests),
-        "cut": {str(digest): at for of in heldout.values() for digest, at in of.cut.items()},
+    drawn = {
+        code: {"digests": of.digests, "cut": of.cut, "measured": code not in evaluated} for code, of in heldout.items()
     }
     write_json(folder / "held-out.json", drawn)
     Index.of(_measured(evaluated, texts, tasks)).save(folder)

@@ -66,21 +66,22 @@ def read_overlap(table: Path) -> dict[str, Any]:
 
 
 def _leave_out(where: str, entry: CorpusEntry, model: Path, path: Path, heldout: Path, folder: Path) -> None:
-    table, drawn = open_table(path / "documents.arrow"), read_json(heldout / "held-out.json")
+    table = open_table(path / "documents.arrow")
     tokens = column(table, "num_tokens").copy()
+    drawn = read_json(heldout / "held-out.json").get(entry.language, {"digests": [], "cut": {}, "measured": False})
+    digests = column(table, "digest") if entry.language else np.zeros(len(table), dtype=np.int64)
+    is_drawn = np.isin(digests, np.array(drawn["digests"], dtype=np.int64))
+    tokens[is_drawn] = 0
     cut: dict[int, int] = {}
-    if "digest" in table.column_names:
-        digests = column(table, "digest")
-        tokens[np.isin(digests, np.array(drawn["digests"], dtype=np.int64))] = 0
-        for digest, characters in drawn["cut"].items():
-            for row in np.flatnonzero(digests == int(digest)).tolist():
-                cut[row] = characters
-                tokens[row] = _tokens_before(model, table[row], characters)
-    held_out = tokens == 0
+    for digest, characters in drawn["cut"].items():
+        for row in np.flatnonzero(digests == int(digest)).tolist():
+            cut[row] = characters
+            tokens[row] = _tokens_before(model, table[row], characters)
+    is_measured = is_drawn & drawn["measured"]  # shares text with itself
 
     def texts() -> Iterator[Sequence[str]]:
         for row, of in enumerate(read_texts_of(table)):
-            yield [] if held_out[row] else [text[: cut.get(row)] for text in of]
+            yield [] if is_measured[row] else [text[: cut.get(row)] for text in of]
 
     found = {row: match for row, match in enumerate(Index.load(heldout).matches(texts())) if match}
     tokens[list(found)] = 0
@@ -88,7 +89,7 @@ def _leave_out(where: str, entry: CorpusEntry, model: Path, path: Path, heldout:
     record = overlap_record(found.values(), len(table), place)
     say_overlap(f"{where} {entry.title}", "documents", record)
     np.save(folder / "tokens.npy", tokens)
-    write_json(folder / "overlap.json", {"overlap": record, "held_out": int(held_out.sum()), "cut": cut})
+    write_json(folder / "overlap.json", {"overlap": record, "held_out": int(is_drawn.sum()), "cut": cut})
 
 
 def _tokens_before(model: Path, document: Mapping[str, Any], characters: int) -> int:
