@@ -78,7 +78,7 @@ def _read_paths(recipe: Recipe) -> Iterator[str]:
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from absolute(inner)
 
-    values = recipe.model_dump(mode="json", exclude={"training"})
+    values = recipe.model_dump(mode="json", exclude_none=True, exclude={"training"})
     for stage in (values.get("stages") or {}).values():
         stage.pop("training", None)
     yield from dict.fromkeys(absolute(values))
