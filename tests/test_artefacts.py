@@ -11,8 +11,6 @@ from lingraft.artefacts import (
     file_fingerprint,
     fingerprint,
     finished,
-    locked,
-    new_folder,
     read_json,
     recorded_inputs,
     stage,
@@ -20,6 +18,7 @@ from lingraft.artefacts import (
     write_json,
     write_text,
 )
+from lingraft.disk import locked, new_folder
 from lingraft.errors import OutputError
 
 OVER_SAMPLING_LIMIT = 16 * 2**20 + 12345
@@ -67,7 +66,7 @@ def test_new_folder_replaces_the_old_one_only_at_the_end(tmp_path):
 def test_new_folder_takes_nothing_over_from_a_killed_process(tmp_path):
     code = """if True:
         import os, pathlib, sys
-        from lingraft.artefacts import new_folder
+        from lingraft.disk import new_folder
         with new_folder(pathlib.Path(sys.argv[1])) as folder:
             (folder / "half").write_text("half")
             os._exit(7)
@@ -272,7 +271,7 @@ def holder(tmp_path):
     """A process that holds the lock of `tmp_path`."""
     code = """if True:
         import pathlib, sys, time
-        from lingraft.artefacts import locked
+        from lingraft.disk import locked
         with locked(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(60)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from lingraft.disk import new_file, remove
 from lingraft.training.checkpoints import step_of
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class EarlyStopping(TrainerCallback):
             needed = {path for step in steps for path in self.kept(state.log_history, step)}
             for path in self.folder.glob("best-*.safetensors"):
                 if path not in needed:
-                    path.unlink()
+                    remove(path)
 
     def kept(self, log: Sequence[Mapping[str, Any]], step: float = math.inf) -> list[Path]:
         """The file of the best weights up to a step, without which a checkpoint of that step cannot be resumed."""
@@ -85,10 +86,8 @@ class EarlyStopping(TrainerCallback):
 
         parameters = dict(getattr(model, "module", model).named_parameters())
         weights = {name: parameters[name].detach().cpu().contiguous() for name in self.trainable}
-        temporary = self._path(step).with_suffix(".tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, temporary)
-        temporary.replace(self._path(step))
+        with new_file(self._path(step)) as new:
+            save_file(weights, new)
 
 
 def _losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:

@@ -90,7 +90,7 @@ class GraftTrainer(Trainer):
                 state.is_local_process_zero = self.is_local_process_zero()
                 state.is_world_process_zero = self.is_world_process_zero()
                 self._memory_tracker.start()
-                self.model.train()
+                self.model_wrapped.train()
                 self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
                 num_samples = self.set_initial_training_values(self.args, self.get_train_dataloader())[3]
                 return self._finalize_training(None, num_samples, time.time())
