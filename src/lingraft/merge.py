@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.checkpoints.assemble import is_whole, plan_combination, write_combination
+from lingraft.checkpoints.assemble import plan_combination, write_combination
 from lingraft.checkpoints.dare import Dare
 from lingraft.checkpoints.dtypes import LARGEST
 from lingraft.checkpoints.expression import (
@@ -267,7 +267,7 @@ def _merge(
         raise UserError("--adapter: it is float32, and has no tokenizer; leave --tokenizer and --dtype out")
     combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype, force)
     record = recipe.record(combination, origin) | ({"adapter": True} if adapter else {})
-    if was_made_from(out, record) and (adapter or is_whole(combination, out)):
+    if was_made_from(out, record):
         remove_leftovers(out)
         logger.info("%s: finished before, kept", out)
         return out

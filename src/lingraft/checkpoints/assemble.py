@@ -90,16 +90,6 @@ def write_combination(combination: Combination, folder: Path) -> None:
     write_companions(folder, combination.like, combination.vocabulary, combination.dtype)
 
 
-def is_whole(combination: Combination, folder: Path) -> bool:
-    """Whether a folder holds all weights of the result, in their types and shapes."""
-    try:
-        return find_weights(folder) == {
-            tensor.name: tensor for shard in _shards(combination, folder) for tensor in shard.tensors
-        }
-    except ModelError:
-        return False
-
-
 def _shards(combination: Combination, folder: Path) -> Sequence[Shard]:
     """The files of `like`, with the rows of the result."""
     files: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import digests, fingerprint, read_json, write_json, write_text
+from lingraft.artefacts import damaged_files, digests, fingerprint, read_record, write_json, write_text
 from lingraft.checkpoints.assemble import Combination
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.parents import RECORD, Origin, Parent
 from lingraft.checkpoints.published import changed
 from lingraft.errors import OutputError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,14 @@ def _check_unchanged(out: Path, recorded: Mapping[str, Any], kind: str) -> None:
 
 
 def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a folder holds what this very record says, with all its files."""
+    """Whether a folder holds what this very record says, with all its files as they were written."""
     recorded = _recorded(folder)
-    if recorded.get("fingerprint") != fingerprint(record):
+    if recorded.get("fingerprint") != fingerprint(record) or not _files(recorded):
         return False
-    return all((folder / name).is_file() for name in _files(recorded))
+    damaged = damaged_files(folder, recorded["files"])
+    if damaged:
+        logger.warning("%s: made again, not as it was written: %s", folder, ", ".join(damaged))
+    return not damaged
 
 
 def _files(recorded: Mapping[str, Any]) -> set[str]:
@@ -96,11 +102,7 @@ def _files(recorded: Mapping[str, Any]) -> set[str]:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    try:
-        recorded = read_json(folder / RECORD)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return recorded if isinstance(recorded, dict) else {}
+    return read_record(folder / RECORD) or {}
 
 
 def write_manifest(folder: Path, record: Mapping[str, Any], card: str) -> None:

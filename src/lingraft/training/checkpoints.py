@@ -57,4 +57,3 @@ def step_of(path: Path) -> int:
     """The step of a checkpoint's folder."""
     name = _NAME.fullmatch(path.name)
     return int(name[1]) if name else -1
-
