@@ -21,9 +21,9 @@ from lingraft.checkpoints.formulas import Formula, Rule, new_rows
 from lingraft.checkpoints.operands import Operand
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.vocabulary import MISSING, Vocabulary, match_rows
-from lingraft.checkpoints.weights import StoredTensor, find_weights
+from lingraft.checkpoints.weights import StoredTensor
 from lingraft.checkpoints.write import Shard, plan_shard, verify_shards
-from lingraft.errors import MachineError, ModelError, UserError
+from lingraft.errors import MachineError, UserError
 
 logger = logging.getLogger(__name__)
 
