@@ -126,9 +126,13 @@ def _as_a_new_process() -> None:
 
 
 def published(folder: Path, before: dict[str, bytes]) -> dict[str, bytes]:
-    """What a command wrote into a folder, but for the artefacts of a run and for times in JSON."""
+    """What a command wrote into a folder for users, but for times in JSON.
+
+    Neither the artefacts of a run nor its notes, which are hidden and hold digests of files with times.
+    """
     made = {path: data for path, data in files(folder).items() if before.get(path) != data}
-    return {path: _without_times(path, data) for path, data in made.items() if not path.startswith(f"{OUT}/work/")}
+    shown = {path for path in made if not path.startswith(f"{OUT}/work/") and not Path(path).name.startswith(".")}
+    return {path: _without_times(path, made[path]) for path in sorted(shown)}
 
 
 def _without_times(path: str, data: bytes) -> bytes:
