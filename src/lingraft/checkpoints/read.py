@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.artefacts import files_fingerprint, read_json
 from lingraft.checkpoints.dtypes import TORCH_NAMES
+from lingraft.checkpoints.sentencepiece_model import check_can_be_converted
 from lingraft.checkpoints.weights import find_weights
 from lingraft.errors import ModelError
 from lingraft.layer_groups import text_config
@@ -164,6 +165,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    check_can_be_converted(folder)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         return tokenizer

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 LONGEST_PART = 2**20
 """Characters. Few documents have as many; a book has about half."""
-BATCH_SIZE = 2**22
-"""Characters that are tokenized at once: a gigabyte, whatever the documents are."""
+BATCH_SIZE = 2**20
+"""Characters that are tokenized at once: some 250 megabytes, whatever the documents are."""
 _CUTS = (re.compile(r"(?<=\S\n)(?=\S)"), re.compile(r"(?<=\w)(?= \w)"))
 _One = TypeVar("_One")
 
