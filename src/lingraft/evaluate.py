@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import check_file_target, write_json
+from lingraft.artefacts import write_json
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
@@ -16,6 +16,7 @@ from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
 from lingraft.evaluation.questions import read_tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.languages import parse_language
+from lingraft.targets import file_target, is_results
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,10 @@ def evaluate(
         UserError: text, models or languages that are not there, or roles without a text.
     """
     model, against = str(model), str(against) if against is not None else None
-    if out is not None:
-        check_file_target(Path(out))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     questions = {name: {code: _as_list(of) for code, of in files.items()} for name, files in (tasks or {}).items()}
     _check_languages(text, questions, learn, retain)
+    target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
     on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
     folders = {name: find_model(name) for name in (model, against) if name is not None}
@@ -61,9 +61,16 @@ def evaluate(
         "measured": measured_with(folders[model], length),
         **compare(on, after, before, roles),
     }
-    if out is not None:
-        write_json(Path(out), results)
+    if target is not None:
+        write_json(target, results)
     return results
+
+
+def _read_paths(
+    model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, Mapping[str, list[str]]]
+) -> list[Path | str]:
+    patterns = [pattern for of in (text, *questions.values()) for given in of.values() for pattern in _as_list(given)]
+    return [model, *([against] if against else []), *find_files(*patterns)]
 
 
 def _as_list(patterns: str | Sequence[str]) -> list[str]:

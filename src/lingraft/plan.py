@@ -36,7 +36,7 @@ from lingraft.layer_groups import LayerGroup, LayerRange, depth
 from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.token_loss import LOGITS_PER_CHUNK
-from lingraft.training.arguments import mixed_precision
+from lingraft.training.arguments import missing_here, mixed_precision
 
 OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
 """Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""
@@ -298,4 +298,5 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
     advice = "lower the batch or max_length" + ("" if _checkpoints(recipe) else ", or set gradient_checkpointing")
     verdict = "fits" if plan.fits else f"does not fit: {advice}"
     lines.append(f"  here: {plan.device}, {plan.device_bytes / 2**30:.2f} GiB: {verdict}")
+    lines += [f"  here: training.{name}: {problem}" for name, problem in missing_here(recipe.training).items()]
     return "\n".join(lines)

@@ -63,9 +63,16 @@ def init(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the model, the results and the report.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key.path=value]...")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key.path=value]...",
+            help="In place of what the recipe says; relative paths start at the current folder. Another method.name "
+            "drops the old method's settings.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan only.")] = False,
 ) -> None:
     """Graft languages as a recipe says. Starting it again resumes it."""
@@ -74,12 +81,12 @@ def run(
         results = lingraft.run(recipe, out, overrides or [])
         _print_results(results)
         return
-    from lingraft.output_folder import check_output
+    from lingraft.output_folder import check_output, run_target
     from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
 
-    resolved = load_recipe(recipe, overrides or [])
-    check_output(out, resolved)
+    resolved = load_recipe(recipe, overrides or [], runs_here=False)
+    check_output(run_target(out, resolved), resolved)
     typer.echo(recipe_yaml(resolved))
     typer.echo(whole_plan(resolved))
 
