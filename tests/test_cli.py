@@ -93,6 +93,62 @@ def test_input_that_turns_out_wrong_on_the_way_leaves_nothing_behind(
     assert not (tmp_path / "out").exists()
 
 
+def test_plain_text_without_blank_lines_is_refused_with_the_way_to_cut_it_and_is_read_so(
+    run_cli, recipe_file, tmp_path
+) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"maji moto {i} kitabu shule\n" for i in range(40)))
+    entry = f"corpus=[{{language: swh_Latn, files: {lines}, split: SPLIT}}]"
+    run = ("run", recipe_file, "training.max_steps=1", "--out", tmp_path / "out")
+    code, _, error = run_cli(*run, entry.replace("SPLIT", "null"))
+    assert code == 2
+    assert f"{lines} is cut into documents at blank lines: 'split: lines' takes each line for a document" in error
+    assert not (tmp_path / "out").exists()
+    assert run_cli(*run, entry.replace("SPLIT", "lines"))[0] == 0
+    text = (tmp_path / "out/work/heldout/heldout-swh_Latn.jsonl").read_text()
+    assert "maji moto" in text
+    assert "\\n" not in text
+
+
+def test_evaluate_cuts_plain_text_as_it_is_told(run_cli, base, tmp_path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("maji moto\nkitabu\n\nshule\n")
+    num_bytes = {}
+    for split in ("paragraphs", "lines", "file"):
+        out = tmp_path / f"{split}.json"
+        assert run_cli("evaluate", base, "--text", f"swh_Latn={text}", "--out", out, "--split", split)[0] == 0
+        num_bytes[split] = json.loads(out.read_text())["languages"]["swh_Latn"]["bytes"]
+    assert num_bytes == {"paragraphs": 21, "lines": 20, "file": 23}  # line ends between documents are no text
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "extend", "fertility"])
+@pytest.mark.parametrize(
+    ("split", "wanted"), [("lines", "split: lines cuts plain text (.txt), which"), ("pages", "paragraphs")]
+)
+def test_a_way_to_cut_that_does_nothing_or_is_none_is_refused(
+    run_cli, recipe_file, base, texts, tmp_path, command, split, wanted
+) -> None:
+    file, out = texts["swh_Latn"], ["--out", tmp_path / "out"]
+    code, _, error = run_cli(
+        *{
+            "run": ["run", recipe_file, f"corpus.0.split={split}", *out],
+            "evaluate": ["evaluate", base, "--text", f"swh_Latn={file}", "--split", split, *out],
+            "extend": ["tokenizer", "extend", base, "--text", file, "--split", split, *out],
+            "fertility": ["tokenizer", "fertility", base, "--text", f"swh_Latn={file}", "--split", split, *out],
+        }[command]
+    )
+    assert code == 2
+    assert wanted in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_text_that_is_not_plain_is_not_cut(run_cli, recipe_file, tmp_path) -> None:
+    code, _, error = run_cli("run", recipe_file, "evaluation.split=lines", "--out", tmp_path / "out")
+    assert code == 2
+    assert "evaluation: split: lines cuts plain text (.txt), which" in error
+
+
 def test_a_base_that_cannot_be_trained_is_refused(run_cli, recipe_file, base, make_model, tmp_path) -> None:
     make_model().double().save_pretrained(base)
     code, _, error = run_cli("run", recipe_file, "--out", tmp_path / "out")

@@ -176,6 +176,11 @@ def learned(recipe, texts, tmp_path) -> Callable[..., dict[str, Any]]:
 STRICT = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + PLAIN
 LEFT_OUT = {
     "refused": ({"messages": TURNS[:3]}, STRICT, "conversations that the chat template refuses (no system)"),
+    "no system": (
+        {"messages": TURNS[:3]},
+        "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + PLAIN,
+        "conversations whose system turns the chat template does not write",
+    ),
     "too late": (
         {"instruction": "sema " * 20, "output": "maji"},
         None,
@@ -204,6 +209,17 @@ def test_a_template_that_cannot_be_used_is_an_error_before_anything_trains(learn
     with pytest.raises(CorpusError, match=f"instructions swh_Latn: no conversation can be learned: .*{reason}"):
         learned({"instruction": "a", "output": "b"}, template)
     assert not (tmp_path / "out").exists()
+
+
+def test_system_and_history_reach_the_prompts_that_train_and_unused_fields_are_told(learned, tmp_path, caplog) -> None:
+    record = {"instruction": "sasa", "output": "ndiyo", "system": "pirati", "history": [["jina", "mimi"]], "mood": "x"}
+    with caplog.at_level("WARNING"):
+        learned(record)
+    assert "instructions swh_Latn: fields that are not used, and in how many records: mood (1)" in caplog.text
+    looked_at = [tmp_path / "out/work/blocks" / name for name in ("training.jsonl", "validation-swh_Latn.jsonl")]
+    examples = [json.loads(line) for path in looked_at for line in path.read_text().splitlines()]
+    prompts = [[of["content"] for of in one["prompt"]] for one in examples if len(one["prompt"]) > 1]
+    assert prompts == [["pirati", "jina"], ["pirati", "jina", "mimi", "sasa"]]
 
 
 def test_a_measured_text_that_is_given_as_input_never_trains(learned, texts) -> None:

@@ -17,6 +17,7 @@ from lingraft.artefacts import files_fingerprint
 from lingraft.checkpoints.config import read_config_file
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.layout import check_layout
+from lingraft.checkpoints.sentencepiece_model import check_can_be_converted
 from lingraft.checkpoints.weights import find_weights
 from lingraft.errors import LingraftError, ModelError, Stopped
 from lingraft.layer_groups import text_config
@@ -201,6 +202,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    check_can_be_converted(folder)
     with reading(f"{folder}: its tokenizer cannot be read"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lingraft.corpus import Indices
+from lingraft.corpus.text_parts import batches, text_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,15 +39,19 @@ BETWEEN = "\n"
 """What stands between the two texts of a pair."""
 
 _BATCH_DOCUMENTS = 512
-_Row = TypeVar("_Row")
+_Row = TypeVar("_Row", str, tuple[str, ...])
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts, without marks; `<|endoftext|>` written in a text is no end of text."""
-    if not texts:
-        return []
-    ids = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
-    return [list(row) for row in ids]
+    ids: list[list[int]] = [[] for _ in texts]
+    parts = ((i, part) for i, text in enumerate(texts) for part in text_parts(text))
+    for batch in batches(parts, lambda of: len(of[1]), _BATCH_DOCUMENTS):
+        some = [part for _, part in batch]
+        rows = tokenizer(some, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+        for (i, _), row in zip(batch, rows, strict=True):
+            ids[i] += row
+    return ids
 
 
 def bos_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -115,13 +119,17 @@ def _write_table(
     """Write what `columns` makes of rows, some at a time, until there are `max_tokens`; returns the tokens."""
     total = 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as table:
-        while batch := list(islice(rows, _BATCH_DOCUMENTS)):
+        for batch in batches(rows, _num_characters, _BATCH_DOCUMENTS):
             written = pa.record_batch(columns(batch), schema=schema)
             table.write_batch(written)
             total += pc.sum(written.column("num_tokens")).as_py()
             if max_tokens is not None and total >= max_tokens:
                 break
     return total
+
+
+def _num_characters(row: str | tuple[str, ...]) -> int:
+    return len(row) if isinstance(row, str) else sum(map(len, row))
 
 
 def open_table(path: Path) -> Dataset:

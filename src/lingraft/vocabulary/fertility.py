@@ -6,11 +6,11 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from lingraft.corpus.text_parts import batches, text_parts
 from lingraft.errors import CorpusError
 from lingraft.vocabulary.bpe import single_bytes
 
@@ -75,8 +75,7 @@ def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
     tokenizer.no_padding()
     single, unknown_token = single_bytes(tokenizer), _unknown(tokenizer)
     words = characters = num_bytes = tokens = byte_tokens = unknown = 0
-    remaining = iter(texts)
-    while some := list(islice(remaining, _DOCUMENTS)):
+    for some in batches((part for text in texts for part in text_parts(text)), len, _DOCUMENTS):
         for text, encoding in zip(some, tokenizer.encode_batch(some, add_special_tokens=False), strict=True):
             words += len(text.split())
             characters += len(text)
