@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robustness.child import Child, warm
+from robustness.child import Child, fill_caches, warm
 from robustness.families import FAMILIES
 from robustness.families.machine import LIMIT
 from robustness.folder import contents
@@ -49,6 +49,7 @@ def prepare(folder: Path) -> Path:
         shutil.copy(trial / name, world)
     records = shutil.ignore_patterns("work", "model", "adapter")
     shutil.copytree(trial / "run", world / "run", ignore=records)
+    fill_caches(commands()["run plain --dry-run"], trial)
     shutil.rmtree(trial)
     gc.collect()
     gc.freeze()
