@@ -22,7 +22,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from robustness.families import FAMILIES
-from robustness.fuzzing import Verdict, families_in_turn, prepare, repeat, try_input
+from robustness.fuzzing import Verdict, families_in_turn, repeat, try_input
+from robustness.prepare import prepare
 
 
 class Table:
