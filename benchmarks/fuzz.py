@@ -22,7 +22,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from robustness.families import FAMILIES
-from robustness.fuzzing import Verdict, families_in_turn, prepare, repeat, try_input
+from robustness.fuzzing import Verdict, families_in_turn, repeat, try_input
+from robustness.prepare import prepare
 
 
 class Table:
@@ -38,6 +39,8 @@ class Table:
         self.codes[verdict.family][verdict.ended.code] += 1
         self.slowest[verdict.family] = max(self.slowest[verdict.family], verdict.ended.seconds)
         for problem in verdict.problems:
+            if problem not in self.faults:
+                print(self._row(problem, verdict), flush=True)
             self.faults[problem].append(verdict)
 
     @property
@@ -52,11 +55,11 @@ class Table:
             rows.append(f"{family:14}" + "".join(f" {cell:7}" for cell in cells) + f" {self.slowest[family]:6.1f} s")
         rows.append(f"{self.inputs} inputs, {sum(map(len, self.faults.values()))} faults of {len(self.faults)} kinds")
         for problem, verdicts in sorted(self.faults.items(), key=lambda item: -len(item[1])):
-            first = verdicts[0]
-            rows.append(
-                f"{len(verdicts):5} {problem}  (--seed {self.seed} --only '{first.family}' --repeat {first.number})"
-            )
+            rows.append(f"{len(verdicts):5} {self._row(problem, verdicts[0])}")
         return "\n".join(rows)
+
+    def _row(self, problem: str, verdict: Verdict) -> str:
+        return f"{problem}  (--seed {self.seed} --only '{verdict.family}' --repeat {verdict.number})"
 
 
 def main() -> None:

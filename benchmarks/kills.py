@@ -21,8 +21,8 @@ import random
 import tempfile
 from pathlib import Path
 
-from robustness.fuzzing import prepare
 from robustness.killing import SIGNALS, Killer, Trial
+from robustness.prepare import prepare
 
 SHARES = {"run": 50, "merge": 15, "extend": 15, "report": 10, "evaluate": 10}
 TWICE = 0.25

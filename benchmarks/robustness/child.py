@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import logging
 import os
 import signal
 import sys
@@ -107,3 +110,13 @@ def warm(commands: Iterable[Sequence[str]], folder: Path) -> None:
             if name not in sys.modules:
                 with suppress(Exception):  # made on the fly, as a module with a model's own code
                     importlib.import_module(name)
+
+
+def fill_caches(arguments: Sequence[str], folder: Path) -> None:
+    """Run a command that starts no threads in this process, for the tables that libraries make once."""
+    handlers = {stop: signal.getsignal(stop) for stop in (signal.SIGTERM, signal.SIGINT)}
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert _call(arguments) == 0
+    for stop, handler in handlers.items():
+        signal.signal(stop, handler)
+    logging.getLogger().handlers.clear()

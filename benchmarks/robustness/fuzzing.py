@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import gc
 import os
 import random
 import resource
@@ -12,18 +11,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robustness.child import Child, warm
+from robustness.child import Child
 from robustness.families import FAMILIES
 from robustness.families.machine import LIMIT
 from robustness.folder import contents
 from robustness.judge import TOO_LONG, Ended, outputs, problems
 from robustness.mutate import add_traps
 from robustness.watch import forbid_outside
-from robustness.world import commands, make_world
 
 MEMORY = 6 * 2**30
 """Bytes of address space that a command may take beyond what this process has."""
@@ -37,36 +35,6 @@ class Verdict:
     number: int
     ended: Ended
     problems: list[str] = field(default_factory=list)
-
-
-def prepare(folder: Path) -> Path:
-    """Make the world that inputs start from, and import all that commands import."""
-    world, trial = folder / "world", folder / "trial"
-    _in_a_child(make_world, world)
-    shutil.copytree(world, trial)
-    warm(commands().values(), trial)
-    for name in ("measured.json", "fertility.json"):
-        shutil.copy(trial / name, world)
-    records = shutil.ignore_patterns("work", "model", "adapter")
-    shutil.copytree(trial / "run", world / "run", ignore=records)
-    shutil.rmtree(trial)
-    gc.collect()
-    gc.freeze()
-    return world
-
-
-def _in_a_child(make: Callable[[Path], None], folder: Path) -> None:
-    """Libraries start threads; this process has none, so that it can be forked."""
-    if child := os.fork():
-        if os.waitpid(child, 0)[1]:
-            raise RuntimeError(f"{folder} could not be made")
-        return
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        make(folder)
-        os._exit(0)
-    finally:
-        os._exit(1)
 
 
 def families_in_turn(seed: int, only: str | None) -> Iterator[tuple[str, int]]:

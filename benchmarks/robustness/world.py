@@ -120,9 +120,9 @@ def plain_recipe() -> dict[str, Any]:
         "training": dict(TRAINING),
         "early_stopping": {"patience": 3},
         "evaluation": {
-            "text": {"eng_Latn": "eng_Latn.jsonl"},
+            "text": {"eng_Latn": "few-eng_Latn.jsonl"},
             "tasks": {"cloze": {"eng_Latn": "questions.jsonl"}},
-            "samples": 1,
+            "samples": 0,
         },
         "seed": 1,
     }
@@ -157,7 +157,7 @@ def instruct_recipe() -> dict[str, Any]:
     recipe = plain_recipe()
     for key in ("corpus", "early_stopping"):
         del recipe[key]
-    recipe["evaluation"]["text"]["swh_Latn"] = "swh_Latn.txt"
+    recipe["evaluation"]["text"]["swh_Latn"] = "few-swh_Latn.jsonl"
     recipe["validation"] = {"blocks": 2}
     entries = [("eng_Latn", "instructions.jsonl"), ("swh_Latn", "messages.jsonl")]
     return {

@@ -28,7 +28,7 @@ FAMILIES: dict[str, tuple[Generator, int]] = {
     "checkpoints": (checkpoints, 16),
     "reports": (reports, 6),
     "questions": (questions, 3),
-    "instructions": (instructions, 2),
-    "machine": (machine, 1),
+    "instructions": (instructions, 1),
+    "machine": (machine, 2),
 }
 """A family's generator, and how many of 100 inputs it makes."""

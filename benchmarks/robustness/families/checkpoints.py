@@ -22,10 +22,10 @@ def checkpoints(draw: random.Random, folder: Path) -> list[str]:
 
 def _mutate_json(draw: random.Random, model: Path) -> None:
     """Small files more often than the tokenizer's thousand places."""
-    path = draw.choice(sorted(model.glob("*.json")))
+    path = draw.choice(sorted(model.glob("*.json")) or [model / "config.json"])
     try:
         value = json.loads(path.read_bytes())
-    except ValueError:  # damaged before
+    except (OSError, ValueError, RecursionError):  # removed or damaged before
         return
     path.write_text(as_json(mutated(draw, value)), errors="surrogatepass")
 
@@ -44,7 +44,7 @@ def _mutate_header(draw: random.Random, model: Path) -> None:
     length = int.from_bytes(data[:8], "little")
     try:
         header = as_json(mutated(draw, json.loads(data[8 : 8 + length]))).encode(errors="surrogatepass")
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
 
@@ -63,9 +63,8 @@ def _add_index(draw: random.Random, model: Path) -> None:
 def _add_code(draw: random.Random, model: Path) -> None:
     (model / "configuration_own.py").write_text(CODE)
     (model / "modeling_own.py").write_text(CODE)
-    config = json.loads((model / "config.json").read_bytes()) if (model / "config.json").exists() else {}
     own = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
-    (model / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": own}))
+    (model / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": own}))
 
 
 DAMAGES = (_mutate_json, _mutate_json, _mutate_json, _damage, _damage, _mutate_header, _remove, _add_index, _add_code)

@@ -17,7 +17,7 @@ from robustness.world import TRAINING
 
 WORDS = ["no", "steps", "epoch", "linear", "cosine", "constant", "reduce_lr_on_plateau", "adamw_torch", "adafactor"]
 WORDS += ["sgd", "adamw_bnb_8bit", "galore_adamw", "lomo", "inductor", "tensorboard", "all", "debug", "auto", "last"]
-RUNS = 0.1
+RUNS = 0.05
 """The share that trains."""
 
 
