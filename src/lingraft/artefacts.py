@@ -104,6 +104,12 @@ def finished(path: Path, inputs: dict[str, Any]) -> bool:
     return False
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """The fingerprint of every file below a folder, by its relative name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_fingerprint(path) for path in files}
+
+
 def recorded_inputs(path: Path) -> dict[str, Any]:
     """What the artefact folder `path` was made from; empty where there is none."""
     record = path / _RECORD

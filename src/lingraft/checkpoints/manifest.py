@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import fingerprint, read_json, write_json, write_text
+from lingraft.artefacts import digests, fingerprint, read_json, write_json, write_text
 from lingraft.checkpoints.assemble import Combination
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.parents import RECORD, Origin, Parent
-from lingraft.checkpoints.published import changed, digests
+from lingraft.checkpoints.published import changed
 from lingraft.errors import OutputError
 
 

@@ -11,15 +11,6 @@ from lingraft.checkpoints.weights import read_header
 from lingraft.errors import ModelError
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by its relative name."""
-    return {
-        path.relative_to(folder).as_posix(): file_fingerprint(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def changed(files: Mapping[str, Path], known: Mapping[str, Collection[str]]) -> list[str]:
     """Names of those files that are there, are none of the known ones of their name, and are whole.
 

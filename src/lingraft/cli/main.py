@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from lingraft.cli.commands import app
 from lingraft.cli.console import console, is_main_process
-from lingraft.errors import LingraftError, Stopped
+from lingraft.errors import LingraftError, Stopped, UserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
@@ -31,6 +31,7 @@ def main() -> None:
         signal.signal(stop, _stop)
     sys.unraisablehook = _unraisable
     try:
+        _check_arguments(sys.argv[1:])
         app()
     except Stopped as stopped:
         _fail(f"stopped by {stopped}; start the same command again to go on", 3)
@@ -50,6 +51,13 @@ def main() -> None:
         if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
             _fail(_out_of_memory(error), 3)
         raise
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Refuse bytes that are no text: a name of them can be written into no record and no page."""
+    for argument in arguments:
+        if (shown := argument.encode("utf-8", "backslashreplace").decode()) != argument:
+            raise UserError(f"{shown}: this is not UTF-8 throughout; rename what it names")
 
 
 def _log_handler() -> logging.Handler:

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ def _matching(pattern: str) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/*.jsonl.gz'")
+        if (name := os.fsencode(path).decode("utf-8", "backslashreplace")) != str(path):
+            raise CorpusError(f"'{name}': the name is not UTF-8 throughout; rename the file")
         _format_of(path)
     return paths
 
