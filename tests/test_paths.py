@@ -220,14 +220,26 @@ def test_names_that_are_not_utf_8_are_shown_and_crash_nothing(base, texts, tmp_p
     assert not (tmp_path / "f.json").exists()
 
 
+_FINISHED: list[tuple[Path, dict]] = []
+"""One run of this file, and its recipe; each test has a copy of the folder."""
+
+
 @pytest.fixture
-def finished_run(recipe, tmp_path) -> Path:
-    recipe["training"]["max_steps"] = 1
-    lingraft.run(recipe, tmp_path / "out")
-    return tmp_path / "out"
+def finished_run(request, tmp_path) -> Path:
+    if not _FINISHED:
+        recipe = request.getfixturevalue("recipe")
+        recipe["training"]["max_steps"] = 1
+        lingraft.run(recipe, tmp_path / "first")
+        _FINISHED.append((tmp_path / "first", recipe))
+    return shutil.copytree(_FINISHED[0][0], tmp_path / "out", symlinks=True)
 
 
-def test_a_published_model_is_on_the_disk_once_and_its_stage_still_has_it(finished_run, recipe, base) -> None:
+@pytest.fixture
+def its_recipe(finished_run) -> dict:
+    return _FINISHED[0][1]
+
+
+def test_a_published_model_is_on_the_disk_once_and_its_stage_still_has_it(finished_run, its_recipe) -> None:
     model = finished_run / "model" / "model.safetensors"
     stage = finished_run / "work" / "exported" / "model" / "model.safetensors"
     assert str((stage).readlink()) == "../../../model/model.safetensors"
@@ -236,7 +248,7 @@ def test_a_published_model_is_on_the_disk_once_and_its_stage_still_has_it(finish
     adapted = finished_run / "work" / "adapted" / "adapter" / "adapter_model.safetensors"
     assert not adapted.samefile(finished_run / "adapter" / "adapter_model.safetensors")
     before = snapshot(finished_run)
-    lingraft.run(recipe, finished_run)
+    lingraft.run(its_recipe, finished_run)
     after = snapshot(finished_run)
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} <= OF_THE_MOMENT
@@ -261,9 +273,9 @@ EDITS: dict[str, Callable[[Path], object]] = {
 
 
 def test_a_published_file_that_was_changed_is_neither_lost_nor_taken_for_an_artefact(
-    finished_run, recipe, run_cli, tmp_path
+    finished_run, its_recipe, run_cli, tmp_path
 ) -> None:
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(its_recipe))
     for edit in EDITS.values():
         shutil.copytree(finished_run, tmp_path / "kept", symlinks=True)
         edit(finished_run)
@@ -277,7 +289,7 @@ def test_a_published_file_that_was_changed_is_neither_lost_nor_taken_for_an_arte
         (tmp_path / "kept").rename(finished_run)
 
 
-def test_what_was_published_and_is_gone_is_made_again(finished_run, recipe) -> None:
+def test_what_was_published_and_is_gone_is_made_again(finished_run, its_recipe) -> None:
     before = snapshot(finished_run)
     for spoil in (
         lambda: shutil.rmtree(finished_run / "model"),
@@ -286,19 +298,19 @@ def test_what_was_published_and_is_gone_is_made_again(finished_run, recipe) -> N
         lambda: (finished_run / "report.html").unlink(),
     ):
         spoil()
-        lingraft.run(recipe, finished_run)
+        lingraft.run(its_recipe, finished_run)
         after = snapshot(finished_run)
         assert after.keys() == before.keys()
         assert {name for name in after if after[name] != before[name]} <= OF_THE_MOMENT
 
 
-def test_changed_text_publishes_the_new_model_in_place_of_the_old_one(finished_run, recipe, texts) -> None:
+def test_changed_text_publishes_the_new_model_in_place_of_the_old_one(finished_run, its_recipe) -> None:
     before = snapshot(finished_run / "model")
-    with texts["swh_Latn"].open("a") as file:
+    with Path(its_recipe["corpus"][0]["files"]).open("a") as file:
         file.write('{"text": "maji na moto na jua na mwezi"}\n' * 3)
-    lingraft.run(recipe, finished_run)
+    lingraft.run(its_recipe, finished_run)
     assert snapshot(finished_run / "model") != before
-    lingraft.run(recipe, finished_run)
+    lingraft.run(its_recipe, finished_run)
 
 
 def test_files_of_an_earlier_merge_that_were_changed_are_not_lost(run_cli, commands, tmp_path) -> None:
