@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,30 +77,34 @@ def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
 
 
 def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
-    """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there.
+    """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there, and whole.
 
-    `make` fills a temporary folder, which is renamed when it returns. The inputs, and their
-    fingerprint, are kept in the folder, so that a user can see what an artefact was made from.
+    `make` fills a temporary folder, which is renamed when it returns. The record in the folder says what the
+    artefact was made from, for users too, and holds a digest of each file.
     """
     if finished(path, inputs):
         return path
     with new_folder(path) as temporary:
         make(temporary)
-        write_json(temporary / _RECORD, {"fingerprint": fingerprint(inputs), "inputs": inputs})
+        record = {"fingerprint": fingerprint(inputs), "inputs": inputs, "files": digests(temporary)}
+        write_json(temporary / _RECORD, record)
     return path
 
 
 def finished(path: Path, inputs: dict[str, Any]) -> bool:
-    """Whether the artefact folder `path` is there, made from these inputs; says so, or what changed since."""
-    if not (path / _RECORD).exists():
+    """Whether the artefact folder `path` is there, made from these inputs, and as it was written; says what is not."""
+    if not path.is_dir():
         return False
-    if any(file.is_symlink() and not file.exists() for file in path.rglob("*")):
-        logger.warning("%s: made again, what was published of it is no longer there", path.name)
-        return False
-    if stage_fingerprint(path) == fingerprint(inputs):
+    record = _record(path)
+    if record is None:
+        logger.warning("%s: made again, %s is missing or damaged", path.name, _RECORD)
+    elif record["fingerprint"] != fingerprint(inputs):
+        logger.warning("%s: made again, its inputs changed: %s", path.name, ", ".join(changed_inputs(path, inputs)))
+    elif damaged := damaged_files(path, record["files"]):
+        logger.warning("%s: made again, not as it was written: %s", path.name, ", ".join(damaged))
+    else:
         logger.info("%s: finished before, kept", path.name)
         return True
-    logger.warning("%s: made again, its inputs changed: %s", path.name, ", ".join(changed_inputs(path, inputs)))
     return False
 
 
@@ -110,10 +114,37 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_fingerprint(path) for path in files}
 
 
+def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
+    """Names of files that are no longer what `digests` saw: cut, zeroed, replaced or removed."""
+    return [
+        name for name, digest in known.items() if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
+    ]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON object that we wrote; None where there is none, or what is there is none."""
+    try:
+        record = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """The record of an artefact folder; None where it is missing or damaged."""
+    record = read_record(path / _RECORD) or {}
+    forms = {"fingerprint": str, "inputs": dict, "files": dict}
+    return record if all(isinstance(record.get(key), form) for key, form in forms.items()) else None
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a folder is, or was, an artefact of ours, damaged or not."""
+    return (path / _RECORD).exists()
+
+
 def recorded_inputs(path: Path) -> dict[str, Any]:
-    """What the artefact folder `path` was made from; empty where there is none."""
-    record = path / _RECORD
-    inputs: dict[str, Any] = read_json(record)["inputs"] if record.exists() else {}
+    """What the artefact folder `path` was made from; empty where there is none, or its record is damaged."""
+    inputs: dict[str, Any] = (_record(path) or {}).get("inputs", {})
     return inputs
 
 
@@ -124,6 +155,11 @@ def changed_inputs(path: Path, inputs: dict[str, Any]) -> list[str]:
 
 
 def stage_fingerprint(path: Path) -> str:
-    """The fingerprint of the inputs that a finished artefact was made from."""
-    mark: str = read_json(path / _RECORD)["fingerprint"]
-    return mark
+    """Stands for a finished artefact: what it was made from, and what came out.
+
+    The files count as well, so that what was made of an artefact is made again where a GPU, or another library,
+    made other bytes from the same inputs.
+    """
+    record = _record(path)
+    assert record is not None, f"{path} is not finished"
+    return fingerprint([record["fingerprint"], record["files"]])

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lingraft.artefacts import recorded_inputs, stage, write_text
+from lingraft.artefacts import is_artefact, recorded_inputs, stage, write_text
 from lingraft.disk import locked
 from lingraft.errors import OutputError, UserError
 from lingraft.report import report
@@ -86,7 +86,7 @@ def demo(
         results = {}
         for name, settings in runs.items():
             recipe = out / "recipes" / f"{name}.yaml"
-            write_text(recipe, _recipe(settings, base, files, seed))
+            write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
             logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
             results[name] = run(recipe, out / name)
         report([out / name for name in runs], out / "report.html")
@@ -96,7 +96,8 @@ def demo(
 def _check_output(out: Path, inputs: dict[str, Any]) -> None:
     """Refuse a folder that holds another world's demo, or something that is no demo."""
     made = recorded_inputs(out / "testbed")
-    if not made and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+    is_demo = is_artefact(out / "testbed")
+    if not is_demo and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
     if made and made != inputs:
         changed = [name for name in inputs if made.get(name) != inputs[name]]

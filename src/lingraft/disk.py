@@ -47,6 +47,7 @@ def new_folder(path: Path, busy: str = "another process is writing this folder; 
         new, old = staging / "new", staging / "old"
         new.mkdir()
         yield new
+        _give_mode(new)
         flush(new)
         if os.path.lexists(path):
             path.rename(old)
@@ -159,6 +160,14 @@ def flush(path: Path) -> None:
         _sync(Path(folder))
     if path.is_file():
         _sync(path)
+
+
+def _give_mode(folder: Path) -> None:
+    """Let all files have the mode that the folder, made under this umask, has: libraries make some private."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def _sync(path: Path) -> None:

@@ -65,7 +65,8 @@ def vectors(
         tokenizer: the parent whose tokens, config and chat template the result has, in place of `base`.
         dtype: bfloat16, float16 or float32; where it is not said, each tensor keeps the base's.
         adapter: write a PEFT adapter in place of a model, where all are adapters on one base.
-        force: take a model for a vector of this base although it says that it is another's.
+        force: take a model for a vector of this base although it says that it is another's, or has other settings
+            (rotary frequencies, epsilons, windows).
 
     Returns where `out` is: an absolute path without links.
 
@@ -79,7 +80,7 @@ def vectors(
     sums = [(Checkpoint(model), scale) for model, scale in models.items()]
     recipe = MergeRecipe("vectors", "base + sum_i weight_i (adapted_i - base)", _roles(start, models), models)
     rule = Sum(language_vectors(Checkpoint(start), sums), [start, *models])
-    return _merge(recipe, rule, start, start, out, tokenizer, dtype, adapter)
+    return _merge(recipe, rule, start, start, out, tokenizer, dtype, adapter, force)
 
 
 def soup(
@@ -89,6 +90,7 @@ def soup(
     tokenizer: Name | None = None,
     dtype: str | None = None,
     adapter: bool = False,
+    force: bool = False,
 ) -> Path:
     """sum_i w_i theta_i / sum_i w_i: the uniform or weighted average of models (arXiv 2606.00284 §2.2).
 
@@ -101,13 +103,12 @@ def soup(
     opened: dict[Parent, float] = {}
     for name, weight in _numbers(weights, positive=True).items():
         base = next((parent.base for parent in opened if parent.base), None)
-        opened[open_parent(name, base)] = weight  # adapters on one base share it
+        opened[open_parent(name, base, force)] = weight  # adapters on one base share it
     recipe = MergeRecipe("soup", "sum_i weight_i model_i / sum_i weight_i", dict.fromkeys(opened, "model"), opened)
     rule = Sum(Mean(tuple((Checkpoint(model), weight) for model, weight in opened.items())), list(opened))
     origins = {model.origin for model in opened}
-    return _merge(
-        recipe, rule, next(iter(opened)), origins.pop() if len(origins) == 1 else None, out, tokenizer, dtype, adapter
-    )
+    origin = origins.pop() if len(origins) == 1 else None
+    return _merge(recipe, rule, next(iter(opened)), origin, out, tokenizer, dtype, adapter, force)
 
 
 def ties(
@@ -129,7 +130,7 @@ def ties(
     start, models = _vectors(base, adapted, force, positive=True)
     settings = {"density": _density(density), "scale": _number("--scale ", scale)}
     recipe = MergeRecipe("ties", "base + scale TIES_i(adapted_i - base)", _roles(start, models), models, settings)
-    return _merge(recipe, Ties(start, models, density, scale), start, start, out, tokenizer, dtype)
+    return _merge(recipe, Ties(start, models, density, scale), start, start, out, tokenizer, dtype, force=force)
 
 
 def dare(
@@ -153,7 +154,7 @@ def dare(
     settings = {"density": _density(density), "scale": _number("--scale ", scale), "seed": seed}
     formula = "base + scale sum_i weight_i DARE(adapted_i - base)"
     recipe = MergeRecipe("dare", formula, _roles(start, models), models, settings)
-    return _merge(recipe, Dare(start, models, density, scale, seed), start, start, out, tokenizer, dtype)
+    return _merge(recipe, Dare(start, models, density, scale, seed), start, start, out, tokenizer, dtype, force=force)
 
 
 def revert(
@@ -182,7 +183,7 @@ def revert(
         settings={"first": first, "last": last},
     )
     rule = Sum(reverted(Checkpoint(adapted), Checkpoint(start), layers), [adapted, start])
-    return _merge(recipe, rule, adapted, start, out, tokenizer, dtype, adapter)
+    return _merge(recipe, rule, adapted, start, out, tokenizer, dtype, adapter, force)
 
 
 def interpolate(
@@ -213,7 +214,7 @@ def interpolate(
         settings={"first": first, "last": last, "scale": {str(group): of for group, of in by_group.items()}},
     )
     expression = interpolated(Checkpoint(adapted), Checkpoint(start), Scale(1.0, by_group, layers))
-    return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype, adapter)
+    return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype, adapter, force)
 
 
 def instruct(
@@ -241,7 +242,7 @@ def instruct(
         settings={"scale": _number("--scale ", scale)},
     )
     expression = instructed(Checkpoint(chat), Checkpoint(adapted), Checkpoint(start), scale)
-    return _merge(recipe, Sum(expression, [chat, adapted, start]), chat, chat, out, tokenizer, dtype)
+    return _merge(recipe, Sum(expression, [chat, adapted, start]), chat, chat, out, tokenizer, dtype, force=force)
 
 
 def _merge(
@@ -253,6 +254,7 @@ def _merge(
     tokenizer: Name | None,
     dtype: str | None,
     adapter: bool = False,
+    force: bool = False,
 ) -> Path:
     """Check, plan, write; `origin` is the model that the result can be measured from."""
     parents = list(rule.parents)
@@ -260,7 +262,7 @@ def _merge(
     check_holds_only(out, "merge")
     if adapter and (tokenizer or dtype or not isinstance(rule, Sum)):
         raise UserError("--adapter: it is float32, and has no tokenizer; leave --tokenizer and --dtype out")
-    combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype)
+    combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype, force)
     record = recipe.record(combination, origin) | ({"adapter": True} if adapter else {})
     if was_made_from(out, record) and (adapter or is_whole(combination, out)):
         remove_leftovers(out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from lingraft.report import draw_page
 from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
 from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
+from lingraft.stages.held_out import hold_out_text
 from lingraft.stages.instructions import read_instructions
+from lingraft.stages.overlap import leave_out_overlap
 from lingraft.stages.training import Trained, adapt, training_log
 from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
 from lingraft.stages.written import write_replay
@@ -65,11 +67,13 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     tasks = read_tasks(recipe.evaluation.tasks)
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
-    heldout = text.hold_out_text(recipe, tables, measured, work)
-    start = extend_vocabulary(recipe, base, tables, heldout, work)
+    heldout = hold_out_text(recipe, tables, measured, tasks, work)
+    leave_out_overlap(recipe, base, tables, heldout)
+    start = extend_vocabulary(recipe, base, tables, work)
     if start != base:
         models.check_after(recipe, base, start)
         tables = text.tokenize_corpora(recipe, start, work, "corpus-in-new-words")
+        leave_out_overlap(recipe, start, tables, heldout)
     blocks = {
         name: _learnable(stage, start, tables[name], heldout, folder_of(work, name)) for name, stage in stages.items()
     }
@@ -115,6 +119,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         "measured": measured_with(base, recipe.length),
         **compare(on, read_measurement(after), read_measurement(before), roles),
         "fertility": fertility,
+        "overlap": _overlap(trainings),
     }
     if steps:
         results["steps"] = steps
@@ -136,6 +141,15 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         publish_text(out, "results.json", json_text(results))
         publish_text(out, "report.html", draw_page([out]))
     return results
+
+
+def _overlap(trainings: Mapping[str, Trained]) -> list[dict[str, Any]]:
+    """By stage and entry of its text: the documents that shared text with what is measured, and did not train."""
+    return [
+        {**({"stage": name} if name else {}), "language": entry["language"], **entry["overlap"]}
+        for name, of in trainings.items()
+        for entry in read_json(of.text / "mix.json")["entries"]
+    ]
 
 
 def _learnable(stage: Recipe, model: Path, tables: Sequence[Path], heldout: Path, folder: Path) -> Path:

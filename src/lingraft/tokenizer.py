@@ -12,7 +12,7 @@ from lingraft.artefacts import file_fingerprint, write_json
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder
-from lingraft.corpus.read import DroppedText, find_files, read_documents
+from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.disk import new_folder, remove_leftovers
 from lingraft.errors import ModelError, UserError, nearest
 from lingraft.languages import parse_language
@@ -33,6 +33,7 @@ def fertility(
     text: Mapping[str, str | Sequence[str]],
     *,
     text_field: str = "text",
+    split: Split | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """What the tokenizers of models make of texts: tokens per word, bytes per token, mere bytes, cost beside English.
@@ -46,12 +47,13 @@ def fertility(
     for code in text:
         parse_language(code)
     files = {code: find_files(*([of] if isinstance(of, str) else of)) for code, of in text.items()}
+    check_split(split, [path for paths in files.values() for path in paths])
     reads = [*models, *(path for of in files.values() for path in of)]
     target = None if out is None else file_target(out, is_results, reads)
     found: dict[str, dict[str, Any]] = {}
     for model in models:
         tokenizer, dropped = read_backend(find_folder(str(model), TOKENIZER_ONLY)), DroppedText()
-        counts = {code: count(tokenizer, read_documents(of, text_field, dropped)) for code, of in files.items()}
+        counts = {code: count(tokenizer, read_documents(of, text_field, dropped, split)) for code, of in files.items()}
         _say_left_out(dropped)
         found[str(model)] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
         for code, of in counts.items():
@@ -75,6 +77,7 @@ def extend(
     *,
     init: Init = "pieces",
     text_field: str = "text",
+    split: Split | None = None,
 ) -> Path:
     """A model whose tokenizer has `tokens` new words, learned on files of text in the new language.
 
@@ -95,13 +98,14 @@ def extend(
     if init not in INITS:
         raise UserError(f"--init {init}: allowed are {', '.join(INITS)}{nearest(init, INITS)}")
     files = find_files(*([text] if isinstance(text, str) else text))
+    check_split(split, files)
     parent = open_parent(model)
     if parent.base:
         raise ModelError(f"{model} is an adapter; give the model that it is of, or merge it first")
     check_not_read(out, [parent.folder, *files])
     bpe = read_bpe(parent.tokenizer_folder)
     rows = rows_for(parent, bpe, tokens)
-    texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field}
+    texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field, "split": split}
     record: dict[str, Any] = {
         "extension": {"tokens": tokens, "init": init, "first": len(bpe.strings), **texts},
         "base": {"name": parent.name, "fingerprint": parent.fingerprint},
@@ -113,7 +117,7 @@ def extend(
         logger.info("%s: finished before, kept", out)
         return out
     dropped, started = DroppedText(), time.perf_counter()
-    extension = extend_bpe(bpe, read_documents(files, text_field, dropped), tokens)
+    extension = extend_bpe(bpe, read_documents(files, text_field, dropped, split), tokens)
     _say_left_out(dropped)
     with new_folder(out) as temporary:
         write_extended(parent, extension, init, rows, temporary)

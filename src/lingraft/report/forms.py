@@ -129,6 +129,27 @@ class _Step(_Form):
     forgetting: float | None = None
 
 
+class _Match(_Form):
+    """A document that shares text with what is measured: where it stands, how it does, and the passage."""
+
+    place: str
+    kind: str
+    source: str
+    passage: str
+
+
+class _Overlap(_Form):
+    """Of a corpus entry: how many documents share text with what is measured, and so did not train."""
+
+    stage: str = ""
+    language: str
+    documents: int
+    left_out: int
+    kinds: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    first: _Match | None = None
+
+
 class Results(_Form):
     """`results.json`."""
 
@@ -142,6 +163,7 @@ class Results(_Form):
     forget_at_most: _Limit | None = None
     fertility: _Grown | None = None
     steps: list[_Step] | None = None
+    overlap: list[_Overlap] | None = None
     learning: float = 0
     forgetting: float = 0
 
