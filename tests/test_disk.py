@@ -212,10 +212,10 @@ def test_what_gets_its_final_name_was_flushed_first_and_its_folder_after(tmp_pat
         (new / "deep" / "weights").write_text("w")
         (new / "config").write_text("c")
     new_place = ".out.lingraft/new"
-    *flushed, placed, parent = events
+    *flushed, name, placed, parent = events
     assert sorted(flushed) == [new_place, f"{new_place}/config", f"{new_place}/deep", f"{new_place}/deep/weights"]
     assert flushed.index(f"{new_place}/deep/weights") < flushed.index(f"{new_place}/deep") < flushed.index(new_place)
-    assert (placed, parent) == ("rename to out", ".")
+    assert (name, placed, parent) == (".out.lingraft", "rename to out", ".")
 
 
 def test_a_file_in_a_folder_that_is_not_in_its_place_yet_needs_no_staging_of_its_own(tmp_path) -> None:

@@ -152,7 +152,7 @@ def locked(
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or all files and folders below a folder, to the disk."""
+    """Bring a file, or a folder with all files and folders below it, and its name to the disk."""
     for folder, _, files in os.walk(path, topdown=False):
         for name in files:
             if not (Path(folder) / name).is_symlink():
@@ -160,6 +160,7 @@ def flush(path: Path) -> None:
         _sync(Path(folder))
     if path.is_file():
         _sync(path)
+    _sync(path.parent)
 
 
 def _give_mode(folder: Path) -> None:

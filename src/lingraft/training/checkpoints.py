@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import damaged_files, digests, file_fingerprint, read_record, write_json
+from lingraft.disk import flush, remove
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +32,9 @@ def mark_finished(folder: Path, progress: Mapping[str, Any], beside: Iterable[Pa
 
     `progress` is kept in the mark. `beside` are files in the folder above, without which it cannot be resumed.
     """
-    _flush(folder)
+    flush(folder)
     files = {**digests(folder), **{f"../{path.name}": file_fingerprint(path) for path in beside}}
     write_json(folder / _MARK, {"progress": dict(progress), "files": files})
-    _flush(folder)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -51,7 +49,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         else:
             return Checkpoint(path, progress)
         logger.warning("%s: removed, %s", path.name, reason)
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
     return None
 
 
@@ -59,13 +57,3 @@ def step_of(path: Path) -> int:
     """The step of a checkpoint's folder."""
     name = _NAME.fullmatch(path.name)
     return int(name[1]) if name else -1
-
-
-def _flush(folder: Path) -> None:
-    """Bring all files in a folder, the folder, and its name to the disk."""
-    for path in [*folder.rglob("*"), folder, folder.parent]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
