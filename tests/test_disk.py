@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tree import snapshot
 
 from lingraft.artefacts import write_text
 from lingraft.disk import link_to, locked, mark, new_file, new_folder, remove, remove_leftovers
 from lingraft.errors import OutputError
+from tree import snapshot
 
 SOURCES = Path(__file__).parents[1] / "src" / "lingraft"
 DESTRUCTIVE = {"rmtree", "unlink", "rmdir", "remove", "removedirs", "rename", "renames", "link", "hardlink_to"}
@@ -26,8 +26,9 @@ def calls(source: Path) -> list[str]:
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
-            is_rename = name == "replace" and len(node.args) + len(node.keywords) == 1  # str.replace takes two
-            of_list = name == "remove" and not (isinstance(node.func.value, ast.Name) and node.func.value.id == "os")
+            of_os = isinstance(node.func.value, ast.Name) and node.func.value.id == "os"
+            is_rename = name == "replace" and (of_os or len(node.args) == 1)  # str.replace takes two
+            of_list = name == "remove" and not of_os
             if is_rename or (name in DESTRUCTIVE and not of_list):
                 found.append(f"{source.name}:{node.lineno} {name}")
     return found
@@ -114,7 +115,7 @@ def test_what_a_killed_process_left_is_found_and_removed_and_nothing_else(tmp_pa
     before = snapshot(kept)
     remove_leftovers(tmp_path / "out")
     assert snapshot(kept) == before
-    assert os.listdir(tmp_path) == ["precious"]
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
 def test_what_stood_in_the_place_comes_back_where_a_process_was_killed_between_two_renames(tmp_path) -> None:
@@ -124,7 +125,7 @@ def test_what_stood_in_the_place_comes_back_where_a_process_was_killed_between_t
     assert not (tmp_path / "out").exists()
     remove_leftovers(tmp_path / "out")
     assert snapshot(tmp_path / "out") == before
-    assert os.listdir(tmp_path) == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("lock", ["link", "link to nothing", "another's", "folder", "pipe"])
@@ -157,7 +158,9 @@ def test_a_file_is_never_written_through_a_link_of_another_process(tmp_path) -> 
     assert snapshot(kept) == before
 
 
-def fail(path: Path) -> None:
+def fail(folder: Path, first: str = "") -> None:
+    if first:
+        (folder / first).write_text("mine")
     raise ValueError
 
 
@@ -172,24 +175,25 @@ def test_folders_above_that_were_made_go_again_when_the_work_fails(tmp_path, pla
 
 def test_a_folder_that_holds_something_by_now_stays(tmp_path) -> None:
     with pytest.raises(ValueError), new_file(tmp_path / "a" / "b" / "out"):  # noqa: PT011
-        (tmp_path / "a" / "mine").write_text("mine")
-        fail(tmp_path)
+        fail(tmp_path, "a/mine")
     assert snapshot(tmp_path).keys() == {"a", "a/mine"}
 
 
-def test_only_a_folder_that_we_marked_is_deleted(tmp_path) -> None:
+def test_only_a_folder_that_we_marked_is_deleted_and_what_lies_in_it(tmp_path) -> None:
     kept = precious(tmp_path / "precious")
     mark(kept)
     (tmp_path / "link").symlink_to(kept)
     (tmp_path / "copied").mkdir()
     (tmp_path / "copied" / "lingraft").write_text("a file of this name")
     before = snapshot(tmp_path)
-    for name in ("precious", "link", "copied", "nowhere"):
+    for name in ("precious", "precious/thesis.tex", "link", "copied", "nowhere"):
         remove(tmp_path / name)
     assert snapshot(tmp_path) == before
     mark(tmp_path / "ours")
     (tmp_path / "ours" / "link").symlink_to(kept)
     (tmp_path / "ours" / "more").mkdir()
+    remove(tmp_path / "ours" / "more")
+    assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == ["lingraft", "link"]
     remove(tmp_path / "ours")
     assert snapshot(tmp_path) == before
 
@@ -198,7 +202,7 @@ def test_what_gets_its_final_name_was_flushed_first_and_its_folder_after(tmp_pat
     events: list[str] = []
 
     def seen(descriptor: int) -> None:
-        events.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        events.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path))
 
     monkeypatch.setattr(os, "fsync", seen)
     rename = Path.rename
@@ -208,10 +212,29 @@ def test_what_gets_its_final_name_was_flushed_first_and_its_folder_after(tmp_pat
         (new / "deep" / "weights").write_text("w")
         (new / "config").write_text("c")
     new_place = ".out.lingraft/new"
-    *flushed, placed, parent = events
+    *flushed, name, placed, parent = events
     assert sorted(flushed) == [new_place, f"{new_place}/config", f"{new_place}/deep", f"{new_place}/deep/weights"]
     assert flushed.index(f"{new_place}/deep/weights") < flushed.index(f"{new_place}/deep") < flushed.index(new_place)
-    assert (placed, parent) == ("rename to out", ".")
+    assert (name, placed, parent) == (".out.lingraft", "rename to out", ".")
+
+
+def test_a_file_in_a_folder_that_is_not_in_its_place_yet_needs_no_staging_of_its_own(tmp_path) -> None:
+    with new_folder(tmp_path / "out") as new:
+        write_text(new / "deep" / "file", "made")
+        assert [path.name for path in (new / "deep").iterdir()] == ["file"]
+    write_text(tmp_path / "out" / "deep" / "file", "made later")
+    assert snapshot(tmp_path).keys() == {"out", "out/deep", "out/deep/file"}
+
+
+def test_a_disk_without_room_for_the_mark_leaves_nothing(tmp_path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    for place in (new_folder, new_file, locked):
+        with pytest.raises(OSError, match="No space left"), place(tmp_path / "a" / "out"):
+            pass
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_takes_the_place_of_a_file_and_is_relative(tmp_path) -> None:
@@ -220,5 +243,5 @@ def test_a_link_takes_the_place_of_a_file_and_is_relative(tmp_path) -> None:
     for folder in ("work", "model"):
         (tmp_path / folder / "w").write_text("w")
     link_to(tmp_path / "work" / "w", tmp_path / "model" / "w")
-    assert os.readlink(tmp_path / "work" / "w") == "../model/w"
+    assert str((tmp_path / "work" / "w").readlink()) == "../model/w"
     assert snapshot(tmp_path).keys() == {"work", "work/w", "model", "model/w"}

@@ -34,7 +34,7 @@ def logits(model) -> torch.Tensor:
 def test_a_run_learns_and_leaves_all_that_it_promises(recipe, tmp_path) -> None:
     out = tmp_path / "out"
     results = lingraft.run(recipe, out)
-    written = {path.name for path in out.iterdir()} - {"work", ".lock"}
+    written = {path.name for path in out.iterdir()} - {"work", ".lock", ".published.json"}
     assert written == {
         "adapter",
         "lingraft.json",

@@ -7,24 +7,23 @@ import os
 from pathlib import Path
 
 
-def snapshot(folder: Path | str) -> dict[str, str]:
+def snapshot(folder: Path) -> dict[str, str]:
     """Each name below a folder, with what it is: `folder`, `-> TARGET` of a link, or the digest of a file.
 
     No link is followed; a name that is not UTF-8 is there too. Of a folder that is not there, nothing.
     """
-    found: dict[str, str] = {}
-    for above, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = os.path.join(above, name)
-            found[os.path.relpath(path, folder)] = _kind(path)
-    return found
+    return {
+        str((Path(above) / name).relative_to(folder)): _kind(Path(above) / name)
+        for above, folders, files in os.walk(folder)
+        for name in [*folders, *files]
+    }
 
 
-def _kind(path: str) -> str:
-    if os.path.islink(path):
-        return f"-> {os.readlink(path)}"
-    if os.path.isdir(path):
+def _kind(path: Path) -> str:
+    if path.is_symlink():
+        return f"-> {path.readlink()}"
+    if path.is_dir():
         return "folder"
-    if not os.path.isfile(path):
+    if not path.is_file():
         return "special"
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

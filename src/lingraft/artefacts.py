@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.disk import new_file, new_folder, remove_below
+from lingraft.disk import new_file, new_folder, remove
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def discard(work: Path, known: Mapping[Path, int]) -> None:
     for path, made in records(work).items():
         if known.get(path) != made:
             logger.warning("%s: discarded", path.relative_to(work))
-            remove_below(work, path)
+            remove(path)
 
 
 def recorded_inputs(path: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 MARK, LOCK = "lingraft", ".lock"
 """Files that mark a folder as ours: one to delete, and one to hold."""
+_entered_here: set[Path] = set()
+"""Staging folders that this process fills."""
 _TOKEN = b"lingraft 4b7e92d05c31a86f: made by lingraft, which holds it by a lock and removes it\n"
 
 
@@ -57,9 +59,15 @@ def new_folder(path: Path, busy: str = "another process is writing this folder; 
 def new_file(path: Path) -> Iterator[Path]:
     """As `new_folder`, the name of a file that the block writes; a file in its place is replaced at once.
 
+    In a folder that is not in its place yet, a file is whole when the folder is.
+
     Raises:
         OutputError: as there.
     """
+    if any(path.is_relative_to(staging) for staging in _entered_here):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        return
     with _staging(path) as staging:
         new = staging / "new"
         yield new
@@ -83,23 +91,17 @@ def mark(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a folder that we marked, or a file whose name alone says that it is ours; nothing else."""
-    if path.is_symlink():
-        return
-    if path.is_dir():
-        if _is_token(path / MARK):
-            for inside in path.iterdir():
-                if inside.name != MARK:  # last, so that a process that is killed here leaves a folder that is marked
-                    _delete(inside)
-            _delete(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def remove_below(folder: Path, path: Path) -> None:
-    """Delete what lies somewhere in a folder that we marked; nothing else."""
-    if _is_token(folder / MARK) and folder in path.parents:
+    """Delete a folder that we marked, or what lies in one; nothing else."""
+    if any(_is_token(folder / MARK) for folder in (path, *path.parents)) and not path.is_symlink():
+        for inside in path.iterdir() if path.is_dir() else ():
+            if inside.name != MARK:  # last, so that a process that is killed here leaves a folder that is marked
+                _delete(inside)
         _delete(path)
+
+
+def take_back(file: Path) -> None:
+    """Delete a file that this process wrote a moment ago."""
+    file.unlink(missing_ok=True)
 
 
 def link_to(file: Path, target: Path) -> None:
@@ -144,13 +146,13 @@ def locked(
         try:
             yield
         except BaseException:
-            if is_new and os.listdir(folder) == [LOCK]:
+            if is_new and [path.name for path in folder.iterdir()] == [LOCK]:
                 lock.unlink()
             raise
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or all files and folders below a folder, to the disk."""
+    """Bring a file, or a folder with all files and folders below it, and its name to the disk."""
     for folder, _, files in os.walk(path, topdown=False):
         for name in files:
             if not (Path(folder) / name).is_symlink():
@@ -158,6 +160,7 @@ def flush(path: Path) -> None:
         _sync(Path(folder))
     if path.is_file():
         _sync(path)
+    _sync(path.parent)
 
 
 def _give_mode(folder: Path) -> None:
@@ -193,8 +196,10 @@ def _staging(path: Path, busy: str | None = None) -> Iterator[Path]:
     with _parents(path), _entered(staging, OutputError(f"{path}: {busy}") if busy else None):
         try:
             _clear(staging, path)
+            _entered_here.add(staging)
             yield staging
         finally:
+            _entered_here.discard(staging)
             _clear(staging, path)
             (staging / MARK).unlink(missing_ok=True)
             with suppress(OSError):  # another process has entered it just now
@@ -210,14 +215,18 @@ def _entered(staging: Path, busy: OutputError | None) -> Iterator[None]:
                 staging.mkdir()
             if staging.is_symlink() or not staging.is_dir():
                 raise _not_ours(staging)
-            inside = set(os.listdir(staging))
-            if inside and MARK not in inside or inside - {MARK, "new", "old"}:
+            inside = {path.name for path in staging.iterdir()}
+            if (inside and MARK not in inside) or inside - {MARK, "new", "old"}:
                 raise _not_ours(staging)
             with _held(staging / MARK, busy):
                 yield
                 return
         except _GoneError:  # whoever held it has just ended
             continue
+        except OSError:
+            with suppress(OSError):  # empty where the disk was full
+                staging.rmdir()
+            raise
 
 
 def _clear(staging: Path, path: Path) -> None:
@@ -289,7 +298,12 @@ def _open_marker(marker: Path) -> tuple[int, bool]:
     while True:
         try:
             descriptor = os.open(marker, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            os.write(descriptor, _TOKEN)
+            try:
+                os.write(descriptor, _TOKEN)
+            except OSError:  # the disk is full
+                marker.unlink()
+                os.close(descriptor)
+                raise
             return descriptor, True
         except FileNotFoundError:
             raise _GoneError from None

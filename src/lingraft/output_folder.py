@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from lingraft.artefacts import digests, file_fingerprint, read_json, records, write_json, write_text
 from lingraft.checkpoints.published import changed
-from lingraft.disk import LOCK, link_to, locked, mark, new_file, new_folder, remove, remove_leftovers, share
+from lingraft.disk import LOCK, link_to, locked, mark, new_file, new_folder, remove, remove_leftovers, share, take_back
 from lingraft.errors import OutputError, UserError
 from lingraft.recipe import Recipe, recipe_yaml
 from lingraft.stages.training import training_began
@@ -53,7 +53,7 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
         except UserError:
             if is_main and not was_run and not training_began(out / _WORK):
                 remove(out / _WORK)
-                remove(out / _RECIPE)
+                take_back(out / _RECIPE)
             raise
 
 

@@ -97,7 +97,8 @@ def step():
     done += 1
 
 def watch(event, arguments):
-    if event in EVENTS and (event in ("os.remove", "os.rmdir", "fcntl.flock") or str(arguments[0]).startswith(str(out.parent))):
+    of_any_place = event in ("os.remove", "os.rmdir", "fcntl.flock")
+    if event in EVENTS and (of_any_place or str(arguments[0]).startswith(str(out.parent))):
         step()
 
 def stepping(function):
@@ -156,7 +157,9 @@ def merge_up_to(models, tmp_path) -> Iterator[Callable[..., int]]:
 def what_a_killed_process_leaves(folder: Path, written: Path) -> Path:
     """A staging folder with all that had been written."""
     code = "import os, pathlib, shutil, sys\nfrom lingraft.disk import new_folder\nout, written = sys.argv[1:]\n"
-    code += "with new_folder(pathlib.Path(out)) as new:\n shutil.copytree(written, new, dirs_exist_ok=True)\n os._exit(0)"
+    code += (
+        "with new_folder(pathlib.Path(out)) as new:\n shutil.copytree(written, new, dirs_exist_ok=True)\n os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", code, folder / "out", written], check=True)
     return folder / ".out.lingraft"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from lingraft.disk import locked
 from lingraft.checkpoints.read import empty_model
 from lingraft.corpus.read import read_texts
+from lingraft.disk import locked
 from lingraft.errors import OutputError
 from lingraft.testbed import base as module
 from lingraft.testbed import cache_folder, files, trained_base, training_file, write_testbed

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lingraft.artefacts import read_json, write_json
 from lingraft.checkpoints.beside import config_like, copy_along, copy_tokenizer
 from lingraft.checkpoints.read import read_model
+from lingraft.disk import take_back
 from lingraft.errors import LingraftError
 from lingraft.nn.own_code import has_own_code, write_code
 
@@ -26,7 +27,7 @@ def write_model(model: PreTrainedModel, base: Path, folder: Path) -> None:
 
     model.generation_config = GenerationConfig()  # the base's may be one that transformers reads but does not write
     model.save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
+    take_back(folder / "generation_config.json")
     write_json(folder / "config.json", config_like(read_json(base / "config.json"), model))
     if has_own_code(model.config.model_type):
         write_code(model, folder)

@@ -74,5 +74,7 @@ def _matching(pattern: str) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/*.jsonl.gz'")
+        if (shown := str(path).encode("utf-8", "backslashreplace").decode()) != str(path):
+            raise CorpusError(f"'{shown}': this name is not UTF-8, so no record can hold it; rename the file")
         format_of(path)
     return paths

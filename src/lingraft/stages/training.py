@@ -91,7 +91,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
         "seed": recipe.seed,
     }
     checkpoints = work / f"training-{fingerprint(inputs)}"
-    for other in work.glob("training-*"):
+    for other in work.glob(f"training-{'[0-9a-f]' * 16}"):
         if other != checkpoints:
             logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
             remove(other)

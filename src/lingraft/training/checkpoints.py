@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import damaged_files, digests, file_fingerprint, read_record, write_json
-from lingraft.disk import flush, remove_below
+from lingraft.disk import flush, remove
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         else:
             return Checkpoint(path, progress)
         logger.warning("%s: removed, %s", path.name, reason)
-        remove_below(folder, path)
+        remove(path)
     return None
 
 
