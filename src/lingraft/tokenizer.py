@@ -16,9 +16,11 @@ from lingraft.artefacts import (
     remove_leftovers,
     write_json,
 )
+from lingraft.checkpoints.config import CONFIG
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.parents import check_output_is_no_parent, open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder
+from lingraft.checkpoints.tokens import check_tokens
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import ModelError, UserError, nearest
 from lingraft.languages import parse_language
@@ -55,7 +57,10 @@ def fertility(
     files = {code: find_files(*([of] if isinstance(of, str) else of)) for code, of in text.items()}
     found: dict[str, dict[str, Any]] = {}
     for model in models:
-        tokenizer, dropped = read_backend(find_folder(str(model), TOKENIZER_ONLY)), DroppedText()
+        folder, dropped = find_folder(str(model), TOKENIZER_ONLY), DroppedText()
+        tokenizer = read_backend(folder)
+        if (folder / CONFIG).is_file():  # a tokenizer alone has no rows to compare with
+            check_tokens(folder)
         counts = {code: count(tokenizer, read_documents(of, text_field, dropped)) for code, of in files.items()}
         _say_left_out(dropped)
         found[str(model)] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}

@@ -17,7 +17,8 @@ import torch
 from safetensors.numpy import save_file
 
 from lingraft import cli
-from lingraft.checkpoints.read import check_model, read_model
+from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.read import read_model
 from lingraft.errors import ModelError
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # a user would see it before the message

@@ -77,9 +77,11 @@ def run(
     from lingraft.output_folder import check_output
     from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
+    from lingraft.stages.check import check_models_here
 
     resolved = load_recipe(recipe, overrides or [])
     check_output(out, resolved)
+    check_models_here(resolved)
     typer.echo(recipe_yaml(resolved))
     typer.echo(whole_plan(resolved))
 

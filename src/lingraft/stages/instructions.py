@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lingraft.artefacts import file_fingerprint, read_json, write_json
-from lingraft.checkpoints.chat_template import tokenizer_for_chat
-from lingraft.checkpoints.read import tokenizer_fingerprint
+from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
+from lingraft.checkpoints.read import num_rows, tokenizer_fingerprint
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
 from lingraft.corpus.mix import hold_out
 from lingraft.corpus.read import DroppedText, find_files, write_records
@@ -33,6 +33,7 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
     Conversations in which a text is measured, or held out, never train.
     """
     entries, tokenizer = recipe.instructions or [], tokenizer_for_chat(model, recipe.chat_template)
+    check_template(tokenizer, model, num_rows(model))
     inputs = {
         "files": {
             f"{i} {entry.language}": [file_fingerprint(file) for file in find_files(*entry.files)]
@@ -89,7 +90,8 @@ def _that_can_be_learned(
     Raises:
         CorpusError: there is none.
     """
-    special, learned = tokenizer.all_special_tokens, []
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    special, learned = {*tokenizer.all_special_tokens, *added}, []
     for conversation in read_conversations(find_files(*entry.files), dropped):
         if any(token in text for token in special for text in conversation.texts):
             dropped.add("conversations with a special token in their text", conversation.place)
