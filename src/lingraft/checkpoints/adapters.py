@@ -9,7 +9,8 @@ from typing import Any
 
 import regex
 
-from lingraft.artefacts import files_fingerprint, fingerprint, read_json
+from lingraft.artefacts import files_fingerprint, fingerprint
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.weights import StoredTensor, Weights, read_header
 from lingraft.errors import ModelError
 from lingraft.layer_groups import EMBEDDINGS, HEAD, canonical_name, is_adapter_factor, plain_name
@@ -96,10 +97,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     if not (folder / FILE).is_file():
         raise ModelError(f"{folder}: there is no {FILE}; lingraft reads safetensors only: save it with save_pretrained")
-    try:
-        config = dict(read_json(folder / CONFIG))
-    except (ValueError, TypeError, RecursionError):
-        raise ModelError(f"{folder / CONFIG} is not the config of an adapter; fetch it again") from None
+    config = read_object(folder / CONFIG)
     _check(folder, config)
     factors: dict[str, dict[str, StoredTensor]] = {}
     saved: Weights = {}

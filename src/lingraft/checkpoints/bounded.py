@@ -8,7 +8,8 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lingraft.errors import ModelError
@@ -27,9 +28,10 @@ def bounded(work: Callable[[], str], what: str) -> str:
         ModelError: it took too long or too much memory, or raised something; says so of `what`.
     """
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _work(work, writer)
+    with _tokenizers_say_nothing():
+        child = os.fork()
+        if child == 0:
+            _work(work, writer)
     os.close(writer)
     try:
         answer = _answer(reader)
@@ -43,6 +45,20 @@ def bounded(work: Callable[[], str], what: str) -> str:
     if "error" in said:
         raise ModelError(f"{what} cannot be used: {said['error']}")
     return str(said["text"])
+
+
+@contextmanager
+def _tokenizers_say_nothing() -> Iterator[None]:
+    """The tokenizers library warns of a fork unless this is set; the child encodes nothing."""
+    name = "TOKENIZERS_PARALLELISM"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _work(work: Callable[[], str], writer: int) -> None:

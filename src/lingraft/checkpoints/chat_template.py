@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateSyntaxError
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.artefacts import write_json
 from lingraft.checkpoints.bounded import bounded
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, read_tokenizer
 from lingraft.errors import ModelError
 
@@ -96,7 +97,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
 def stop_at(folder: Path, token: int) -> None:
     """Let generation stop at a token too, beside those at which it did."""
     path = folder / "generation_config.json"
-    settings = read_json(path) if path.is_file() else {}
+    settings = read_object(path) if path.is_file() else {}
     ends = settings.get("eos_token_id")
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     if token not in ends:

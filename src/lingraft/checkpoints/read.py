@@ -198,6 +198,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     with reading(f"{folder}: its tokenizer cannot be read"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer(["a b"], add_special_tokens=False, split_special_tokens=True, verbose=False)
         return tokenizer
 
 
