@@ -50,7 +50,9 @@ def _mutated(held: bytes, draw: random.Random) -> tuple[str, bytes]:
 
 def _places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a value, but of long lists and objects the first twelve only."""
-    inner = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    inner = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
     return [place, *(deep for key, of in inner[:40] for deep in _places(of, (*place, key)))]
 
 

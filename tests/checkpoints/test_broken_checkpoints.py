@@ -629,8 +629,14 @@ ADAPTERS: dict[str, tuple[Spoil, str]] = {
     "an alpha of nothing": (adapter(lora_alpha=0), "lora_alpha and alpha_pattern must give numbers above 0"),
     "an alpha that is no number": (adapter(lora_alpha=float("nan")), "must give numbers above 0, and give nan"),
     "another rank than its config says": (adapter(r=8), "have rank 2, adapter_config.json says 8 (r, rank_pattern)"),
-    "another rank than a pattern says": (adapter(rank_pattern={"q_proj": 4}), "have rank 2, adapter_config.json says 4"),
-    "a setting that is not known": (adapter(new_scaling=0.5), "this adapter has new_scaling 0.5: merge it into its base"),
+    "another rank than a pattern says": (
+        adapter(rank_pattern={"q_proj": 4}),
+        "have rank 2, adapter_config.json says 4",
+    ),
+    "a setting that is not known": (
+        adapter(new_scaling=0.5),
+        "this adapter has new_scaling 0.5: merge it into its base",
+    ),
     "a setting that is not known, of 0": (adapter(new_scaling=0), "this adapter has new_scaling 0"),
     "a start that is not known": (adapter(init_lora_weights="new"), "this adapter has init_lora_weights 'new'"),
     "factors that lie transposed": (adapter(fan_in_fan_out=True), "this adapter has fan_in_fan_out True"),
@@ -643,7 +649,7 @@ ADAPTERS: dict[str, tuple[Spoil, str]] = {
                 for side, shape in {"A": (2, 258), "B": (32, 2)}.items()
             }
         ),
-        "embed_tokens.lora_embedding_A' is LoRA on embeddings, and only LoRA on linears can be read here: merge it into",
+        "embed_tokens.lora_embedding_A' is LoRA on embeddings, and only LoRA on linears can be read here: merge it",
     ),
     "DoRA that does not say so": (
         adapter(factor("lora_A", OF_ONES) | factor("lora_B", OF_ONES.T) | factor("lora_magnitude_vector", np.ones(32))),
@@ -687,7 +693,6 @@ TIED: dict[str, tuple[Spoil, str]] = {
 def test_an_adapter_that_parts_embeddings_from_the_head_that_they_are_is_refused(refused, make, message) -> None:
     make()
     assert message in refused("vectors ad --base tied --out out")
-
 
 
 @pytest.mark.parametrize(("make", "message"), ADAPTERS.values(), ids=ADAPTERS)

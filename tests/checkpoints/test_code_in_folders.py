@@ -43,7 +43,7 @@ def test_every_loader_of_the_library_is_told_to_run_no_code() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOADERS:
                 found += 1
                 told = {word.arg: word.value for word in node.keywords}.get("trust_remote_code")
-                assert isinstance(told, ast.Constant) and told.value is False, f"{path}:{node.lineno}"
+                assert getattr(told, "value", None) is False, f"{path}:{node.lineno}"
     assert found >= 4
 
 

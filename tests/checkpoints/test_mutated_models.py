@@ -40,9 +40,7 @@ def models(originals, make_model, tokenizer) -> Path:
         return originals
     for name, architecture in {"base": "llama", "whole": "llama", "shards": "llama", "gemma3": "gemma3"}.items():
         model = make_model(architecture, rms_norm_eps=1e-5)
-        model.to(torch.bfloat16).save_pretrained(
-            originals / name, max_shard_size="60KB" if name == "shards" else "1GB"
-        )
+        model.to(torch.bfloat16).save_pretrained(originals / name, max_shard_size="60KB" if name == "shards" else "1GB")
         tokenizer.save_pretrained(originals / name)
         (originals / name / "lingraft.json").write_text('{"base": {"name": "base", "fingerprint": "0123"}}')
     wrapped = get_peft_model(

@@ -47,7 +47,7 @@ _SAY_NOTHING = frozenset(
     ]
 )
 """Settings that leave an adapter at W + scale * B A. With any other switched on, known or not, it is something else."""
-_OFF = (None, False, "", "none", [], {})
+_OFF: tuple[Any, ...] = (None, False, "", "none", [], {})
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that leave the base as it is; others, known or not, may change its own weights."""
 _WAY_OUT = "merge it into its base with peft first, and give the model"
@@ -192,9 +192,11 @@ def _of_module(folder: Path, config: dict[str, Any], module: str, key: str, patt
                 number = value
                 break
         except TimeoutError:
-            raise ModelError(f"{where}: the pattern {pattern!r} takes too long to match '{module}'; simplify it") from None
+            raise ModelError(
+                f"{where}: the pattern {pattern!r} takes too long to match '{module}'; simplify it"
+            ) from None
         except (regex.error, RecursionError) as error:
             raise ModelError(f"{where}: {pattern!r} is no pattern ({error}); correct it") from None
-    if type(number) not in (int, float) or not 0 < number < math.inf:
+    if number is None or type(number) not in (int, float) or not 0 < number < math.inf:
         raise ModelError(f"{where} must give numbers above 0, and give {number!r} for '{module}'; correct them")
     return float(number)

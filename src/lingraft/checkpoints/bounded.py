@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lingraft.errors import ModelError
 
-SECONDS = 5
+SECONDS = 3
 """Of a core."""
 _MORE_BYTES = 2**30
 _WALL_SECONDS = 60
@@ -90,7 +90,8 @@ def _limit_memory() -> None:
 
 def _answer(reader: int) -> bytes | None:
     """All that is written until the other end is closed; `None` where it was closed in between, or never."""
-    parts, end = [], time.monotonic() + _WALL_SECONDS
+    parts: list[bytes] = []
+    end = time.monotonic() + _WALL_SECONDS
     while (left := end - time.monotonic()) > 0:
         if select.select([reader], [], [], left)[0]:
             part = os.read(reader, 2**16)

@@ -34,7 +34,7 @@ COUNTS = {
     "shared_expert_intermediate_size": 2**20,
     "num_experts": 2**14,
 }
-"""Keys that hold a whole number from 1 on -> the largest that is taken for a model's: many times the largest there is."""
+"""Keys that hold a whole number from 1 on -> the largest that is taken for a model's, many times what there is."""
 _DERIVED = ("num_key_value_heads", "head_dim")
 """Those of them that may be null: the library derives them."""
 _ABOVE_ZERO = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar")

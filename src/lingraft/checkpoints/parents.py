@@ -155,8 +155,8 @@ def _check_tied(folder: Path, adapter: Adapter, base: Parent) -> None:
         )
     if _EMBEDDINGS in adapter.saved and _HEAD not in adapter.saved and not adapter.ties:
         raise ModelError(
-            f"{folder}: the adapter saved the embeddings of {base.name} without the head, which they are too: peft runs "
-            "it with the old head; save both (modules_to_save), or with ensure_weight_tying"
+            f"{folder}: the adapter saved the embeddings of {base.name} without the head, which they are too: peft "
+            "runs it with the old head; save both (modules_to_save), or with ensure_weight_tying"
         )
 
 

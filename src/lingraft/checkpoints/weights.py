@@ -113,7 +113,9 @@ def _located(path: Path, name: str, entry: Any, data: int) -> StoredTensor:
     except (KeyError, TypeError, ValueError):
         raise _damaged(path) from None
     if not isinstance(dtype, str) or dtype not in STORAGE:
-        raise ModelError(f"{path}: tensor '{name}' has weights of type {dtype!s:.40}; supported are {', '.join(STORAGE)}")
+        raise ModelError(
+            f"{path}: tensor '{name}' has weights of type {dtype!s:.40}; supported are {', '.join(STORAGE)}"
+        )
     if not all(type(count) is int and count >= 0 for count in counts):
         raise _damaged(path)
     tensor = StoredTensor(name, path, data + start, dtype, tuple(shape))
