@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import write_json
+from lingraft.checkpoints.check import check_model
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
@@ -52,6 +53,8 @@ def evaluate(
     texts = _texts(text, text_field, split)
     on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
     folders = {name: find_model(name) for name in (model, against) if name is not None}
+    for folder in folders.values():
+        check_model(folder)
     length = _max_length(max_length, list(folders.values()))
     sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
     after = measure(folders[model], on, length)

@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import PartialState
 
 from lingraft.artefacts import json_text, read_json, stage_fingerprint
-from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
+from lingraft.checkpoints.read import find_model, model_fingerprint
 from lingraft.evaluation.compare import bits_and_sums, compare
 from lingraft.evaluation.measure import measured_with, read_measurement
 from lingraft.evaluation.questions import read_tasks
@@ -22,13 +22,14 @@ from lingraft.recipe import Recipe, load_recipe
 from lingraft.report import draw_page
 from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
+from lingraft.stages.check import check_models
 from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
 from lingraft.stages.held_out import hold_out_text
 from lingraft.stages.inputs import Inputs
 from lingraft.stages.instructions import read_instructions
 from lingraft.stages.overlap import leave_out_overlap
 from lingraft.stages.training import Trained, adapt, training_log
-from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
+from lingraft.stages.vocabulary import extend_vocabulary, measure_fertility
 from lingraft.stages.written import write_replay
 
 logger = logging.getLogger(__name__)
@@ -61,9 +62,7 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
 def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     base, roles, stages = find_model(recipe.base), recipe.languages.roles, recipe.expanded
     inputs = Inputs(recipe, work)
-    check_model(base)
-    check_vocabulary(recipe, base)
-    models.check_after(recipe, base, base)
+    check_models(recipe)
 
     plan = whole_plan(recipe, with_memory_left=False)
     tasks = read_tasks(recipe.evaluation.tasks)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import file_fingerprint, write_json
+from lingraft.checkpoints.config import CONFIG
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, model_files
+from lingraft.checkpoints.tokens import check_tokens
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.disk import new_folder, remove_leftovers
 from lingraft.errors import ModelError, UserError, nearest
@@ -53,7 +55,10 @@ def fertility(
     target = None if out is None else file_target(out, is_results, reads)
     found: dict[str, dict[str, Any]] = {}
     for model in models:
-        tokenizer, dropped = read_backend(find_folder(str(model), TOKENIZER_ONLY)), DroppedText()
+        folder, dropped = find_folder(str(model), TOKENIZER_ONLY), DroppedText()
+        tokenizer = read_backend(folder)
+        if (folder / CONFIG).is_file():  # a tokenizer alone has no rows to compare with
+            check_tokens(folder)
         counts = {code: count(tokenizer, read_documents(of, text_field, dropped, split)) for code, of in files.items()}
         _say_left_out(dropped)
         found[str(model)] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}

@@ -17,7 +17,8 @@ import torch
 from safetensors.numpy import save_file
 
 from lingraft import cli
-from lingraft.checkpoints.read import check_model, read_model
+from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.read import read_model
 from lingraft.errors import ModelError
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # a user would see it before the message
@@ -620,7 +621,78 @@ ADAPTERS: dict[str, tuple[Spoil, str]] = {
     "an alpha that is text": (adapter(lora_alpha="x"), "ad/adapter_config.json"),
     "no alpha": (adapter(lora_alpha=None), "ad/adapter_config.json"),
     "a pattern that is none": (adapter(alpha_pattern={"(": 4}), "ad/adapter_config.json"),
+    "a pattern that takes for ever": (
+        adapter(alpha_pattern={r"([a-z]|\w|\.|[._0-9])*[A-Z]": 4}),
+        "ad/adapter_config.json: lora_alpha and alpha_pattern: the pattern ",
+    ),
+    "patterns that are no object": (adapter(alpha_pattern=[4]), "alpha_pattern is [4]"),
+    "an alpha of nothing": (adapter(lora_alpha=0), "lora_alpha and alpha_pattern must give numbers above 0"),
+    "an alpha that is no number": (adapter(lora_alpha=float("nan")), "must give numbers above 0, and give nan"),
+    "another rank than its config says": (adapter(r=8), "have rank 2, adapter_config.json says 8 (r, rank_pattern)"),
+    "another rank than a pattern says": (
+        adapter(rank_pattern={"q_proj": 4}),
+        "have rank 2, adapter_config.json says 4",
+    ),
+    "a setting that is not known": (
+        adapter(new_scaling=0.5),
+        "this adapter has new_scaling 0.5: merge it into its base",
+    ),
+    "a setting that is not known, of 0": (adapter(new_scaling=0), "this adapter has new_scaling 0"),
+    "a start that is not known": (adapter(init_lora_weights="new"), "this adapter has init_lora_weights 'new'"),
+    "factors that lie transposed": (adapter(fan_in_fan_out=True), "this adapter has fan_in_fan_out True"),
+    "tokens that train alone": (adapter(trainable_token_indices=[1]), "this adapter has trainable_token_indices [1]"),
+    "layers that are repeated": (adapter(layer_replication=[[0, 2]]), "this adapter has layer_replication [[0, 2]]"),
+    "LoRA on embeddings": (
+        adapter(
+            {
+                f"base_model.model.model.embed_tokens.lora_embedding_{side}": np.ones(shape, np.float32)
+                for side, shape in {"A": (2, 258), "B": (32, 2)}.items()
+            }
+        ),
+        "embed_tokens.lora_embedding_A' is LoRA on embeddings, and only LoRA on linears can be read here: merge it",
+    ),
+    "DoRA that does not say so": (
+        adapter(factor("lora_A", OF_ONES) | factor("lora_B", OF_ONES.T) | factor("lora_magnitude_vector", np.ones(32))),
+        "lora_magnitude_vector.weight' is more than two factors of a linear",
+    ),
+    "a bias that does not say so": (
+        adapter(
+            factor("lora_A", OF_ONES)
+            | factor("lora_B", OF_ONES.T)
+            | {"base_model.model.model.layers.1.self_attn.q_proj.bias": np.ones(32, np.float32)}
+        ),
+        "q_proj.bias' is no LoRA factor, and modules_to_save does not name it",
+    ),
+    "no tensor": (adapter({}), "ad/adapter_model.safetensors: there is no tensor in it"),
+    "saved modules that are a number": (adapter(modules_to_save=3), "modules_to_save is 3, where a list of names"),
 }
+
+TIED: dict[str, tuple[Spoil, str]] = {
+    "LoRA on the head": (
+        adapter(
+            {
+                "base_model.model.lm_head.lora_A.weight": np.ones((2, 32), np.float32),
+                "base_model.model.lm_head.lora_B.weight": np.ones((258, 2), np.float32),
+            },
+            base_model_name_or_path="tied",
+        ),
+        "ad: the adapter is of the head of tied, which is its embeddings: they would come apart",
+    ),
+    "saved embeddings without the head": (
+        adapter(
+            {"base_model.model.model.embed_tokens.weight": np.ones((258, 32), np.float32)},
+            base_model_name_or_path="tied",
+            modules_to_save=["embed_tokens"],
+        ),
+        "ad: the adapter saved the embeddings of tied without the head, which they are too",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), TIED.values(), ids=TIED)
+def test_an_adapter_that_parts_embeddings_from_the_head_that_they_are_is_refused(refused, make, message) -> None:
+    make()
+    assert message in refused("vectors ad --base tied --out out")
 
 
 @pytest.mark.parametrize(("make", "message"), ADAPTERS.values(), ids=ADAPTERS)

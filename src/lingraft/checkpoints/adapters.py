@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import files_fingerprint, fingerprint, read_json
+import regex
+
+from lingraft.artefacts import files_fingerprint, fingerprint
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.weights import StoredTensor, Weights, read_header
 from lingraft.errors import ModelError
-from lingraft.layer_groups import canonical_name, is_adapter_factor, plain_name
+from lingraft.layer_groups import EMBEDDINGS, HEAD, canonical_name, is_adapter_factor, plain_name
 
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -44,8 +46,14 @@ _SAY_NOTHING = frozenset(
         "use_rslora",
     ]
 )
-"""Settings that leave an adapter at W + scale * B A. With any other switched on it is something else."""
-_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
+"""Settings that leave an adapter at W + scale * B A. With any other switched on, known or not, it is something else."""
+_OFF: tuple[Any, ...] = (None, False, "", "none", [], {})
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that leave the base as it is; others, known or not, may change its own weights."""
+_WAY_OUT = "merge it into its base with peft first, and give the model"
+_FACTORS = {"lora_A": "down", "lora_B": "up"}
+_MATCH_SECONDS = 0.1
+"""For one pattern and one name; patterns are of whoever wrote the adapter."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class Adapter:
     """The base that it says it belongs to."""
     low_rank: dict[str, LowRank]
     saved: Weights
+    ties: bool = False
+    """Whether a head that is the embeddings stays theirs (`ensure_weight_tying`)."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -87,26 +97,53 @@ def read_adapter(folder: Path) -> Adapter:
     """
     if not (folder / FILE).is_file():
         raise ModelError(f"{folder}: there is no {FILE}; lingraft reads safetensors only: save it with save_pretrained")
-    try:
-        config = dict(read_json(folder / CONFIG))
-    except (ValueError, TypeError, RecursionError):
-        raise ModelError(f"{folder / CONFIG} is not the config of an adapter; fetch it again") from None
+    config = read_object(folder / CONFIG)
     _check(folder, config)
     factors: dict[str, dict[str, StoredTensor]] = {}
     saved: Weights = {}
     for name, tensor in read_header(folder / FILE).items():
         if is_adapter_factor(name):
-            side = "up" if ".lora_B" in name else "down"
-            factors.setdefault(canonical_name(name), {})[side] = tensor
+            factors.setdefault(canonical_name(name), {})[_side(folder, name)] = tensor
         else:
+            _check_saved(folder, name, config)
             saved[canonical_name(name)] = tensor
-    low_rank = {}
-    for name, pair in factors.items():
-        shapes = [tensor.shape for tensor in pair.values()]
-        if len(pair) != 2 or any(len(of) != 2 for of in shapes) or not pair["up"].shape[1] == pair["down"].shape[0] > 0:
-            raise ModelError(f"{folder / FILE}: the LoRA factors of '{name}' do not make a pair; fetch it again")
-        low_rank[name] = LowRank(pair["up"], pair["down"], _scale(folder, pair["down"], config))
-    return Adapter(config["base_model_name_or_path"], low_rank, saved)
+    if not factors and not saved:
+        raise ModelError(f"{folder / FILE}: there is no tensor in it; fetch it again")
+    low_rank = {name: _low_rank(folder, name, pair, config) for name, pair in factors.items()}
+    return Adapter(config["base_model_name_or_path"], low_rank, saved, bool(config.get("ensure_weight_tying")))
+
+
+def _side(folder: Path, name: str) -> str:
+    """Which factor of a linear a tensor is, by peft's name of it."""
+    of = next((part for part in name.split(".") if part.startswith("lora_")), "")
+    if of in _FACTORS:
+        return _FACTORS[of]
+    what = "LoRA on embeddings" if of.startswith("lora_embedding") else "more than two factors of a linear"
+    raise ModelError(f"{folder / FILE}: '{name}' is {what}, and only LoRA on linears can be read here: {_WAY_OUT}")
+
+
+def _check_saved(folder: Path, name: str, config: dict[str, Any]) -> None:
+    """Refuse a tensor that is neither a factor nor of a module that the config says is saved whole."""
+    module = plain_name(name).removesuffix(".weight").removesuffix(".bias")
+    if not any(f".{module}".endswith(f".{of}") for of in (EMBEDDINGS, HEAD, *(config.get("modules_to_save") or ()))):
+        raise ModelError(
+            f"{folder / FILE}: '{name}' is no LoRA factor, and modules_to_save does not name it: {_WAY_OUT}"
+        )
+
+
+def _low_rank(folder: Path, name: str, pair: dict[str, StoredTensor], config: dict[str, Any]) -> LowRank:
+    shapes = [tensor.shape for tensor in pair.values()]
+    if len(pair) != 2 or any(len(of) != 2 for of in shapes) or not pair["up"].shape[1] == pair["down"].shape[0] > 0:
+        raise ModelError(f"{folder / FILE}: the LoRA factors of '{name}' do not make a pair; fetch it again")
+    module, rank = plain_name(pair["down"].name).removesuffix(".weight"), pair["down"].shape[0]
+    said = _of_module(folder, config, module, "r", "rank_pattern")
+    if said != rank:
+        raise ModelError(
+            f"{folder}: the LoRA factors of '{name}' have rank {rank}, {CONFIG} says {said:g} (r, rank_pattern); "
+            "they belong to different adapters, fetch both again"
+        )
+    alpha = _of_module(folder, config, module, "lora_alpha", "alpha_pattern")
+    return LowRank(pair["up"], pair["down"], alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
 def adapter_fingerprint(folder: Path, base: str) -> str:
@@ -118,27 +155,48 @@ def _check(folder: Path, config: dict[str, Any]) -> None:
     """Refuse what is not plain LoRA."""
     if not isinstance(config.get("base_model_name_or_path"), str):
         raise ModelError(f"{folder / CONFIG}: the adapter does not name its base; set base_model_name_or_path")
-    start = config.get("init_lora_weights")
-    others = [key for key, value in config.items() if key not in _SAY_NOTHING and value and value != "none"]
+    others = [key for key, value in config.items() if key not in _SAY_NOTHING and not _is_off(value)]
     if config.get("peft_type") != "LORA":
         others.append("peft_type")
-    elif isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
-        others.append("init_lora_weights")  # these change the base's own weights
+    if not any(config.get("init_lora_weights") is of or config.get("init_lora_weights") == of for of in _PLAIN_STARTS):
+        others.append("init_lora_weights")
     if others:
-        given = ", ".join(f"{key} {config.get(key)!r}" for key in others)
+        given = ", ".join(f"{key} {config.get(key)!r}"[:200] for key in others)
         raise ModelError(
-            f"{folder / CONFIG}: only plain LoRA can be read here, and this adapter has {given}: "
-            "merge it into its base with peft first, and give the model"
+            f"{folder / CONFIG}: only plain LoRA can be read here, and this adapter has {given}: {_WAY_OUT}"
         )
+    saved = config.get("modules_to_save") or []
+    if not isinstance(saved, list) or not all(isinstance(name, str) for name in saved):
+        raise ModelError(f"{folder / CONFIG}: modules_to_save is {saved!r}, where a list of names must stand")
 
 
-def _scale(folder: Path, down: StoredTensor, config: dict[str, Any]) -> float:
-    """Alpha / rank, or alpha / sqrt(rank); alpha may be another for some modules."""
-    rank, module = down.shape[0], plain_name(down.name).removesuffix(".weight")
-    try:
-        patterns = (config.get("alpha_pattern") or {}).items()
-        matching = (value for pattern, value in patterns if re.match(rf"(.*\.)?({pattern})$", module))
-        alpha = float(next(matching, config["lora_alpha"]))
-    except (KeyError, TypeError, ValueError, AttributeError, re.error):
-        raise ModelError(f"{folder / CONFIG}: lora_alpha and alpha_pattern must give numbers; correct them") from None
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def _is_off(value: Any) -> bool:
+    """Not 0, which is a number that something may be multiplied by."""
+    return any(value is of or (type(value) is type(of) and value == of) for of in _OFF)
+
+
+def _of_module(folder: Path, config: dict[str, Any], module: str, key: str, patterns: str) -> float:
+    """A number of the config, which may be another for modules that a pattern matches, as peft matches them.
+
+    Raises:
+        ModelError: it is no number above 0, or a pattern is no regular expression, or one that takes for ever.
+    """
+    where = f"{folder / CONFIG}: {key} and {patterns}"
+    given = config.get(patterns) or {}
+    if not isinstance(given, dict):
+        raise ModelError(f"{where} must give numbers by module; {patterns} is {given!r}")
+    number = config.get(key)
+    for pattern, value in given.items():
+        try:
+            if regex.match(rf"(.*\.)?({pattern})$", module, timeout=_MATCH_SECONDS):
+                number = value
+                break
+        except TimeoutError:
+            raise ModelError(
+                f"{where}: the pattern {pattern!r} takes too long to match '{module}'; simplify it"
+            ) from None
+        except (regex.error, RecursionError) as error:
+            raise ModelError(f"{where}: {pattern!r} is no pattern ({error}); correct it") from None
+    if number is None or type(number) not in (int, float) or not 0 < number < math.inf:
+        raise ModelError(f"{where} must give numbers above 0, and give {number!r} for '{module}'; correct them")
+    return float(number)

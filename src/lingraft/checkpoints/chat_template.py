@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateSyntaxError
+
 from lingraft.artefacts import read_json, write_json, write_text
+from lingraft.checkpoints.bounded import bounded
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, read_tokenizer
 from lingraft.errors import ModelError
 
@@ -44,14 +49,47 @@ def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizer
     return tokenizer
 
 
+def check_template(tokenizer: PreTrainedTokenizerBase, model: Path, rows: int | None = None) -> None:
+    """Try a chat template once, where it can do no harm, before it writes thousands of conversations.
+
+    `rows`: of the embeddings, where it is known; what the template writes must have some.
+
+    Raises:
+        ModelError: it is no template, does not end, or writes a special token without a row.
+    """
+    written = _probe(tokenizer)
+    if written is None or rows is None:
+        return
+    ids = tokenizer(written, add_special_tokens=False, verbose=False).input_ids
+    if beyond := [id_ for id_ in ids if id_ >= rows]:
+        token = tokenizer.convert_ids_to_tokens(beyond[0])
+        raise ModelError(
+            f"{model}: its chat template writes {token!r} ({beyond[0]:,}), for which its embeddings, of {rows:,} rows, "
+            "have none; give another chat_template"
+        )
+
+
+def _probe(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What the template makes of a question and an answer; `None` where it wants another conversation than this."""
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+
+    def write() -> str:
+        try:
+            return json.dumps(str(tokenizer.apply_chat_template(said, tokenize=False)))
+        except TemplateSyntaxError:
+            raise
+        except (MemoryError, RecursionError):
+            raise
+        except Exception:
+            return json.dumps(None)
+
+    written: str | None = json.loads(bounded(write, "the chat template"))
+    return written
+
+
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The special token that the template writes after an answer; `None` where it writes none."""
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
-    try:
-        whole = str(tokenizer.apply_chat_template(said, tokenize=False))
-    except Exception:  # a template may want another conversation than this
-        return None
-    tail = whole.rpartition(_ANSWER)[2]
+    tail = (_probe(tokenizer) or "").rpartition(_ANSWER)[2]
     ids = tokenizer(tail, add_special_tokens=False).input_ids if tail else []
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return next((int(i) for i in ids[:1] if i in special), None)
@@ -72,7 +110,7 @@ def set_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 def _stop_at(folder: Path, token: int) -> None:
     """Let generation stop at a token too, beside those at which it did."""
     path = folder / "generation_config.json"
-    settings = read_json(path) if path.is_file() else _ends_of(read_json(folder / "config.json"))
+    settings = read_object(path) if path.is_file() else _ends_of(read_json(folder / "config.json"))
     ends = settings.get("eos_token_id")
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     if token not in ends:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import copy_files, read_json, write_json
+from lingraft.artefacts import copy_files, write_json
 from lingraft.checkpoints.beside import copy_along, copy_tokenizer, portable, with_dtype
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import tokenizer_files
@@ -30,7 +31,7 @@ def write_companions(folder: Path, like: Parent, vocabulary: Vocabulary, dtype: 
     copy_along(like.model_folder, folder)
     _write_tokenizer(folder, like, vocabulary)
     generation = folder / "generation_config.json"
-    if generation.is_file() and (settings := read_json(generation)) != (translated := translate(settings)):
+    if generation.is_file() and (settings := read_object(generation)) != (translated := translate(settings)):
         write_json(generation, translated)
     write_json(folder / "config.json", translate(_resized(like.config, vocabulary.num_rows, dtype)))
 
@@ -45,7 +46,7 @@ def _write_tokenizer(folder: Path, like: Parent, vocabulary: Vocabulary) -> None
     copy_files((*_SPECIAL, *templates), like.tokenizer_folder, folder)
     described = folder / _TOKENIZER_CONFIG
     if described.is_file():
-        settings = read_json(described)
+        settings = read_object(described)
         settings.pop("added_tokens_decoder", None)  # ids of the other vocabulary; tokenizer.json has its own
         write_json(described, settings)
 

@@ -6,12 +6,12 @@ that size a model, or that it computes with, are held to their ranges here, wher
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import read_json
 from lingraft.errors import ModelError
 from lingraft.layer_groups import ARCHITECTURES, EXPORTED
 
@@ -34,12 +34,34 @@ COUNTS = {
     "shared_expert_intermediate_size": 2**20,
     "num_experts": 2**14,
 }
-"""Keys that hold a whole number from 1 on -> the largest that is taken for a model's: many times the largest there is."""
+"""Keys that hold a whole number from 1 on -> the largest that is taken for a model's, many times what there is."""
 _DERIVED = ("num_key_value_heads", "head_dim")
 """Those of them that may be null: the library derives them."""
 _ABOVE_ZERO = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar")
 _PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
 """Keys that hold an object."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file of a model holds, all of which can be written again.
+
+    Raises:
+        ModelError: it cannot be read, is no JSON or no object, or holds what JSON does not have.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such file; fetch the model again") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path} is not JSON; fetch it again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds {type(value).__name__}, where an object must stand; fetch it again")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def read_config_file(folder: Path) -> dict[str, Any]:
@@ -49,13 +71,8 @@ def read_config_file(folder: Path) -> dict[str, Any]:
         ModelError: it is not JSON, names no architecture of ours, or has a value that no model can have; says which.
     """
     path = folder / CONFIG
-    try:
-        config = read_json(path)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path} is not JSON; fetch it again") from None
-    if not isinstance(config, dict) or "model_type" not in config:
+    config = read_object(path)
+    if "model_type" not in config:
         raise ModelError(f"{path} is not the config of a model: it has no model_type")
     model_type = config["model_type"]
     if not isinstance(model_type, str) or not (model_type in ARCHITECTURES or model_type in EXPORTED):

@@ -39,8 +39,9 @@ class NewRows:
 def write_grown(parent: Parent, new: Mapping[str, NewRows], first: int, num_rows: int, folder: Path) -> None:
     """Write the weights of `parent` into an empty folder, tensors of `new` with `num_rows` rows.
 
-    `new`: by canonical name of the tensor; its rows stand from row `first` on, where `parent` may have padding. All
-    other weights are those of `parent`, bit for bit, in shards of the same names.
+    `new`: by canonical name of the tensor; its rows stand from row `first` on, where `parent` may have padding; rows
+    before it that `parent` lacks are padding too. All other weights are those of `parent`, bit for bit, in shards of
+    the same names.
 
     Raises:
         ModelError: a row with a number that is not finite in the file's type.
@@ -49,7 +50,6 @@ def write_grown(parent: Parent, new: Mapping[str, NewRows], first: int, num_rows
     names = {tensor.name: name for name, tensor in parent.weights.items()}
     files: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
     for name, tensor in parent.weights.items():
-        assert name not in new or first <= tensor.num_rows, "a token without a row"
         shape = (num_rows, *tensor.shape[1:]) if name in new else tensor.shape
         files.setdefault(tensor.file.name, []).append((tensor.name, tensor.dtype, shape))
     shards = [plan_shard(folder / file, tensors) for file, tensors in files.items()]
@@ -59,9 +59,10 @@ def write_grown(parent: Parent, new: Mapping[str, NewRows], first: int, num_rows
             _copy(read, old, write, tensor)
             if added := new.get(names[tensor.name]):
                 write.write(tensor, first, _rounded(added.rows, tensor))
-                filled = max(old.num_rows, first + len(added.rows))
-                if filled < num_rows:
-                    write.write(tensor, filled, _rounded(np.tile(added.padding, (num_rows - filled, 1)), tensor))
+                last = first + len(added.rows)
+                for start, end in ((old.num_rows, first), (max(old.num_rows, last), num_rows)):
+                    if start < end:
+                        write.write(tensor, start, _rounded(np.tile(added.padding, (end - start, 1)), tensor))
     verify_shards(folder, shards)
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.artefacts import write_json
 from lingraft.checkpoints.adapters import CONFIG, FILE
 from lingraft.checkpoints.assemble import Combination, operands_of
 from lingraft.checkpoints.combine import Task, combine
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.dtypes import Floats
 from lingraft.checkpoints.fit import ROWS_ARE_TOKENS
 from lingraft.checkpoints.formulas import Each, Formula, Linear
@@ -115,7 +116,7 @@ def _shape(formula: Formula) -> tuple[int, ...]:
 
 def _config(adapters: Sequence[Parent], base: Parent, ranks: Mapping[str, int]) -> dict[str, object]:
     """Peft's config: alpha is the rank everywhere, since the scales are in the factors."""
-    configs = [read_json(parent.folder / CONFIG) for parent in adapters]
+    configs = [read_object(parent.folder / CONFIG) for parent in adapters]
     usual = Counter(ranks.values()).most_common(1)[0][0]
     others = {module: rank for module, rank in ranks.items() if rank != usual}
     return {

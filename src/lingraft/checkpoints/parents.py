@@ -127,6 +127,8 @@ def _tied(config: dict[str, Any]) -> bool | None:
 
 def _on_its_base(name: str, folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:
     own = _base_of(folder, adapter, base, force)
+    if own.is_tied:
+        _check_tied(folder, adapter, own)
     unknown = [of for of in adapter.low_rank if of not in own.weights]
     unknown += [of for of in adapter.saved if of not in own.weights and of != _HEAD]
     if unknown:
@@ -141,6 +143,20 @@ def _on_its_base(name: str, folder: Path, adapter: Adapter, base: Parent | None,
     if own.is_tied:
         weights = _without_tied_head(weights, {**own.config, "tie_word_embeddings": True}, folder)
     return Parent(name, folder, own.config, weights, adapter.low_rank, own)
+
+
+def _check_tied(folder: Path, adapter: Adapter, base: Parent) -> None:
+    """Where the head is the embeddings, what changes one must say that it changes both."""
+    if _HEAD in adapter.low_rank:
+        raise ModelError(
+            f"{folder}: the adapter is of the head of {base.name}, which is its embeddings: they would come apart; "
+            "set tie_word_embeddings to false and save the model with a head of its own, then merge with peft"
+        )
+    if _EMBEDDINGS in adapter.saved and _HEAD not in adapter.saved and not adapter.ties:
+        raise ModelError(
+            f"{folder}: the adapter saved the embeddings of {base.name} without the head, which they are too: peft "
+            "runs it with the old head; save both (modules_to_save), or with ensure_weight_tying"
+        )
 
 
 def _base_of(folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:

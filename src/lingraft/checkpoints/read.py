@@ -160,6 +160,11 @@ def context_length(config: Any) -> int:
     return int(text_config(config).max_position_embeddings)
 
 
+def num_rows(folder: Path) -> int:
+    """Rows of the embeddings, as the config says."""
+    return int(text_config(read_config(folder)).vocab_size)
+
+
 def read_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
     """The model in `dtype`; `auto` keeps the type that its file has.
 
@@ -205,6 +210,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     check_can_be_converted(folder)
     with reading(f"{folder}: its tokenizer cannot be read"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer(["a b"], add_special_tokens=False, split_special_tokens=True, verbose=False)
         return tokenizer
 
 
@@ -247,19 +253,3 @@ def stored_dtype(folder: Path) -> torch.dtype:
     largest = max(sizes, key=lambda dtype: sizes[dtype])
     dtype: torch.dtype = getattr(torch, TORCH_NAMES[largest])
     return dtype
-
-
-def check_model(folder: Path) -> None:
-    """Refuse a model that cannot be computed with, before any work is done with it.
-
-    Raises:
-        ModelError: no weights, weights of a type that we do not have, files that are not the model of its config, no
-            tokenizer, or one that gives text ids beyond the embeddings.
-    """
-    config = read_config_file(folder)
-    read_config(folder)
-    stored_dtype(folder)
-    check_layout(folder, config, find_weights(folder))
-    tokens, rows = len(read_tokenizer(folder)), int(text_config(read_config(folder)).vocab_size)
-    if tokens > rows:
-        raise ModelError(f"{folder}: the tokenizer has {tokens:,} tokens, the embeddings have {rows:,} rows")

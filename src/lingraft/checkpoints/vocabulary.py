@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.checkpoints.parents import Parent
-from lingraft.checkpoints.read import read_tokenizer, tokenizer_files
+from lingraft.checkpoints.read import tokenizer_files
+from lingraft.checkpoints.tokens import TokenIds, read_tokens
 from lingraft.errors import ModelError
 from lingraft.layer_groups import EMBEDDINGS
 
@@ -26,7 +27,6 @@ MISSING = -1
 RowIndex = NDArray[np.int64]
 """(rows of the result,): the row of a parent that holds the same token, or `MISSING`."""
 
-TokenIds = Mapping[str, int]
 _FAST = "tokenizer.json"
 _LEGACY = "added_tokens.json"
 
@@ -73,9 +73,9 @@ def match_rows(parents: Sequence[Parent], like: Parent, owner: Parent | None = N
         has_one = next((parent for parent in [owner or like, *parents] if parent not in without), owner or like)
         return _matched(has_one, parents, {})
     if _same_tokenizer(parents):
-        known = token_ids(parents[0])
+        known = read_tokens(parents[0].tokenizer_folder)
         for parent in parents:
-            check_rows(parent, known)
+            known.check(parent.name, num_rows(parent))
         return _matched(owner or like, parents, {})
     ids = {parent: token_ids(parent) for parent in parents}
     chosen = owner or _knows_all(parents, like, ids)
@@ -87,33 +87,11 @@ def token_ids(parent: Parent) -> TokenIds:
     """Token -> id, added tokens too.
 
     Raises:
-        ModelError: the tokenizer cannot be read, or has ids beyond the rows of the embeddings.
+        ModelError: the tokenizer cannot be read, or gives text ids beyond the rows of the embeddings.
     """
-    folder = parent.tokenizer_folder
-    if (folder / _FAST).is_file() and not (folder / _LEGACY).is_file():
-        from tokenizers import Tokenizer
-
-        try:
-            ids: dict[str, int] = Tokenizer.from_file(str(folder / _FAST)).get_vocab(with_added_tokens=True)
-        except Exception as error:  # what the library raises
-            raise ModelError(f"{folder / _FAST}: the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
-    else:
-        ids = read_tokenizer(folder).get_vocab()
-    check_rows(parent, ids)
-    return ids
-
-
-def check_rows(parent: Parent, ids: TokenIds) -> None:
-    """Refuse a model that has tokens without a row.
-
-    Raises:
-        ModelError: says how many of each there are.
-    """
-    beyond = max(ids.values(), default=-1)
-    if beyond >= num_rows(parent):
-        raise ModelError(
-            f"{parent.name}: its tokenizer has ids up to {beyond:,}, its embeddings have {num_rows(parent):,} rows"
-        )
+    tokens = read_tokens(parent.tokenizer_folder)
+    tokens.check(parent.name, num_rows(parent))
+    return tokens.ids
 
 
 def _same_tokenizer(parents: Sequence[Parent]) -> bool:
@@ -158,7 +136,7 @@ def _matched(owner: Parent, parents: Sequence[Parent], ids: Mapping[Parent, Toke
     row_of: dict[Parent, RowIndex | None] = {}
     for parent in parents:
         if parent not in same:
-            row_of[parent] = _by_token(ids[owner], ids[parent], rows)
+            row_of[parent] = _by_token(ids[owner], ids[parent], rows, num_rows(parent))
         elif num_rows(parent) < rows:
             row_of[parent] = np.concatenate(
                 [np.arange(num_rows(parent)), np.full(rows - num_rows(parent), MISSING)], dtype=np.int64
@@ -168,10 +146,12 @@ def _matched(owner: Parent, parents: Sequence[Parent], ids: Mapping[Parent, Toke
     return Vocabulary(owner, rows, row_of, ids)
 
 
-def _by_token(of_result: TokenIds, of_parent: TokenIds, rows: int) -> RowIndex:
+def _by_token(of_result: TokenIds, of_parent: TokenIds, rows: int, parent_rows: int) -> RowIndex:
+    """Special tokens may be beyond the rows, of the result and of the parent."""
     index = np.full(rows, MISSING, dtype=np.int64)
     for token, row in of_result.items():
-        index[row] = of_parent.get(token, MISSING)
+        if row < rows and (own := of_parent.get(token, MISSING)) < parent_rows:
+            index[row] = own
     return index
 
 

@@ -112,8 +112,10 @@ def _located(path: Path, name: str, entry: Any, data: int) -> StoredTensor:
         counts = [*shape, start, end]
     except (KeyError, TypeError, ValueError):
         raise _damaged(path) from None
-    if dtype not in STORAGE:
-        raise ModelError(f"{path}: tensor '{name}' has weights of type {dtype}; supported are {', '.join(STORAGE)}")
+    if not isinstance(dtype, str) or dtype not in STORAGE:
+        raise ModelError(
+            f"{path}: tensor '{name}' has weights of type {dtype!s:.40}; supported are {', '.join(STORAGE)}"
+        )
     if not all(type(count) is int and count >= 0 for count in counts):
         raise _damaged(path)
     tensor = StoredTensor(name, path, data + start, dtype, tuple(shape))
@@ -130,7 +132,7 @@ def _by_index(index: Path) -> Weights:
     try:
         shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = list(dict.fromkeys(shard_of.values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f"{index}: this is not an index of shards; fetch it again") from None
     if not names:
         raise ModelError(f"{index}: it names no shard; fetch it again")
@@ -144,9 +146,10 @@ def _by_index(index: Path) -> Weights:
 
 
 def _shards(index: Path, names: list[Any]) -> Iterator[Path]:
+    there = {path.name for path in index.parent.iterdir() if path.is_file()}  # whatever a name is, it opens no other
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
-            raise ModelError(f"{index}: it names '{name}', which is not a file of this folder; do not trust it")
-        if not (index.parent / name).is_file():
-            raise ModelError(f"{index.parent}: the shard {name} is missing; fetch it again")
+            raise ModelError(f"{index}: it names '{name!s:.80}', which is not a file of this folder; do not trust it")
+        if name not in there:
+            raise ModelError(f"{index.parent}: the shard {name:.80} is missing; fetch it again")
         yield index.parent / name

@@ -84,9 +84,11 @@ def run(
     from lingraft.output_folder import check_output, run_target
     from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
+    from lingraft.stages.check import check_models_here
 
     resolved = load_recipe(recipe, overrides or [], runs_here=False)
     check_output(run_target(out, resolved), resolved)
+    check_models_here(resolved)
     typer.echo(recipe_yaml(resolved))
     typer.echo(whole_plan(resolved))
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lingraft.artefacts import file_fingerprint, write_json
-from lingraft.checkpoints.chat_template import tokenizer_for_chat
-from lingraft.checkpoints.read import tokenizer_fingerprint
+from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
+from lingraft.checkpoints.read import num_rows, tokenizer_fingerprint
 from lingraft.corpus.instruction_formats import ASSISTANT, FORMATS
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
 from lingraft.corpus.mix import hold_out
@@ -37,6 +37,7 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
     Conversations that share text with what is measured never train.
     """
     entries, tokenizer = recipe.instructions or [], tokenizer_for_chat(model, recipe.chat_template)
+    check_template(tokenizer, model, num_rows(model))
     inputs = {
         "files": {
             f"{i} {entry.language}": [file_fingerprint(file) for file in find_files(*entry.files)]
@@ -103,7 +104,8 @@ def _that_can_be_learned(
     Raises:
         CorpusError: there is none.
     """
-    special, learned = tokenizer.all_special_tokens, []
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    special, learned = {*tokenizer.all_special_tokens, *added}, []
     for conversation in read_conversations(find_files(*entry.files), dropped):
         if any(token in text for token in special for text in conversation.texts):
             dropped.add("conversations with a special token in their text", conversation.place)

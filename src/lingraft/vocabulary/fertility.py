@@ -71,6 +71,7 @@ def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
         CorpusError: the tokenizer makes nothing of them.
     """
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.encode_special_tokens = True  # text that looks like one is text, as in training
     tokenizer.no_truncation()
     tokenizer.no_padding()
     single, unknown_token = single_bytes(tokenizer), _unknown(tokenizer)

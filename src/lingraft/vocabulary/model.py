@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -13,11 +14,14 @@ from lingraft.checkpoints.grow import NewRows, padded, write_grown
 from lingraft.checkpoints.operands import open_files
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import read_tokenizer
-from lingraft.checkpoints.vocabulary import check_rows, num_rows
+from lingraft.checkpoints.tokens import tokens_of
+from lingraft.checkpoints.vocabulary import num_rows
 from lingraft.errors import LingraftError, ModelError
 from lingraft.vocabulary.bpe import BPE
 from lingraft.vocabulary.extend import Extension
 from lingraft.vocabulary.rows import Init, Table, new_rows
+
+logger = logging.getLogger(__name__)
 
 _TOKENIZER = "tokenizer.json"
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
@@ -50,12 +54,18 @@ def read_backend(folder: Path) -> Tokenizer:
 
 
 def rows_for(parent: Parent, bpe: BPE, number: int) -> int:
-    """How many rows embeddings and head have once there are so many new tokens.
+    """How many rows embeddings and head have once there are so many new tokens; they follow all that have an id.
 
     Raises:
-        ModelError: the model has fewer rows than tokens.
+        ModelError: the tokenizer gives text ids beyond the rows.
     """
-    check_rows(parent, bpe.tokenizer.get_vocab(with_added_tokens=True))
+    tokens = tokens_of(read_tokenizer(parent.tokenizer_folder))
+    tokens.check(parent.name, num_rows(parent))
+    if rowless := tokens.rowless(num_rows(parent)):
+        logger.info(
+            "%s: %s special tokens without a row (%s) keep their ids and get rows, the mean of all; new tokens follow",
+            *(parent.name, f"{len(rowless):,}", ", ".join(rowless[:3])),
+        )
     return padded(len(bpe.strings) + number, num_rows(parent))
 
 
@@ -87,7 +97,7 @@ def _check_same(meant: Tokenizer, found: Tokenizer, name: str) -> None:
 def _new_rows(parent: Parent, extension: Extension, init: Init) -> dict[str, NewRows]:
     """By name of the tensor; padding is the mean of all."""
     bpe, first = extension.bpe, extension.first
-    tokens = [token for token, string in enumerate(bpe.strings[:first]) if string]
+    tokens = [token for token, string in enumerate(bpe.strings[: min(first, num_rows(parent))]) if string]
     surfaces = [bpe.surface(string) for string in bpe.strings]
     made = {}
     for name in ROWS_ARE_TOKENS:

@@ -1,0 +1,57 @@
+"""What a run refuses of its models before it reads a text; its plan (`--dry-run`) refuses the same."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
+from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.read import TOKENIZER_ONLY, find_model, num_rows
+from lingraft.checkpoints.tokens import check_tokens
+from lingraft.recipe import Recipe
+from lingraft.stages.model import check_after
+from lingraft.stages.vocabulary import check_vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+def check_models(recipe: Recipe) -> None:
+    """Refuse models that cannot do what a recipe asks of them.
+
+    Raises:
+        ModelError: a base, an instruct model or a model of `after:` that is not there, is damaged or does not fit.
+    """
+    base = find_model(recipe.base)
+    check_model(base)
+    if recipe.instruct:
+        check_model(find_model(recipe.instruct))
+    _check_templates(recipe, base)
+    check_vocabulary(recipe, base)
+    check_after(recipe, base, base)
+
+
+def check_models_here(recipe: Recipe) -> None:
+    """As `check_models`; a plan fetches no weights, so that of models on the hub only tokenizers are looked at.
+
+    Raises:
+        ModelError: as there.
+    """
+    steps = [step for of in recipe.expanded.values() for step in of.after] + list(recipe.after)
+    names = [recipe.base, *(name for step in steps for name in step.models)]
+    away = [name for name in dict.fromkeys(names) if not Path(name).is_dir()]
+    if not away:
+        check_models(recipe)
+        return
+    base = find_model(recipe.base, TOKENIZER_ONLY)
+    check_tokens(base)
+    _check_templates(recipe, base)
+    logger.info("the weights of %s are looked at when the run begins", ", ".join(away))
+
+
+def _check_templates(recipe: Recipe, base: Path) -> None:
+    """Of stages of instructions; with a new vocabulary, special tokens without a row get one."""
+    for stage in recipe.expanded.values():
+        if stage.instructions:
+            tokenizer = tokenizer_for_chat(base, stage.chat_template)
+            check_template(tokenizer, base, None if recipe.vocabulary else num_rows(base))
