@@ -53,7 +53,7 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
     return CONFIGS[architecture](**{**shape, **settings})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., PreTrainedModel]:
     """A factory of tiny models with weights large enough that every tensor matters."""
 

@@ -60,13 +60,15 @@ def test_a_relu_gate_travels_with_its_code_and_needs_nothing_of_ours(exported, b
     program = f"""
 import sys, torch
 sys.modules["lingraft"] = None  # an import of it fails
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 for folder, tolerance in (({str(out / "work/adapted/model")!r}, 1e-5), ({str(out / "model")!r}, 0.05)):
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     ids = torch.arange(64).mul(7919).remainder(258)[None]
     logits = model(input_ids=ids, use_cache=False).logits
     assert (logits - torch.load({str(tmp_path / "expected.pt")!r})).abs().max() < tolerance
     assert model.generate(ids[:, :4], max_new_tokens=3, do_sample=False).shape[1] > 4
+    body = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    assert torch.equal(model.lm_head(body(input_ids=ids, use_cache=False).last_hidden_state), logits)
 model.save_pretrained({str(tmp_path / "again")!r})
 AutoModelForCausalLM.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
 """

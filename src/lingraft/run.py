@@ -10,16 +10,16 @@ from typing import Any
 
 from accelerate import PartialState
 
-from lingraft.artefacts import read_json, stage_fingerprint, write_json
+from lingraft.artefacts import json_text, read_json, stage_fingerprint
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
 from lingraft.evaluation.compare import bits_and_sums, compare
 from lingraft.evaluation.measure import measured_with, read_measurement
 from lingraft.evaluation.questions import read_tasks
-from lingraft.output_folder import claimed, publish
+from lingraft.output_folder import claimed, publish_folder, publish_text, run_target
 from lingraft.plan import whole_plan
 from lingraft.provenance import provenance
 from lingraft.recipe import Recipe, load_recipe
-from lingraft.report import report
+from lingraft.report import draw_page
 from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
 from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
@@ -49,8 +49,8 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
         CorpusError, ModelError, TrainingError: what is wrong with text, base or settings.
     """
     PartialState(timeout=LONGEST_STAGE)
-    out = Path(out)
     resolved = load_recipe(recipe, overrides)
+    out = run_target(out, resolved)
     with claimed(out, resolved):
         results = _run(resolved, out, out / "work")
     logger.info("done: %s", out)
@@ -133,14 +133,13 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         words = {**read_json(start.parent / "vocabulary.json"), "fingerprint": stage_fingerprint(start.parent)}
     origin = provenance(recipe, base, words, trainings, exported, unrounded, plan)
     if PartialState().is_main_process:
-        publish(exported / "model", out / "model")
+        publish_folder(exported / "model", out, "model", {"lingraft.json": json_text(origin)}, moved=True)
         if start == base and not recipe.stages:  # an adapter of a model on the way would load on nothing
-            publish(adapted / "adapter", out / "adapter")
-        write_json(out / "model" / "lingraft.json", origin)
-        write_json(out / "lingraft.json", origin)
-        write_json(out / "training.json", training_log(trainings))
-        write_json(out / "results.json", results)
-        report([out], out / "report.html")
+            publish_folder(adapted / "adapter", out, "adapter")
+        publish_text(out, "lingraft.json", json_text(origin))
+        publish_text(out, "training.json", json_text(training_log(trainings)))
+        publish_text(out, "results.json", json_text(results))
+        publish_text(out, "report.html", draw_page([out]))
     return results
 
 

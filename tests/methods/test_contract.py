@@ -92,9 +92,18 @@ def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(a
         exported = adaptation.exports[form]()
         assert not torch.allclose(adapted, probe_logits(base, base.config), atol=1e-2)
         torch.testing.assert_close(probe_logits(exported, base.config), adapted, atol=2e-5, rtol=1e-5)
+        for added in _widths_added(exported, base):
+            assert added % 64 == 0
         exported.save_pretrained(tmp_path / form)
         loaded = type(exported).from_pretrained(tmp_path / form).eval()
         assert torch.equal(probe_logits(loaded, base.config), probe_logits(exported, base.config))
+
+
+def _widths_added(exported, base) -> list[int]:
+    """What feed-forward blocks and adapters of an export are wider than the base's, which can be cut into 64s or not."""
+    own, was = exported.config.get_text_config(), base.config.get_text_config()
+    shared = getattr(own, "shared_expert_intermediate_size", 0)
+    return [own.intermediate_size - was.intermediate_size, shared, getattr(own, "gated_adapter", {"rank": 0})["rank"]]
 
 
 @every_method

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.artefacts import read_json, write_json, write_text
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, read_tokenizer
 from lingraft.errors import ModelError
 
@@ -56,14 +57,32 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return next((int(i) for i in ids[:1] if i in special), None)
 
 
-def stop_at(folder: Path, token: int) -> None:
+def set_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a model folder the chat template of a tokenizer, where it has another; generation stops where it ends."""
+    if read_tokenizer(folder).chat_template != tokenizer.chat_template:
+        write_text(folder / "chat_template.jinja", str(tokenizer.chat_template))
+        config = folder / "tokenizer_config.json"
+        settings = read_json(config) if config.is_file() else {}
+        if settings.pop("chat_template", None) is not None:
+            write_json(config, settings)
+    if (end := end_of_turn(tokenizer)) is not None:
+        _stop_at(folder, end)
+
+
+def _stop_at(folder: Path, token: int) -> None:
     """Let generation stop at a token too, beside those at which it did."""
     path = folder / "generation_config.json"
-    settings = read_json(path) if path.is_file() else {}
+    settings = read_json(path) if path.is_file() else _ends_of(read_json(folder / "config.json"))
     ends = settings.get("eos_token_id")
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     if token not in ends:
         write_json(path, {**settings, "eos_token_id": [*ends, token] if ends else token})
+
+
+def _ends_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What generation starts and stops at, where the config of the model says so."""
+    of = {**(config.get("text_config") or {}), **config}
+    return {key: of[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if of.get(key) is not None}
 
 
 def _template_of(name: str) -> str:

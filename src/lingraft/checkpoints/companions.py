@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import copy_files, read_json, write_json
+from lingraft.checkpoints.beside import copy_along, copy_tokenizer, portable, with_dtype
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.parents import Parent
-from lingraft.checkpoints.read import ALONG, tokenizer_files
+from lingraft.checkpoints.read import tokenizer_files
 from lingraft.checkpoints.vocabulary import Vocabulary
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -26,18 +27,18 @@ _IDS = ("_token_id", "_token_index")
 def write_companions(folder: Path, like: Parent, vocabulary: Vocabulary, dtype: str) -> None:
     """All but the weights; `config.json`, without which nothing loads, comes last."""
     translate = _Ids(like, vocabulary)
-    copy_files((*ALONG, *(path.name for path in like.model_folder.glob("LICENSE*"))), like.model_folder, folder)
+    copy_along(like.model_folder, folder)
     _write_tokenizer(folder, like, vocabulary)
     generation = folder / "generation_config.json"
-    if generation.is_file():
-        write_json(generation, translate(read_json(generation)))
+    if generation.is_file() and (settings := read_json(generation)) != (translated := translate(settings)):
+        write_json(generation, translated)
     write_json(folder / "config.json", translate(_resized(like.config, vocabulary.num_rows, dtype)))
 
 
 def _write_tokenizer(folder: Path, like: Parent, vocabulary: Vocabulary) -> None:
     own = vocabulary.has_tokens_of(like)
     source = like if own and tokenizer_files(like.tokenizer_folder) else vocabulary.owner
-    copy_files((path.name for path in tokenizer_files(source.tokenizer_folder)), source.tokenizer_folder, folder)
+    copy_tokenizer(source.tokenizer_folder, folder)
     if source is like:
         return
     templates = (path.name for path in like.tokenizer_folder.glob("*.jinja"))
@@ -50,10 +51,9 @@ def _write_tokenizer(folder: Path, like: Parent, vocabulary: Vocabulary) -> None
 
 
 def _resized(config: dict[str, Any], num_rows: int, dtype: str) -> dict[str, Any]:
-    resized = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": TORCH_NAMES[dtype]}
+    resized = with_dtype(portable(config), TORCH_NAMES[dtype])
     if "text_config" in config:
-        text = {key: value for key, value in config["text_config"].items() if key not in ("torch_dtype", "dtype")}
-        return resized | {"text_config": text | {"vocab_size": num_rows}}
+        return resized | {"text_config": resized["text_config"] | {"vocab_size": num_rows}}
     return resized | {"vocab_size": num_rows}
 
 

@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lingraft.artefacts import copy_files
-from lingraft.checkpoints.read import ALONG, read_model
+from lingraft.artefacts import read_json, write_json
+from lingraft.checkpoints.beside import config_like, copy_along, copy_tokenizer
+from lingraft.checkpoints.read import read_model
 from lingraft.errors import LingraftError
 from lingraft.nn.own_code import has_own_code, write_code
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 _PROBE_TOKENS = 64
 
 
-def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, folder: Path) -> None:
-    """Save weights, config and tokenizer; the base's generation, chat and processor files go along."""
+def write_model(model: PreTrainedModel, base: Path, folder: Path) -> None:
+    """Save the weights of what was made of a base, and that base's config, tokenizer and what goes along with them."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig()  # the base's may be one that transformers reads but does not write
     model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    write_json(folder / "config.json", config_like(read_json(base / "config.json"), model))
     if has_own_code(model.config.model_type):
         write_code(model, folder)
-    tokenizer.save_pretrained(folder)
-    copy_files(ALONG, base, folder)
+    copy_tokenizer(base, folder)
+    copy_along(base, folder)
 
 
 def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

@@ -92,7 +92,7 @@ def shard_files(shards: Iterable[Shard]) -> Iterator[ShardFiles]:
     descriptors: dict[Path, int] = {}
     try:
         for shard in shards:
-            descriptors[shard.file] = os.open(shard.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptors[shard.file] = os.open(shard.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             _reserve(descriptors[shard.file], shard.num_bytes)
         with _flushed(descriptors.values()):
             yield ShardFiles(descriptors)

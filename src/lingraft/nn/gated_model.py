@@ -1,4 +1,4 @@
-"""A causal language model whose feed-forward blocks have gated adapters, of any architecture of transformers.
+"""A language model, with its head or without, whose feed-forward blocks have gated adapters, of any architecture of transformers.
 
 Its tensors have the names of the base's; those of the adapters lie under `mlp.adapter`. The config is
 the base's, with `gated_adapter: {rank, gate}`, and a model type that begins with `gated_`.
@@ -19,10 +19,15 @@ GATED = "gated_"
 
 @cache
 def gated_classes(
-    config_class: type[PretrainedConfig], model_class: type[PreTrainedModel], module: str = __name__
-) -> tuple[type[PretrainedConfig], type[PreTrainedModel]]:
-    """The config and the model with adapters that belong to those of an architecture; `module` will name them."""
+    config_class: type[PretrainedConfig], *model_classes: type[PreTrainedModel], module: str = __name__
+) -> tuple[Any, ...]:
+    """The config and the models with adapters that belong to those of an architecture; `module` will name them."""
+    named = {"__module__": module, "model_type": GATED + config_class.model_type}
+    config = type(f"Gated{config_class.__name__}", (config_class,), named)
+    return config, *(_gated(model_class, config, module) for model_class in model_classes)
 
+
+def _gated(model_class: type[PreTrainedModel], config_class: type, module: str) -> type[PreTrainedModel]:
     def init(self: Any, config: Any) -> None:
         model_class.__init__(self, config)
         for layer in self.get_decoder().layers:
@@ -31,7 +36,5 @@ def gated_classes(
             width = ffn.up_proj.in_features
             add_adapter(ffn, GatedAdapter(width, settings["rank"], ffn.act_fn, settings["gate"], **like))
 
-    named = {"__module__": module, "model_type": GATED + config_class.model_type}
-    config = type(f"Gated{config_class.__name__}", (config_class,), named)
-    members = {"__module__": module, "config_class": config, "__init__": init}
-    return config, type(f"Gated{model_class.__name__}", (model_class,), members)
+    members = {"__module__": module, "config_class": config_class, "__init__": init}
+    return type(f"Gated{model_class.__name__}", (model_class,), members)

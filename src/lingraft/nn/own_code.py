@@ -1,6 +1,6 @@
 """Models that travel with the code that computes them: written beside the weights, known here by name.
 
-`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)` needs transformers alone. Here the same
+`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)`, or `AutoModel`, needs transformers alone. Here the same
 code is ours already, so what lies in a folder is never run.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lingraft.nn.gated_model import GATED, gated_classes
 
@@ -19,10 +19,17 @@ _MODULE = "modeling_gated"
 _FILES = ("gated_adapter.py", "gated_model.py")
 
 
-def auto_map(config_class: type, model_class: type) -> dict[str, str]:
+def gated_types(plain_config: type) -> tuple[Any, ...]:
+    """The config, the causal language model and the model without a head, with adapters, of an architecture."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
+
+    return gated_classes(plain_config, MODEL_FOR_CAUSAL_LM_MAPPING[plain_config], MODEL_MAPPING[plain_config])  # type: ignore[arg-type]
+
+
+def auto_map(config_class: type, model_class: type, body_class: type) -> dict[str, str]:
     """What a config says of its code."""
-    names = {"AutoConfig": config_class.__name__, "AutoModelForCausalLM": model_class.__name__}
-    return {auto: f"{_MODULE}.{name}" for auto, name in names.items()}
+    names = {"AutoConfig": config_class, "AutoModelForCausalLM": model_class, "AutoModel": body_class}
+    return {auto: f"{_MODULE}.{of.__name__}" for auto, of in names.items()}
 
 
 def has_own_code(model_type: str) -> bool:
@@ -35,13 +42,14 @@ def write_code(model: PreTrainedModel, folder: Path) -> None:
     here = Path(__file__).parent
     for name in _FILES:
         shutil.copyfile(here / name, folder / name)
-    config, plain_config = type(model.config).__name__, type(model.config).__mro__[1].__name__
-    name, plain = type(model).__name__, type(model).__mro__[1].__name__
+    plain_config = type(model.config).__mro__[1]
+    classes = gated_types(plain_config)
+    plain = [of.__mro__[1].__name__ for of in classes]
     (folder / f"{_MODULE}.py").write_text(
-        f'"""{plain} with gated adapters beside its feed-forward blocks."""\n\n'
-        f"from transformers import {plain_config}, {plain}\n\n"
+        f'"""{plain[1]} with gated adapters beside its feed-forward blocks."""\n\n'
+        f"from transformers import {', '.join(sorted(plain))}\n\n"
         "from .gated_model import gated_classes\n\n"
-        f"{config}, {name} = gated_classes({plain_config}, {plain}, __name__)\n",
+        f"{', '.join(of.__name__ for of in classes)} = gated_classes(\n    {', '.join(plain)}, module=__name__\n)\n",
         encoding="utf-8",
     )
 
@@ -52,9 +60,9 @@ def register(model_type: str) -> None:
     Raises:
         KeyError: an architecture that transformers does not have.
     """
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM
 
-    plain = CONFIG_MAPPING[model_type.removeprefix(GATED)]
-    config, model = gated_classes(plain, MODEL_FOR_CAUSAL_LM_MAPPING[plain])  # type: ignore[arg-type]
+    config, model, body = gated_types(CONFIG_MAPPING[model_type.removeprefix(GATED)])
     AutoConfig.register(model_type, config, exist_ok=True)
     AutoModelForCausalLM.register(config, model, exist_ok=True)
+    AutoModel.register(config, body, exist_ok=True)

@@ -32,6 +32,10 @@ COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "star": "★", "hexagon": "⬢", "x": "✖\ufe0e"}
 
 
+_BESIDE = ("lingraft.json", "training.json")
+_FILES = ("results.json", *_BESIDE, "recipe.resolved.yaml")
+
+
 class Style(NamedTuple):
     """How a run looks wherever it is drawn; the glyph is the symbol in a line of text."""
 
@@ -142,6 +146,11 @@ def _results_file(path: Path) -> Path:
             "'lingraft tokenizer fertility'"
         )
     return file.resolve()
+
+
+def read_files(given: Path) -> list[Path]:
+    """All files that are read of a run's folder, or the file itself."""
+    return [given / name for name in _FILES] if given.is_dir() else [given, *(given.parent / name for name in _BESIDE)]
 
 
 def _recipe(file: Path) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lingraft.artefacts import files_fingerprint, fingerprint, stage_fingerprint, write_json
 from lingraft.corpus.cut import MOST, cut_one
+from lingraft.corpus.formats import PLAIN_TEXT, find_files, format_of
 from lingraft.corpus.mix import drawn_order, hold_out, most_held_out
 from lingraft.corpus.overlap import Index, Measured
 from lingraft.corpus.read import read_texts, write_texts
@@ -147,12 +148,24 @@ def _of_language(recipe: Recipe, language: str, paths: Sequence[Path]) -> HeldOu
     try:
         cut = cut_one(documents, limit, total, setting)
     except CorpusError as error:
-        raise CorpusError(f"{language}: {error}; or give text to measure it on, evaluation.text.{language}") from None
+        advice = split_advice(recipe, language)
+        raise CorpusError(
+            f"{language}: {error}; or give text to measure it on, evaluation.text.{language}{advice}"
+        ) from None
     logger.info(
         "%s: %d long documents; the last %d paragraphs of one are held out, %.1f %% of the text",
         *(language, len(order), len(cut.paragraphs), 100 * sum(map(len, cut.paragraphs)) / _length(texts_of(order))),
     )
     return HeldOut([], {cut.digest: cut.at}, cut.paragraphs)
+
+
+def split_advice(recipe: Recipe, language: str) -> str:
+    """How plain text of a language was cut into documents, to say where there are too few; "" where none is plain."""
+    for entry in (entry for stage in recipe.expanded.values() for entry in stage.corpus if entry.language == language):
+        for path in find_files(*entry.files or []):
+            if format_of(path) == PLAIN_TEXT and entry.split in (None, "paragraphs"):
+                return f"; {path} is cut into documents at blank lines: 'split: lines' takes each line for a document"
+    return ""
 
 
 def _rounded_up(share: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from lingraft.artefacts import file_fingerprint, write_json
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.checkpoints.read import tokenizer_fingerprint
+from lingraft.corpus.instruction_formats import ASSISTANT, FORMATS
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
 from lingraft.corpus.mix import hold_out
 from lingraft.corpus.overlap import SHORTEST_TURN, Index
@@ -41,6 +42,7 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
             f"{i} {entry.language}": [file_fingerprint(file) for file in find_files(*entry.files)]
             for i, entry in enumerate(entries)
         },
+        "forms": {" ".join(form.marks): sorted(form.fields) for form in FORMATS},
         "heldout": heldout_fingerprint(heldout),
         "tokenizer": tokenizer_fingerprint(model),
         "chat_template": tokenizer.chat_template,
@@ -78,6 +80,11 @@ def _write(
             "instructions %s: %s conversations of %s tokens, %s kept out%s",
             *(entry.language, f"{len(kept):,}", f"{tokens:,}", f"{len(read) - len(kept):,}", left_out(dropped)),
         )
+        if dropped.unused:
+            fields = ", ".join(f"{name} ({count:,})" for name, count in dropped.unused.most_common())
+            logger.warning(
+                "instructions %s: fields that are not used, and in how many records: %s", entry.language, fields
+            )
     parted = {language: _parted(of, recipe, language) for language, of in given.items()}
     write_records(folder / "training.jsonl", (example for trained, _ in parted.values() for example in trained))
     for language, (_, looked_at) in parted.items():
@@ -120,6 +127,9 @@ def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Convers
         begins = next((i for i, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
         if answer[0]["content"].strip() not in whole[begins:]:
             return "conversations whose answers the chat template does not write"
+        for message in prompt:  # of earlier answers a template may leave thoughts out
+            if message["role"] != ASSISTANT and message["content"].strip() not in asked:
+                return f"conversations whose {message['role']} turns the chat template does not write"
         ids = tokenizer(whole[:begins], add_special_tokens=False, verbose=False).input_ids
         if len(ids) >= max_length:
             return f"conversations with an answer that begins after {max_length} tokens (max_length)"

@@ -11,7 +11,7 @@ from lingraft.artefacts import stage_fingerprint, write_json
 from lingraft.checkpoints.assemble import write_combination
 from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
 from lingraft.checkpoints.parents import open_parent
-from lingraft.checkpoints.read import find_model, model_fingerprint, read_model, read_tokenizer, stored_dtype
+from lingraft.checkpoints.read import find_model, model_fingerprint, read_model, stored_dtype
 from lingraft.evaluation.measure import EvaluationSet, measure, measuring_device, write_measurement
 from lingraft.recipe import Recipe
 from lingraft.recipe.after import Step, combination
@@ -79,7 +79,7 @@ def export(recipe: Recipe, base: Path, made: Path, work: Path) -> Path:
     def make(folder: Path) -> None:
         dtype = stored_dtype(base)
         model = round_weights(read_model(made / "model", torch.float32), dtype)
-        write_model(model, read_tokenizer(made / "model"), made / "model", folder / "model")
+        write_model(model, made / "model", folder / "model")
         difference = verify_model(folder / "model", probe_logits(model, model.config), dtype)
         write_json(
             folder / "export.json", {"dtype": str(dtype).removeprefix("torch."), "logits_difference": difference}

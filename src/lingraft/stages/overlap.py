@@ -106,7 +106,7 @@ def _place(entry: CorpusEntry, row: int) -> str:
     number = row // 2 if entry.parallel else row
     if entry.files is None:
         return f"{entry.hub}, document {number + 1}"
-    rows = placed_rows(find_files(*entry.files), entry.fields, DroppedText())
+    rows = placed_rows(find_files(*entry.files), entry.fields, DroppedText(), entry.split)
     place, _ = next(islice(rows, number, None))
     return Path(place).name
 

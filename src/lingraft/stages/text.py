@@ -42,12 +42,13 @@ def read_measured_text(recipe: Recipe, work: Path) -> Path:
     inputs = {
         "files": {code: [file_fingerprint(path) for path in paths] for code, paths in files.items()},
         "text_field": recipe.evaluation.text_field,
+        "split": recipe.evaluation.split,
     }
 
     def make(folder: Path) -> None:
         for code, paths in files.items():
             dropped = DroppedText()
-            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped))
+            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped, recipe.evaluation.split))
             write_texts(folder / f"{code}.jsonl", documents)
             logger.info("%s: %d documents to measure on%s", code, len(documents), left_out(dropped))
 
@@ -94,6 +95,7 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
         "hub": [entry.hub, entry.subset, limit],
         "revision": entry.hub and (hub_revision(entry.hub) or recorded_inputs(path).get("revision")),
         "text_field": entry.text_field,
+        "split": entry.split,
         **({"parallel": list(entry.parallel.items())} if entry.parallel else {}),
         "tokenizer": tokenizer_fingerprint(model),
     }
@@ -103,7 +105,7 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
         if entry.hub:
             rows = read_hub_rows(entry.hub, entry.subset, entry.fields, dropped)
         else:
-            rows = read_rows(files, entry.fields, dropped)
+            rows = read_rows(files, entry.fields, dropped, entry.split)
         table, tokenizer = folder / "documents.arrow", read_tokenizer(model)
         if entry.parallel:
             tokens = write_pairs(table, rows, tokenizer, limit)

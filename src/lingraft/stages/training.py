@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lingraft.artefacts import fingerprint, finished, read_json, stage_fingerprint, write_json
-from lingraft.checkpoints.chat_template import end_of_turn, stop_at, tokenizer_for_chat
+from lingraft.checkpoints.chat_template import set_chat_template, tokenizer_for_chat
 from lingraft.checkpoints.export import probe_logits, verify_model, write_model
-from lingraft.checkpoints.read import find_model, model_fingerprint, read_model, read_tokenizer
+from lingraft.checkpoints.read import find_model, model_fingerprint, read_config, read_model, read_tokenizer
 from lingraft.corpus.read import read_records
 from lingraft.corpus.tokenize import open_table
+from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
 from lingraft.evaluation.gates import gate_activity
 from lingraft.layer_groups import depth
@@ -94,9 +94,11 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     for other in work.glob("training-*"):
         if other != checkpoints:
             logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
-            shutil.rmtree(other, ignore_errors=True)
+            remove(other)
     if finished(path, inputs):
+        remove(checkpoints)
         return path
+    mark(checkpoints)
     arguments = training_arguments(recipe.training, checkpoints, recipe.seed)
     torch.manual_seed(recipe.seed)
     model = read_model(base, "auto" if mixed_precision(recipe.training) else torch.float32)
@@ -131,7 +133,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
         )
 
     one_after_another(path, inputs, make)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    remove(checkpoints)
     return path
 
 
@@ -201,7 +203,8 @@ def _write_adapted(
     live = probe_logits(adaptation.model.cpu().float(), config)
     if not live.isfinite().all():
         raise TrainingError(f"the trained model's logits are not numbers; {DIVERGED}")
-    write_model(adaptation.exports[recipe.form](), tokenizer, base, folder / "model")
-    if recipe.instructions and (end := end_of_turn(tokenizer)) is not None:
-        stop_at(folder / "model", end)
+    adaptation.plain.config = read_config(base)  # less what training set in it: no cache, other special tokens
+    write_model(adaptation.exports[recipe.form](), base, folder / "model")
+    if recipe.instructions:
+        set_chat_template(folder / "model", tokenizer)
     return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)

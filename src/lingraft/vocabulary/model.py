@@ -7,11 +7,12 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from lingraft.artefacts import copy_files, write_json
+from lingraft.checkpoints.beside import copy_along, portable
 from lingraft.checkpoints.fit import ROWS_ARE_TOKENS
 from lingraft.checkpoints.grow import NewRows, padded, write_grown
 from lingraft.checkpoints.operands import open_files
 from lingraft.checkpoints.parents import Parent
-from lingraft.checkpoints.read import ALONG, read_tokenizer
+from lingraft.checkpoints.read import read_tokenizer
 from lingraft.checkpoints.vocabulary import check_rows, num_rows
 from lingraft.errors import LingraftError, ModelError
 from lingraft.vocabulary.bpe import BPE
@@ -66,13 +67,12 @@ def write_extended(parent: Parent, extension: Extension, init: Init, rows: int, 
         LingraftError: transformers makes another tokenizer of the files than was meant.
     """
     write_grown(parent, _new_rows(parent, extension, init), extension.first, rows, folder)
-    beside = [path.name for pattern in ("LICENSE*", "*.jinja") for path in parent.folder.glob(pattern)]
-    copy_files((*ALONG, *beside), parent.folder, folder)
+    copy_along(parent.folder, folder)
     copy_files(_BESIDE, parent.tokenizer_folder, folder)
     extension.bpe.tokenizer.save(str(folder / _TOKENIZER))
     text = {"vocab_size": rows}
     nested = {"text_config": parent.config["text_config"] | text} if "text_config" in parent.config else text
-    write_json(folder / "config.json", parent.config | nested)
+    write_json(folder / "config.json", portable(parent.config) | nested)
     _check_same(extension.bpe.tokenizer, read_backend(folder), parent.name)
 
 
