@@ -225,6 +225,18 @@ def test_results_without_a_base_are_drawn_too(draw, results) -> None:
     assert "Learning against forgetting" not in page
 
 
+def test_documents_that_share_measured_text_stand_in_a_table_with_the_first(draw, results) -> None:
+    first = {"place": "swh.jsonl:17", "kind": "n-gram", "source": "evaluation.text swh_Latn", "passage": HOSTILE}
+    counts = {"kinds": {"n-gram": 1234}, "sources": {"evaluation.text swh_Latn": 1234}}
+    entry = {"stage": "adapt", "language": "swh_Latn", "documents": 90000, "left_out": 1234}
+    results["overlap"] = [{**entry, **counts, "first": first}, {"language": "eng_Latn", "documents": 7, "left_out": 0}]
+    page = Scripts(draw(results))
+    for text in ("90,000", "n-gram 1,234", "evaluation.text swh_Latn 1,234", f"swh.jsonl:17: “{HOSTILE}”"):
+        assert text in page.shown
+    del results["overlap"]
+    assert "Overlap" not in Scripts(draw(results, names=("again",))).shown
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "there is no results.json"), ("[]", "not a results file"), ('{"schema": 2}', "reads schema 1")],

@@ -57,7 +57,7 @@ def mix(sources: Sequence[Source], seed: int, elsewhere: float = 0.0) -> list[Dr
         if available == 0:
             raise CorpusError(
                 f"{source.place} ({source.language}): no document is left to train on; "
-                "all of its text is measured or held out, give more"
+                "all of its text is measured or held out, or shares passages with such text; give more"
             )
         limit = available * source.repeat
         taken.append(0 if source.share else min(source.budget or limit, limit))

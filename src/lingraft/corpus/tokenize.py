@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from lingraft.corpus import Indices
 from lingraft.corpus.text_parts import batches, text_parts
+from lingraft.corpus.words import words_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -72,6 +73,14 @@ def text_digest(text: str) -> int:
     """
     words = " ".join(text.split())
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def text_digests(texts: Sequence[str]) -> Indices:
+    """(texts,) digests by which texts are drawn, one for all that are the same text when compared."""
+    same: dict[int, int] = {}
+    hashes = words_of(texts).whole().hashes.tolist()
+    digests = [same.setdefault(of, text_digest(text)) for of, text in zip(hashes, texts, strict=True)]
+    return np.array(digests, dtype=np.int64)
 
 
 def write_documents(

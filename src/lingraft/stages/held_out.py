@@ -18,8 +18,7 @@ from lingraft.corpus.formats import PLAIN_TEXT, find_files, format_of
 from lingraft.corpus.mix import drawn_order, hold_out, most_held_out
 from lingraft.corpus.overlap import Index, Measured
 from lingraft.corpus.read import read_texts, write_texts
-from lingraft.corpus.tokenize import column, open_table, text_digest
-from lingraft.corpus.words import words_of
+from lingraft.corpus.tokenize import column, open_table, text_digests
 from lingraft.errors import CorpusError
 from lingraft.evaluation.questions import Tasks
 from lingraft.recipe import Recipe
@@ -180,7 +179,7 @@ def _length(texts: Iterator[str]) -> int:
 def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[str], list[str]]:
     """Documents that decide, and documents that are measured; texts that are one when compared stay together."""
     assert recipe.validation.choice is not None, "the recipe is not resolved"
-    marks = _marks(texts)
+    marks = text_digests(texts)
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
     order, bytes_ = drawn_order(marks, sizes, recipe.seed)
     limit = most_held_out(bytes_, recipe.validation.choice, sys.maxsize)
@@ -202,10 +201,3 @@ def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[s
         raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None
     logger.info("%s: %d documents decide, %d are measured", language, len(choice), len(rest))
     return choice, rest
-
-
-def _marks(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """(texts,): a digest for each, the same for texts that are one when compared."""
-    same: dict[int, int] = {}
-    hashes = words_of(texts).whole().hashes.tolist()
-    return np.array([same.setdefault(of, text_digest(text)) for of, text in zip(hashes, texts, strict=True)], np.int64)
