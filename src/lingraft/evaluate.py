@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import check_file_target, write_json
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import UserError
@@ -54,8 +55,8 @@ def evaluate(
     before = measure(folders[against], on, length) if against is not None else None
     results = {
         "schema": 1,
-        "base": against,
-        "model": model,
+        "base": against and public_name(against),
+        "model": public_name(model),
         "measured": measured_with(folders[model], length),
         **compare(on, after, before, roles),
     }

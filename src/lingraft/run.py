@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 
 from lingraft.artefacts import read_json, stage_fingerprint, write_json
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
 from lingraft.evaluation.compare import bits_and_sums, compare
 from lingraft.evaluation.measure import measured_with, read_measurement
@@ -110,7 +111,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
 
     results = {
         "schema": 1,
-        "base": recipe.base,
+        "base": public_name(recipe.base),
         "model": "model",
         "measured": measured_with(base, recipe.length),
         **compare(on, read_measurement(after), read_measurement(before), roles),
@@ -118,9 +119,9 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     }
     if steps:
         results["steps"] = steps
-    if instruct:  # what the instruct model lost beside what the base lost
+    if instruct and recipe.instruct:  # what the instruct model lost beside what the base lost
         against = compare(on, read_measurement(after), read_measurement(instruct), roles)
-        results["instruct"] = {"base": recipe.instruct, **against}
+        results["instruct"] = {"base": public_name(recipe.instruct), **against}
     if choice:
         results["forget_at_most"] = read_json(choice / "choice.json")
     words = None
@@ -131,7 +132,9 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         publish(exported / "model", out / "model")
         if start == base and not recipe.stages:  # an adapter of a model on the way would load on nothing
             publish(adapted / "adapter", out / "adapter")
-        write_json(out / "model" / "lingraft.json", origin)
+        for of in ("model", "adapter"):
+            if (out / of).is_dir():
+                write_json(out / of / "lingraft.json", origin)
         write_json(out / "lingraft.json", origin)
         write_json(out / "training.json", training_log(trainings))
         write_json(out / "results.json", results)

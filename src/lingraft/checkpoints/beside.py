@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.artefacts import copy_files, read_json, write_json
+from lingraft.checkpoints.names import is_place
 from lingraft.checkpoints.read import LICENCES, tokenizer_files
 
 if TYPE_CHECKING:
@@ -43,11 +44,6 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     settings = read_json(described) if described.is_file() else {}
     if is_place(settings.get("name_or_path")):
         write_json(described, {key: value for key, value in settings.items() if key != "name_or_path"})
-
-
-def is_place(name: Any) -> bool:
-    """Whether a name is a place on a disk, which nobody else has."""
-    return isinstance(name, str) and (Path(name).is_absolute() or name.startswith(("~", "./", "../")))
 
 
 def config_like(base: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from lingraft.report.bars import Bar, BarGroup, bars
 from lingraft.report.checked import read_object, read_schema
 from lingraft.report.figures import SOFT, escaped
 from lingraft.report.forms import Fertilities
+from lingraft.checkpoints.names import public_name
 from lingraft.report.read import COLOURS, Run, Style, language_name, shortest_ends
 from lingraft.report.tables import Cell
 from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
@@ -130,7 +131,7 @@ def _of_files(measured: Sequence[dict[str, Languages]], number: int) -> list[Tok
     labels = [f"{ends[name]} {of}".rstrip() for name, of in zip(names, number_of, strict=True)]
     colours = [COLOURS[(number + i) % len(COLOURS)] for i in range(len(found))]
     return [
-        Tokenizer(label, name, Style(colour, "square", "■"), languages)
+        Tokenizer(label, public_name(name), Style(colour, "square", "■"), languages)
         for label, colour, (name, languages) in zip(labels, colours, found, strict=True)
     ]
 
