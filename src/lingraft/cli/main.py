@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from lingraft.cli.commands import app
-from lingraft.cli.console import console, is_main_process
+from lingraft.cli.console import console, speak
 from lingraft.errors import LingraftError, Stopped
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,12 +26,12 @@ def main() -> None:
     """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
-    logging.getLogger("lingraft").setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    speak()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _stop)
     sys.unraisablehook = _unraisable
     try:
-        app()
+        app(prog_name="lingraft")
     except Stopped as stopped:
         _fail(f"stopped by {stopped}; start the same command again to go on", 3)
     except LingraftError as error:

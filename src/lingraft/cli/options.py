@@ -5,6 +5,11 @@ from __future__ import annotations
 from lingraft.errors import UserError
 
 
+def example(line: str) -> str:
+    """What stands below the options in `--help`."""
+    return f"Example: {line}"
+
+
 def pairs(values: list[str], option: str) -> dict[str, list[str]]:
     """`swh_Latn=FILE` options, one or more a language."""
     found: dict[str, list[str]] = {}
