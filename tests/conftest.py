@@ -53,7 +53,7 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
     return CONFIGS[architecture](**{**shape, **settings})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., PreTrainedModel]:
     """A factory of tiny models with weights large enough that every tensor matters."""
 
@@ -131,3 +131,17 @@ def recipe(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
         },
         "evaluation": {"text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
     }
+
+
+@pytest.fixture(scope="session")
+def chat_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A tiny Llama with a longer context and a chat template, made once."""
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(_config(max_position_embeddings=512)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    return folder

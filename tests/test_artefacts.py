@@ -11,14 +11,14 @@ from lingraft.artefacts import (
     file_fingerprint,
     fingerprint,
     finished,
-    locked,
-    new_folder,
     read_json,
+    recorded_inputs,
     stage,
     stage_fingerprint,
     write_json,
     write_text,
 )
+from lingraft.disk import locked, new_folder
 from lingraft.errors import OutputError
 
 OVER_SAMPLING_LIMIT = 16 * 2**20 + 12345
@@ -66,7 +66,7 @@ def test_new_folder_replaces_the_old_one_only_at_the_end(tmp_path):
 def test_new_folder_takes_nothing_over_from_a_killed_process(tmp_path):
     code = """if True:
         import os, pathlib, sys
-        from lingraft.artefacts import new_folder
+        from lingraft.disk import new_folder
         with new_folder(pathlib.Path(sys.argv[1])) as folder:
             (folder / "half").write_text("half")
             os._exit(7)
@@ -127,8 +127,121 @@ def test_stage_keeps_the_old_artefact_when_the_new_one_fails(tmp_path):
 def test_a_finished_artefact_says_what_it_was_made_from(tmp_path):
     inputs = {"seed": 1, "files": {"a.txt": "0123"}}
     path = stage(tmp_path / "stage", inputs, make([]))
-    assert read_json(path / "fingerprint.json") == {"fingerprint": fingerprint(inputs), "inputs": inputs}
-    assert stage_fingerprint(path) == fingerprint(inputs)
+    files = {"artefact": file_fingerprint(path / "artefact")}
+    assert read_json(path / "fingerprint.json") == {
+        "fingerprint": fingerprint(inputs),
+        "inputs": inputs,
+        "files": files,
+    }
+
+
+def test_an_artefact_of_other_inputs_or_of_other_bytes_has_another_fingerprint(tmp_path):
+    inputs = {"seed": 1}
+    made = [
+        stage(tmp_path / "first", inputs, make([])),
+        stage(tmp_path / "same", inputs, make([])),
+        stage(tmp_path / "other-inputs", {"seed": 2}, make([])),
+        stage(tmp_path / "other-bytes", inputs, make([], "as another machine makes it")),
+    ]
+    marks = [stage_fingerprint(path) for path in made]
+    assert marks[0] == marks[1]
+    assert len(set(marks)) == 3
+
+
+SIZES = {"small.json": 40, "deep/large.safetensors": OVER_SAMPLING_LIMIT}
+
+
+def make_files(folder):
+    for name, size in SIZES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x" * size)
+
+
+def cut(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def lengthen(file):
+    with file.open("ab") as opened:
+        opened.write(b"more")
+
+
+def zero(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def zero_the_middle(file):
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(size // 4)
+        opened.write(bytes(size // 2))
+
+
+def make_a_folder_of_it(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = {
+    "cut": cut,
+    "emptied": lambda file: os.truncate(file, 0),
+    "longer": lengthen,
+    "zeroed": zero,
+    "zeroed in the middle": zero_the_middle,
+    "removed": os.unlink,
+    "a folder": make_a_folder_of_it,
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_artefact_with_a_damaged_file_is_made_again_and_the_file_is_named(tmp_path, caplog, name, damage):
+    path = stage(tmp_path / "stage", {"seed": 1}, make_files)
+    DAMAGES[damage](path / name)
+    assert stage(tmp_path / "stage", {"seed": 1}, make_files) == path
+    assert [record.getMessage() for record in caplog.records] == [
+        f"stage: made again, not as it was written: {name}",
+    ]
+    assert {name: (path / name).read_bytes() for name in SIZES} == {name: b"x" * size for name, size in SIZES.items()}
+
+
+BAD_JSON = {
+    "empty": b"",
+    "zeroed": bytes(200),
+    "no JSON": b"fingerprint",
+    "cut": b'{"fingerprint": "0123", "inp',
+    "no UTF-8": b"\xff\xfe{}",
+    "too deep": b"[" * 100_000,
+    "no object": b"[1, 2]",
+    "null": b"null",
+    "of an earlier version": b'{"fingerprint": "0123", "inputs": {}}',
+    "wrong forms": b'{"fingerprint": 5, "inputs": [], "files": "x"}',
+}
+
+
+@pytest.mark.parametrize("damage", [*BAD_JSON, "removed", "a folder"])
+def test_an_artefact_with_a_damaged_record_is_made_again(tmp_path, caplog, damage):
+    calls = []
+    path = stage(tmp_path / "stage", {"seed": 1}, make(calls))
+    record = path / "fingerprint.json"
+    record.unlink()
+    if damage == "a folder":
+        record.mkdir()
+    elif damage != "removed":
+        record.write_bytes(BAD_JSON[damage])
+    assert recorded_inputs(path) == {}
+    stage(path, {"seed": 1}, make(calls))
+    assert len(calls) == 2
+    assert "stage: made again, fingerprint.json is missing or damaged" in caplog.text
+    assert finished(path, {"seed": 1})
+
+
+def test_a_file_that_came_to_an_artefact_does_no_harm(tmp_path):
+    calls = []
+    path = stage(tmp_path / "stage", {}, make(calls))
+    (path / ".DS_Store").write_text("")
+    stage(path, {}, make(calls))
+    assert len(calls) == 1
 
 
 def test_write_json_reads_back_equal(tmp_path):
@@ -158,7 +271,7 @@ def holder(tmp_path):
     """A process that holds the lock of `tmp_path`."""
     code = """if True:
         import pathlib, sys, time
-        from lingraft.artefacts import locked
+        from lingraft.disk import locked
         with locked(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(60)

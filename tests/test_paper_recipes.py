@@ -57,7 +57,7 @@ CONFIGS = {
     ),
 }  # fmt: skip
 """The bases' shapes as they are published."""
-FIRST_STAGE = {"swahili/model": "meta-llama/Llama-3.1-8B", "galician/model": "meta-llama/Llama-3.1-8B"}
+FIRST_STAGE = {"../../swahili": "meta-llama/Llama-3.1-8B", "../../galician": "meta-llama/Llama-3.1-8B"}
 """Bases that an earlier run makes -> the model that it has the shape of."""
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: written under a temporary name, renamed last, known by a fingerprint.
+"""What a run leaves on disk: there whole or not at all, and known by a fingerprint.
 
 A fingerprint stands for the content of files, the settings and the earlier artefacts that went
 into an artefact. It is cheap: of a large file it reads sizes and sampled blocks, never all of it.
@@ -6,19 +6,15 @@ into an artefact. It is cheap: of a large file it reads sizes and sampled blocks
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import OutputError
+from lingraft.disk import new_file, new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -54,22 +50,19 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file so that it is on the disk whole or not at all."""
+    with new_file(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that it is there whole or not at all; a number that is not finite is an error."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON for people to read; a number that is not finite is an error."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -83,170 +76,75 @@ def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def check_target(path: Path) -> None:
-    """Refuse a path that cannot be written, before any work is done for it.
-
-    Raises:
-        OutputError: a folder above it is a file, or may not be written.
-    """
-    above = path.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir():
-        raise OutputError(f"{path} cannot be written: {above} is a file")
-    if not os.access(above, os.W_OK) and not path.exists():
-        raise OutputError(f"{path} cannot be written: no permission to write in {above}")
-
-
-def check_folder_target(path: Path) -> None:
-    """As `check_target`, for a folder that `--out` names.
-
-    Raises:
-        OutputError: as there, or the path is a file.
-    """
-    check_target(path)
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"--out {path} is a file; give a folder")
-
-
-def check_file_target(path: Path) -> None:
-    """As `check_target`, for a file.
-
-    Raises:
-        OutputError: as there, or the path is a folder.
-    """
-    check_target(path)
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file")
-
-
-@contextmanager
-def new_folder(path: Path, busy: str = "another process is writing this folder; wait for it") -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name, and its place, when the block ends well.
-
-    What a killed process left there is removed. What stood in the place stays until the new one is
-    whole.
-
-    Raises:
-        OutputError: another process is filling the temporary folder, in the words of `busy`.
-    """
-    missing = [folder for folder in path.absolute().parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with _held(temporary, busy=OutputError(f"{path}: {busy}")):
-            _empty(temporary)
-            try:
-                yield temporary
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-            _give_mode(temporary)
-            remove_leftovers(path)
-            if path.exists():
-                path.rename(_previous(path))
-            temporary.rename(path)
-            remove_leftovers(path)
-    except BaseException:
-        with suppress(OSError):  # a folder that holds something else by now stays
-            for folder in missing:
-                folder.rmdir()
-        raise
-
-
-def _give_mode(folder: Path) -> None:
-    """Let all files have the mode that the folder, made under this umask, has: libraries make some private."""
-    mode = folder.stat().st_mode & 0o666
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(mode)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what stood in the place of a folder before it was replaced, if a process was killed just then."""
-    shutil.rmtree(_previous(path), ignore_errors=True)
-
-
-def _previous(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-@contextmanager
-def _held(folder: Path, busy: OutputError) -> Iterator[None]:
-    """Make a folder, and hold it by a lock on the folder itself, which goes with the process."""
-    while True:
-        try:
-            folder.mkdir(exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # whoever held it has just renamed it
-            continue
-        except FileExistsError:
-            if folder.exists() and not folder.is_dir():
-                raise OutputError(f"{folder} is a file, where a folder is to be; remove it") from None
-            continue
-        try:
-            _lock(descriptor, folder, busy)
-            if not _is_still(folder, descriptor):
-                continue
-            yield
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path, busy: OutputError) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise busy from None
-    except OSError:
-        logger.warning("%s: this file system has no locks; start no second command on it", folder.parent)
-
-
-def _is_still(folder: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(folder.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
-    """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there.
+    """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there, and whole.
 
-    `make` fills a temporary folder, which is renamed when it returns. The inputs, and their
-    fingerprint, are kept in the folder, so that a user can see what an artefact was made from.
+    `make` fills a temporary folder, which is renamed when it returns. The record in the folder says what the
+    artefact was made from, for users too, and holds a digest of each file.
     """
     if finished(path, inputs):
         return path
     with new_folder(path) as temporary:
         make(temporary)
-        write_json(temporary / _RECORD, {"fingerprint": fingerprint(inputs), "inputs": inputs})
+        record = {"fingerprint": fingerprint(inputs), "inputs": inputs, "files": digests(temporary)}
+        write_json(temporary / _RECORD, record)
     return path
 
 
 def finished(path: Path, inputs: dict[str, Any]) -> bool:
-    """Whether the artefact folder `path` is there, made from these inputs; says so, or what changed since."""
-    if not (path / _RECORD).exists():
+    """Whether the artefact folder `path` is there, made from these inputs, and as it was written; says what is not."""
+    if not path.is_dir():
         return False
-    if stage_fingerprint(path) == fingerprint(inputs):
+    record = _record(path)
+    if record is None:
+        logger.warning("%s: made again, %s is missing or damaged", path.name, _RECORD)
+    elif record["fingerprint"] != fingerprint(inputs):
+        logger.warning("%s: made again, its inputs changed: %s", path.name, ", ".join(changed_inputs(path, inputs)))
+    elif damaged := damaged_files(path, record["files"]):
+        logger.warning("%s: made again, not as it was written: %s", path.name, ", ".join(damaged))
+    else:
         logger.info("%s: finished before, kept", path.name)
         return True
-    logger.warning("%s: made again, its inputs changed: %s", path.name, ", ".join(changed_inputs(path, inputs)))
     return False
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """The fingerprint of every file below a folder, by its relative name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_fingerprint(path) for path in files}
+
+
+def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
+    """Names of files that are no longer what `digests` saw: cut, zeroed, replaced or removed."""
+    return [
+        name for name, digest in known.items() if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
+    ]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON object that we wrote; None where there is none, or what is there is none."""
+    try:
+        record = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """The record of an artefact folder; None where it is missing or damaged."""
+    record = read_record(path / _RECORD) or {}
+    forms = {"fingerprint": str, "inputs": dict, "files": dict}
+    return record if all(isinstance(record.get(key), form) for key, form in forms.items()) else None
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a folder is, or was, an artefact of ours, damaged or not."""
+    return (path / _RECORD).exists()
+
+
 def recorded_inputs(path: Path) -> dict[str, Any]:
-    """What the artefact folder `path` was made from; empty where there is none."""
-    record = path / _RECORD
-    inputs: dict[str, Any] = read_json(record)["inputs"] if record.exists() else {}
+    """What the artefact folder `path` was made from; empty where there is none, or its record is damaged."""
+    inputs: dict[str, Any] = (_record(path) or {}).get("inputs", {})
     return inputs
 
 
@@ -257,28 +155,11 @@ def changed_inputs(path: Path, inputs: dict[str, Any]) -> list[str]:
 
 
 def stage_fingerprint(path: Path) -> str:
-    """The fingerprint of the inputs that a finished artefact was made from."""
-    mark: str = read_json(path / _RECORD)["fingerprint"]
-    return mark
+    """Stands for a finished artefact: what it was made from, and what came out.
 
-
-@contextmanager
-def locked(
-    folder: Path, busy: str = "another run is at work in this folder; wait for it or choose another --out"
-) -> Iterator[None]:
-    """Hold a folder for this process alone; the lock goes with the process, however it ends.
-
-    Raises:
-        OutputError: the folder cannot be written, or another process holds it, in the words of `busy`.
+    The files count as well, so that what was made of an artefact is made again where a GPU, or another library,
+    made other bytes from the same inputs.
     """
-    check_target(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
-    with file:
-        _lock(file.fileno(), folder, OutputError(f"{folder}: {busy}"))
-        yield
+    record = _record(path)
+    assert record is not None, f"{path} is not finished"
+    return fingerprint([record["fingerprint"], record["files"]])

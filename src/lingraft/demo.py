@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
-from lingraft.artefacts import check_target, locked, recorded_inputs, stage, write_text
+from lingraft.artefacts import is_artefact, recorded_inputs, stage, write_text
+from lingraft.disk import locked
 from lingraft.errors import OutputError, UserError
 from lingraft.report import report
 from lingraft.run import run
+from lingraft.targets import folder_target
 from lingraft.testbed import (
     NEW,
     OLD,
@@ -73,18 +75,18 @@ def demo(
     """
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
-    out = Path(out)
+    out, cache = folder_target(out), cache_folder()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("the demo is for one process; start it without torchrun")
     inputs = {"seed": seed, "lingraft": version("lingraft"), "testbed": code_fingerprint()}
     _check_output(out, inputs)
     with locked(out):
         files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
-        base = trained_base(files, cache_folder(), seed)
+        base = trained_base(files, cache, seed)
         results = {}
         for name, settings in runs.items():
             recipe = out / "recipes" / f"{name}.yaml"
-            write_text(recipe, _recipe(settings, base, files, seed))
+            write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
             logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
             results[name] = run(recipe, out / name)
         report([out / name for name in runs], out / "report.html")
@@ -93,11 +95,9 @@ def demo(
 
 def _check_output(out: Path, inputs: dict[str, Any]) -> None:
     """Refuse a folder that holds another world's demo, or something that is no demo."""
-    check_target(out)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"--out {out} is a file; give a folder")
     made = recorded_inputs(out / "testbed")
-    if not made and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+    is_demo = is_artefact(out / "testbed")
+    if not is_demo and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
     if made and made != inputs:
         changed = [name for name in inputs if made.get(name) != inputs[name]]

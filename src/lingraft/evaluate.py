@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import check_file_target, write_json
+from lingraft.artefacts import write_json
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, read_config
-from lingraft.corpus.read import DroppedText, find_files, read_documents
+from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
 from lingraft.evaluation.compare import Role, compare
 from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
 from lingraft.evaluation.questions import read_tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.languages import parse_language
+from lingraft.targets import file_target, is_results
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +32,24 @@ def evaluate(
     text_field: str = "text",
     out: Path | str | None = None,
     tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
+    split: Split | None = None,
 ) -> dict[str, Any]:
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
     `text` maps a language to files or glob patterns, `tasks` the name of a task to languages and
     their files of questions (`evaluation.questions`). Without `against` only `after` is given.
+    `split` says what a document of plain text is (`corpus.plain_text`); by default the lines between blank lines.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
 
     Raises:
         UserError: text, models or languages that are not there, or roles without a text.
     """
     model, against = str(model), str(against) if against is not None else None
-    if out is not None:
-        check_file_target(Path(out))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     questions = {name: {code: _as_list(of) for code, of in files.items()} for name, files in (tasks or {}).items()}
     _check_languages(text, questions, learn, retain)
-    texts = _texts(text, text_field)
+    target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
+    texts = _texts(text, text_field, split)
     on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     length = _max_length(max_length, list(folders.values()))
@@ -60,9 +62,16 @@ def evaluate(
         "measured": measured_with(folders[model], length),
         **compare(on, after, before, roles),
     }
-    if out is not None:
-        write_json(Path(out), results)
+    if target is not None:
+        write_json(target, results)
     return results
+
+
+def _read_paths(
+    model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, Mapping[str, list[str]]]
+) -> list[Path | str]:
+    patterns = [pattern for of in (text, *questions.values()) for given in of.values() for pattern in _as_list(given)]
+    return [model, *([against] if against else []), *find_files(*patterns)]
 
 
 def _as_list(patterns: str | Sequence[str]) -> list[str]:
@@ -86,12 +95,13 @@ def _check_languages(
             raise UserError(f"{code} has a role but no text; add --text {code}=FILE (measured: {', '.join(measured)})")
 
 
-def _texts(text: Mapping[str, str | Sequence[str]], text_field: str) -> dict[str, list[str]]:
+def _texts(text: Mapping[str, str | Sequence[str]], text_field: str, split: Split | None) -> dict[str, list[str]]:
+    files = {code: find_files(*_as_list(patterns)) for code, patterns in text.items()}
+    check_split(split, [path for paths in files.values() for path in paths])
     texts = {}
-    for code, patterns in text.items():
+    for code, paths in files.items():
         dropped = DroppedText()
-        files = find_files(*_as_list(patterns))
-        texts[code] = list(read_documents(files, text_field, dropped))
+        texts[code] = list(read_documents(paths, text_field, dropped, split))
         if dropped:
             logger.warning("%s: left out: %s", code, dropped)
     return texts

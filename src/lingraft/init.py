@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from lingraft.checkpoints.read import CONFIG_ONLY, find_model, read_config
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.languages import parse_language
 from lingraft.layer_groups import depth
+from lingraft.targets import file_target
 
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
 
@@ -62,7 +64,7 @@ def init(
         UserError: codes that are no languages, a goal that does not exist, a folder that is no model.
         OutputError: `out` exists.
     """
-    out = Path(out)
+    out = file_target(out, lambda path: True)
     if goal not in GOALS:
         raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}")
     if not learn:
@@ -74,9 +76,17 @@ def init(
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
     first, last, note = _layers(base)
-    text = _recipe(base, learn, retain, GOALS[goal], first, last, note)
+    text = _recipe(_from(out, base), learn, retain, GOALS[goal], first, last, note)
     write_text(out, text)
     return text
+
+
+def _from(out: Path, base: str) -> str:
+    """A base as the recipe says it: a hub name as it is, a folder by its path from the recipe's own."""
+    if not Path(base).exists() or Path(base).is_absolute():
+        return base
+    above = out.absolute().parent.resolve()
+    return os.path.join(".", os.path.relpath(Path(base).resolve(), above))
 
 
 def _layers(base: str) -> tuple[int, int, str]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.artefacts import check_folder_target, new_folder, remove_leftovers
 from lingraft.checkpoints.assemble import is_whole, plan_combination, write_combination
 from lingraft.checkpoints.dare import Dare
 from lingraft.checkpoints.dtypes import LARGEST
@@ -30,10 +29,12 @@ from lingraft.checkpoints.formulas import Rule, Sum
 from lingraft.checkpoints.low_rank import write_adapter
 from lingraft.checkpoints.manifest import MergeRecipe, check_holds_only, merge_card, was_made_from, write_manifest
 from lingraft.checkpoints.names import on_hub
-from lingraft.checkpoints.parents import Origin, Parent, check_origin, check_output_is_no_parent, open_parent
+from lingraft.checkpoints.parents import Origin, Parent, check_origin, open_parent
 from lingraft.checkpoints.ties import Ties
+from lingraft.disk import new_folder, remove_leftovers
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, num_layers
+from lingraft.targets import folder_target
 
 __all__ = ["dare", "instruct", "interpolate", "revert", "soup", "ties", "vectors"]
 
@@ -65,9 +66,10 @@ def vectors(
         tokenizer: the parent whose tokens, config and chat template the result has, in place of `base`.
         dtype: bfloat16, float16 or float32; where it is not said, each tensor keeps the base's.
         adapter: write a PEFT adapter in place of a model, where all are adapters on one base.
-        force: take a model for a vector of this base although it says that it is another's.
+        force: take a model for a vector of this base although it says that it is another's, or has other settings
+            (rotary frequencies, epsilons, windows).
 
-    Returns `out`.
+    Returns where `out` is: an absolute path without links.
 
     Raises:
         ModelError: models that are missing, damaged, or do not fit each other.
@@ -79,7 +81,7 @@ def vectors(
     sums = [(Checkpoint(model), scale) for model, scale in models.items()]
     recipe = MergeRecipe("vectors", "base + sum_i weight_i (adapted_i - base)", _roles(start, models), models)
     rule = Sum(language_vectors(Checkpoint(start), sums), [start, *models])
-    return _merge(recipe, rule, start, start, out, tokenizer, dtype, adapter)
+    return _merge(recipe, rule, start, start, out, tokenizer, dtype, adapter, force)
 
 
 def soup(
@@ -89,6 +91,7 @@ def soup(
     tokenizer: Name | None = None,
     dtype: str | None = None,
     adapter: bool = False,
+    force: bool = False,
 ) -> Path:
     """sum_i w_i theta_i / sum_i w_i: the uniform or weighted average of models (arXiv 2606.00284 §2.2).
 
@@ -101,13 +104,12 @@ def soup(
     opened: dict[Parent, float] = {}
     for name, weight in _numbers(weights, positive=True).items():
         base = next((parent.base for parent in opened if parent.base), None)
-        opened[open_parent(name, base)] = weight  # adapters on one base share it
+        opened[open_parent(name, base, force)] = weight  # adapters on one base share it
     recipe = MergeRecipe("soup", "sum_i weight_i model_i / sum_i weight_i", dict.fromkeys(opened, "model"), opened)
     rule = Sum(Mean(tuple((Checkpoint(model), weight) for model, weight in opened.items())), list(opened))
     origins = {model.origin for model in opened}
-    return _merge(
-        recipe, rule, next(iter(opened)), origins.pop() if len(origins) == 1 else None, out, tokenizer, dtype, adapter
-    )
+    origin = origins.pop() if len(origins) == 1 else None
+    return _merge(recipe, rule, next(iter(opened)), origin, out, tokenizer, dtype, adapter, force)
 
 
 def ties(
@@ -129,7 +131,7 @@ def ties(
     start, models = _vectors(base, adapted, force, positive=True)
     settings = {"density": _density(density), "scale": _number("--scale ", scale)}
     recipe = MergeRecipe("ties", "base + scale TIES_i(adapted_i - base)", _roles(start, models), models, settings)
-    return _merge(recipe, Ties(start, models, density, scale), start, start, out, tokenizer, dtype)
+    return _merge(recipe, Ties(start, models, density, scale), start, start, out, tokenizer, dtype, force=force)
 
 
 def dare(
@@ -153,7 +155,7 @@ def dare(
     settings = {"density": _density(density), "scale": _number("--scale ", scale), "seed": seed}
     formula = "base + scale sum_i weight_i DARE(adapted_i - base)"
     recipe = MergeRecipe("dare", formula, _roles(start, models), models, settings)
-    return _merge(recipe, Dare(start, models, density, scale, seed), start, start, out, tokenizer, dtype)
+    return _merge(recipe, Dare(start, models, density, scale, seed), start, start, out, tokenizer, dtype, force=force)
 
 
 def revert(
@@ -182,7 +184,7 @@ def revert(
         settings={"first": first, "last": last},
     )
     rule = Sum(reverted(Checkpoint(adapted), Checkpoint(start), layers), [adapted, start])
-    return _merge(recipe, rule, adapted, start, out, tokenizer, dtype, adapter)
+    return _merge(recipe, rule, adapted, start, out, tokenizer, dtype, adapter, force)
 
 
 def interpolate(
@@ -213,7 +215,7 @@ def interpolate(
         settings={"first": first, "last": last, "scale": {str(group): of for group, of in by_group.items()}},
     )
     expression = interpolated(Checkpoint(adapted), Checkpoint(start), Scale(1.0, by_group, layers))
-    return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype, adapter)
+    return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype, adapter, force)
 
 
 def instruct(
@@ -241,7 +243,7 @@ def instruct(
         settings={"scale": _number("--scale ", scale)},
     )
     expression = instructed(Checkpoint(chat), Checkpoint(adapted), Checkpoint(start), scale)
-    return _merge(recipe, Sum(expression, [chat, adapted, start]), chat, chat, out, tokenizer, dtype)
+    return _merge(recipe, Sum(expression, [chat, adapted, start]), chat, chat, out, tokenizer, dtype, force=force)
 
 
 def _merge(
@@ -253,34 +255,26 @@ def _merge(
     tokenizer: Name | None,
     dtype: str | None,
     adapter: bool = False,
+    force: bool = False,
 ) -> Path:
     """Check, plan, write; `origin` is the model that the result can be measured from."""
-    out = Path(out)
     parents = list(rule.parents)
-    _check_output(out, parents)
+    out = folder_target(out, [folder for parent in parents for folder in (parent.folder, parent.model_folder)])
+    check_holds_only(out, "merge")
     if adapter and (tokenizer or dtype or not isinstance(rule, Sum)):
         raise UserError("--adapter: it is float32, and has no tokenizer; leave --tokenizer and --dtype out")
-    combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype)
+    combination = plan_combination(rule, like, _named(tokenizer, parents) if tokenizer else None, dtype, force)
     record = recipe.record(combination, origin) | ({"adapter": True} if adapter else {})
-    folder = out.resolve()  # of a link, what it leads to
-    if was_made_from(folder, record) and (adapter or is_whole(combination, folder)):
-        remove_leftovers(folder)
+    if was_made_from(out, record) and (adapter or is_whole(combination, out)):
+        remove_leftovers(out)
         logger.info("%s: finished before, kept", out)
         return out
     started = time.perf_counter()
-    with new_folder(
-        folder, busy="another merge is writing this folder; wait for it or choose another --out"
-    ) as temporary:
+    with new_folder(out, "another merge is writing this folder; wait for it or choose another --out") as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
         write_manifest(temporary, record, merge_card(record, [of.name for of in recipe.roles if on_hub(of.name)]))
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out
-
-
-def _check_output(out: Path, parents: Sequence[Parent]) -> None:
-    check_folder_target(out)
-    check_output_is_no_parent(out, parents)
-    check_holds_only(out, "merge")
 
 
 def _named(name: Name, parents: Sequence[Parent]) -> Parent:

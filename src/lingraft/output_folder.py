@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import glob
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,19 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 
-from lingraft.artefacts import check_folder_target, locked, new_folder, write_text
+from lingraft.artefacts import file_fingerprint, read_json, write_json, write_text
+from lingraft.checkpoints.published import changed, digests
+from lingraft.disk import LOCK, link_to, locked, mark, new_file, new_folder, remove, remove_leftovers, share
 from lingraft.errors import OutputError, UserError
 from lingraft.recipe import Recipe, recipe_yaml
 from lingraft.stages.training import training_began
+from lingraft.targets import check_not_read, folder_target
+
+_RECIPE, _WORK = "recipe.resolved.yaml", "work"
+_PUBLISHED = ".published.json"
+"""The digests of all that was ever published here, by name."""
+_FOLDERS = ("model", "adapter")
+_FILES = ("lingraft.json", "training.json", "results.json", "report.html")
 
 
 @contextmanager
@@ -24,39 +33,66 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
 
     Input that turns out wrong before training began leaves nothing behind in a new folder.
     """
-    is_main, was_there, was_run = PartialState().is_main_process, out.exists(), (out / "recipe.resolved.yaml").exists()
+    is_main, was_run = PartialState().is_main_process, (out / _RECIPE).exists()
     with ExitStack() as held:
         if is_main:
             check_output(out, recipe)
             held.enter_context(locked(out))
-            write_text(out / "recipe.resolved.yaml", recipe_yaml(recipe))
+            for name in _FOLDERS:
+                remove_leftovers(out / name)
+            if not was_run:  # else it says the same
+                write_text(out / _RECIPE, recipe_yaml(recipe))
+            mark(out / _WORK)
         PartialState().wait_for_everyone()
         try:
             yield
         except UserError:
-            if is_main and not was_run and not training_began(out / "work"):
-                _remove_run(out, with_folder=not was_there)
+            if is_main and not was_run and not training_began(out / _WORK):
+                remove(out / _WORK)
+                remove(out / _RECIPE)
             raise
 
 
-def _remove_run(out: Path, with_folder: bool) -> None:
-    shutil.rmtree(out / "work", ignore_errors=True)
-    for name in ("recipe.resolved.yaml", ".lock"):
-        (out / name).unlink(missing_ok=True)
-    if with_folder:
-        out.rmdir()
+def run_target(given: Path | str, recipe: Recipe) -> Path:
+    """The folder that a run of a recipe is to write.
+
+    Raises:
+        OutputError: it cannot be written, or it is, holds, or lies in something that the recipe reads.
+    """
+    out = folder_target(given)
+    for pattern in _read_paths(recipe):
+        root = pattern.partition("**")[0]
+        if root != pattern and out.is_relative_to(Path(root)):
+            raise OutputError(f"--out {out}: '{pattern}' would read what is written there; give a place outside of it")
+        check_not_read(out, glob.glob(glob.escape(pattern)) or glob.glob(pattern, recursive=True))
+    return out
+
+
+def _read_paths(recipe: Recipe) -> Iterator[str]:
+    """Files, folders and patterns that a recipe names; they are absolute in a resolved one."""
+
+    def absolute(value: Any) -> Iterator[str]:
+        if isinstance(value, str) and value.startswith("/"):
+            yield value
+        elif isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from absolute(inner)
+
+    values = recipe.model_dump(mode="json", exclude={"training"})
+    for stage in (values.get("stages") or {}).values():
+        stage.pop("training", None)
+    yield from dict.fromkeys(absolute(values))
 
 
 def check_output(out: Path, recipe: Recipe) -> None:
-    """Refuse a folder that holds another recipe's run, or something that is no run.
+    """Refuse a folder that holds another recipe's run, something that is no run, or what a user changed.
 
     Raises:
-        OutputError: names the keys in which the recipes differ.
+        OutputError: names the keys in which the recipes differ, or the files.
     """
-    check_folder_target(out)
-    previous = out / "recipe.resolved.yaml"
+    previous = out / _RECIPE
     if not previous.exists():
-        strangers = [path.name for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
+        strangers = [path.name for path in out.iterdir() if path.name != LOCK] if out.is_dir() else []
         if strangers:
             raise OutputError(
                 f"--out {out} is not empty and not a run's folder (it holds {', '.join(sorted(strangers)[:3])}); "
@@ -69,6 +105,7 @@ def check_output(out: Path, recipe: Recipe) -> None:
         raise OutputError(
             f"--out {out} belongs to another recipe ({changes}); give a new folder, or delete this one to start over"
         )
+    _check_unchanged(out)
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
@@ -83,15 +120,66 @@ def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> I
             yield f"{place}{key}: {there!r} there, {here!r} here"
 
 
-def publish(source: Path, target: Path) -> None:
-    """Give a stage's folder its public place beside the results; files are linked, not copied twice."""
-    if source.is_dir():
-        with new_folder(target) as temporary:
-            shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+def _check_unchanged(out: Path) -> None:
+    """Refuse to go on where a published file is no longer what it was.
+
+    Raises:
+        OutputError: names the files.
+    """
+    files = {name: out / name for name in _FILES}
+    for folder in _FOLDERS:
+        files |= {path.relative_to(out).as_posix(): path for path in sorted((out / folder).rglob("*"))}
+    if yours := changed(files, _known(out)):
+        raise OutputError(
+            f"--out {out}: {', '.join(yours[:3])} changed since the run wrote it, or you put it there, and would be "
+            "lost; move it away, or give a new folder"
+        )
 
 
-def _link(source: str, target: str) -> None:
+def _known(out: Path) -> dict[str, list[str]]:
     try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+        known = read_json(out / _PUBLISHED)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _remember(out: Path, files: Mapping[str, str]) -> None:
+    """Note the digests of files before they get their places, so that a run that is killed there knows them."""
+    known = _known(out)
+    new = {name: digest for name, digest in files.items() if digest not in known.get(name, ())}
+    if new:
+        write_json(out / _PUBLISHED, known | {name: [*known.get(name, ()), digest] for name, digest in new.items()})
+
+
+def publish_folder(
+    source: Path, out: Path, name: str, beside: Mapping[str, str] | None = None, moved: bool = False
+) -> None:
+    """Give a stage's folder its public place in the run's folder, with texts `beside` what it holds.
+
+    `moved`: its files are on the disk once. They lie in the public place, and the stage's folder links to them.
+    """
+    if not source.is_dir():
+        return
+    target, texts, files = out / name, beside or {}, digests(source)
+    there = digests(target)
+    if {file: digest for file, digest in there.items() if file not in texts} != files or any(
+        file not in there or (target / file).read_text(encoding="utf-8") != text for file, text in texts.items()
+    ):
+        with new_folder(target) as temporary:
+            for file in files:
+                (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+                (share if moved else shutil.copyfile)((source / file).resolve(), temporary / file)
+            for file, text in texts.items():
+                write_text(temporary / file, text)
+            _remember(out, {f"{name}/{file}": digest for file, digest in digests(temporary).items()})
+    for file in files if moved else ():
+        if not (source / file).is_symlink() and (source / file).samefile(target / file):
+            link_to(source / file, target / file)
+
+
+def publish_text(out: Path, name: str, text: str) -> None:
+    """Write a file for the user into the run's folder."""
+    with new_file(out / name) as new:
+        new.write_text(text, encoding="utf-8")
+        _remember(out, {name: file_fingerprint(new)})

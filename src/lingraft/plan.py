@@ -6,7 +6,7 @@ Shapes come from the meta device, so a model of any size is planned on any machi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
@@ -27,15 +27,16 @@ from lingraft.checkpoints.read import (
     read_tokenizer,
     stored_dtype,
 )
+from lingraft.corpus.formats import is_packed
 from lingraft.corpus.instructions import read_conversations
-from lingraft.corpus.read import DroppedText, find_files, read_rows
+from lingraft.corpus.read import DroppedText, file_rows, find_files, read_each
 from lingraft.corpus.tokenize import BETWEEN, encode
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, depth
 from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.token_loss import LOGITS_PER_CHUNK
-from lingraft.training.arguments import mixed_precision
+from lingraft.training.arguments import missing_here, mixed_precision
 
 OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
 """Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""
@@ -195,15 +196,19 @@ def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
     except UserError:  # a config without a tokenizer can be planned all the same
         return None
     total = 0.0
-    for path in find_files(*entry.files):
-        rows = islice(read_rows([path], entry.fields, DroppedText()), _SAMPLED_DOCUMENTS)
-        documents = [text for texts in rows for text in _as_documents(texts)]
+
+    def sample(path: Path, dropped: DroppedText) -> Iterator[tuple[Path, list[str]]]:
+        rows = islice(file_rows(path, entry.fields, entry.split, dropped), _SAMPLED_DOCUMENTS)
+        if documents := [text for _, texts in rows for text in _as_documents(texts)]:
+            yield path, documents
+
+    for path, documents in read_each(find_files(*entry.files), sample, DroppedText(), "document"):
         tokens = sum(len(ids) + 2 for ids in encode(tokenizer, documents))
         if len(documents) < _SAMPLED_DOCUMENTS * len(entry.fields):
             total += tokens
             continue
-        packed = path.suffix in (".gz", ".zst", ".parquet")
-        bytes_on_disk = sum(len(text.encode()) + 1 for text in documents) / (len(entry.fields) * (3 if packed else 1))
+        packing = 3 if is_packed(path) else 1
+        bytes_on_disk = sum(len(text.encode()) + 1 for text in documents) / (len(entry.fields) * packing)
         total += tokens * max(1.0, path.stat().st_size / bytes_on_disk)
     return int(total)
 
@@ -293,4 +298,5 @@ def plan_text(recipe: Recipe, plan: Plan) -> str:
     advice = "lower the batch or max_length" + ("" if _checkpoints(recipe) else ", or set gradient_checkpointing")
     verdict = "fits" if plan.fits else f"does not fit: {advice}"
     lines.append(f"  here: {plan.device}, {plan.device_bytes / 2**30:.2f} GiB: {verdict}")
+    lines += [f"  here: training.{name}: {problem}" for name, problem in missing_here(recipe.training).items()]
     return "\n".join(lines)

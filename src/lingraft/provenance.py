@@ -72,13 +72,22 @@ def _training(of: Trained) -> dict[str, Any]:
 
 def _corpus(entries: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> list[dict[str, Any]]:
     return [
-        {**entry, "fingerprint": stage_fingerprint(table), "left_out": read_json(table / "corpus.json")["dropped"]}
+        {
+            **_without_overlap(entry),
+            "fingerprint": stage_fingerprint(table),
+            "left_out": read_json(table / "corpus.json")["dropped"],
+        }
         for entry, table in zip(entries, tables, strict=True)
     ]
 
 
 def _instructions(entries: Sequence[Mapping[str, Any]], text: Path) -> list[dict[str, Any]]:
-    return [{**entry, "fingerprint": stage_fingerprint(text)} for entry in entries]
+    return [{**_without_overlap(entry), "fingerprint": stage_fingerprint(text)} for entry in entries]
+
+
+def _without_overlap(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A passage of the user's text stands in it, which is of `results.json`, and does not travel with the model."""
+    return {key: value for key, value in entry.items() if key != "overlap"}
 
 
 def provenance(

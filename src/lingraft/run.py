@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from lingraft.artefacts import read_json, stage_fingerprint, write_json
+from lingraft.artefacts import json_text, read_json, stage_fingerprint
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import check_model, find_model, model_fingerprint
 from lingraft.evaluation.compare import bits_and_sums, compare
 from lingraft.evaluation.measure import measured_with, read_measurement
 from lingraft.evaluation.questions import read_tasks
-from lingraft.output_folder import claimed, publish
+from lingraft.output_folder import claimed, publish_folder, publish_text, run_target
 from lingraft.plan import whole_plan
 from lingraft.provenance import provenance
 from lingraft.recipe import Recipe, load_recipe
-from lingraft.report import report
+from lingraft.report import draw_page
 from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
 from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
+from lingraft.stages.held_out import hold_out_text
 from lingraft.stages.instructions import read_instructions
+from lingraft.stages.overlap import leave_out_overlap
 from lingraft.stages.training import Trained, adapt, training_log
 from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
 from lingraft.stages.written import write_replay
@@ -48,8 +50,8 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
         CorpusError, ModelError, TrainingError: what is wrong with text, base or settings.
     """
     PartialState(timeout=LONGEST_STAGE)
-    out = Path(out)
     resolved = load_recipe(recipe, overrides)
+    out = run_target(out, resolved)
     with claimed(out, resolved):
         results = _run(resolved, out, out / "work")
     logger.info("done: %s", out)
@@ -66,11 +68,13 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     tasks = read_tasks(recipe.evaluation.tasks)
     measured = text.read_measured_text(recipe, work)
     tables = text.tokenize_corpora(recipe, base, work)
-    heldout = text.hold_out_text(recipe, tables, measured, work)
-    start = extend_vocabulary(recipe, base, tables, heldout, work)
+    heldout = hold_out_text(recipe, tables, measured, tasks, work)
+    leave_out_overlap(recipe, base, tables, heldout)
+    start = extend_vocabulary(recipe, base, tables, work)
     if start != base:
         models.check_after(recipe, base, start)
         tables = text.tokenize_corpora(recipe, start, work, "corpus-in-new-words")
+        leave_out_overlap(recipe, start, tables, heldout)
     blocks = {
         name: _learnable(stage, start, tables[name], heldout, folder_of(work, name)) for name, stage in stages.items()
     }
@@ -116,6 +120,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         "measured": measured_with(base, recipe.length),
         **compare(on, read_measurement(after), read_measurement(before), roles),
         "fertility": fertility,
+        "overlap": _overlap(trainings),
     }
     if steps:
         results["steps"] = steps
@@ -129,17 +134,23 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
         words = {**read_json(start.parent / "vocabulary.json"), "fingerprint": stage_fingerprint(start.parent)}
     origin = provenance(recipe, base, words, trainings, exported, unrounded, plan)
     if PartialState().is_main_process:
-        publish(exported / "model", out / "model")
+        publish_folder(exported / "model", out, "model", {"lingraft.json": json_text(origin)}, moved=True)
         if start == base and not recipe.stages:  # an adapter of a model on the way would load on nothing
-            publish(adapted / "adapter", out / "adapter")
-        for of in ("model", "adapter"):
-            if (out / of).is_dir():
-                write_json(out / of / "lingraft.json", origin)
-        write_json(out / "lingraft.json", origin)
-        write_json(out / "training.json", training_log(trainings))
-        write_json(out / "results.json", results)
-        report([out], out / "report.html")
+            publish_folder(adapted / "adapter", out, "adapter", {"lingraft.json": json_text(origin)})
+        publish_text(out, "lingraft.json", json_text(origin))
+        publish_text(out, "training.json", json_text(training_log(trainings)))
+        publish_text(out, "results.json", json_text(results))
+        publish_text(out, "report.html", draw_page([out]))
     return results
+
+
+def _overlap(trainings: Mapping[str, Trained]) -> list[dict[str, Any]]:
+    """By stage and entry of its text: the documents that shared text with what is measured, and did not train."""
+    return [
+        {**({"stage": name} if name else {}), "language": entry["language"], **entry["overlap"]}
+        for name, of in trainings.items()
+        for entry in read_json(of.text / "mix.json")["entries"]
+    ]
 
 
 def _learnable(stage: Recipe, model: Path, tables: Sequence[Path], heldout: Path, folder: Path) -> Path:

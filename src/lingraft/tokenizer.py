@@ -8,22 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import (
-    check_file_target,
-    check_folder_target,
-    file_fingerprint,
-    new_folder,
-    remove_leftovers,
-    write_json,
-)
+from lingraft.artefacts import file_fingerprint, write_json
 from lingraft.checkpoints.cards import card, code, escaped
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.names import on_hub, public_name
-from lingraft.checkpoints.parents import check_output_is_no_parent, open_parent
+from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder
-from lingraft.corpus.read import DroppedText, find_files, read_documents
+from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
+from lingraft.disk import new_folder, remove_leftovers
 from lingraft.errors import ModelError, UserError, nearest
 from lingraft.languages import parse_language
+from lingraft.targets import check_not_read, file_target, folder_target, is_results
 from lingraft.vocabulary.extend import extend as extend_bpe
 from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
 from lingraft.vocabulary.fertility import fertility as count
@@ -40,6 +35,7 @@ def fertility(
     text: Mapping[str, str | Sequence[str]],
     *,
     text_field: str = "text",
+    split: Split | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """What the tokenizers of models make of texts: tokens per word, bytes per token, mere bytes, cost beside English.
@@ -50,22 +46,23 @@ def fertility(
     Raises:
         UserError: text, models or languages that are not there.
     """
-    if out is not None:
-        check_file_target(Path(out))
     for code in text:
         parse_language(code)
     files = {code: find_files(*([of] if isinstance(of, str) else of)) for code, of in text.items()}
+    check_split(split, [path for paths in files.values() for path in paths])
+    reads = [*models, *(path for of in files.values() for path in of)]
+    target = None if out is None else file_target(out, is_results, reads)
     found: dict[str, dict[str, Any]] = {}
     for model in models:
         tokenizer, dropped = read_backend(find_folder(str(model), TOKENIZER_ONLY)), DroppedText()
-        counts = {code: count(tokenizer, read_documents(of, text_field, dropped)) for code, of in files.items()}
+        counts = {code: count(tokenizer, read_documents(of, text_field, dropped, split)) for code, of in files.items()}
         _say_left_out(dropped)
         found[str(model)] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
         for code, of in counts.items():
             warn_of_fragments(str(model), code, of, counts)
     measured = {"schema": 1, "models": found}
-    if out is not None:
-        write_json(Path(out), measured)
+    if target is not None:
+        write_json(target, measured)
     return measured
 
 
@@ -82,6 +79,7 @@ def extend(
     *,
     init: Init = "pieces",
     text_field: str = "text",
+    split: Split | None = None,
 ) -> Path:
     """A model whose tokenizer has `tokens` new words, learned on files of text in the new language.
 
@@ -96,35 +94,34 @@ def extend(
         ModelError: a model or a tokenizer that cannot be continued; says why.
         OutputError: `out` holds something else.
     """
-    out = Path(out)
-    check_folder_target(out)
+    out = folder_target(out)
     if tokens < 1:
         raise UserError(f"--tokens {tokens}: at least one token must be added")
     if init not in INITS:
         raise UserError(f"--init {init}: allowed are {', '.join(INITS)}{nearest(init, INITS)}")
     files = find_files(*([text] if isinstance(text, str) else text))
+    check_split(split, files)
     parent = open_parent(model)
     if parent.base:
         raise ModelError(f"{model} is an adapter; give the model that it is of, or merge it first")
-    check_output_is_no_parent(out, [parent])
+    check_not_read(out, [parent.folder, *files])
     bpe = read_bpe(parent.tokenizer_folder)
     rows = rows_for(parent, bpe, tokens)
-    texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field}
+    texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field, "split": split}
     record: dict[str, Any] = {
         "extension": {"tokens": tokens, "init": init, "first": len(bpe.strings), **texts},
         "base": {"name": public_name(parent.name), "fingerprint": parent.fingerprint},
         "rows": rows,
     }
     check_holds_only(out, "extension")
-    folder = out.resolve()  # of a link, what it leads to
-    if was_made_from(folder, record):
-        remove_leftovers(folder)
+    if was_made_from(out, record):
+        remove_leftovers(out)
         logger.info("%s: finished before, kept", out)
         return out
     dropped, started = DroppedText(), time.perf_counter()
-    extension = extend_bpe(bpe, read_documents(files, text_field, dropped), tokens)
+    extension = extend_bpe(bpe, read_documents(files, text_field, dropped, split), tokens)
     _say_left_out(dropped)
-    with new_folder(folder) as temporary:
+    with new_folder(out) as temporary:
         write_extended(parent, extension, init, rows, temporary)
         write_manifest(temporary, record, _card(record, parent.name if on_hub(parent.name) else None))
     logger.info("%s: %s new tokens in %.1f s", out, f"{tokens:,}", time.perf_counter() - started)

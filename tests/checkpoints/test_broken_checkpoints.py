@@ -17,6 +17,8 @@ import torch
 from safetensors.numpy import save_file
 
 from lingraft import cli
+from lingraft.checkpoints.read import check_model, read_model
+from lingraft.errors import ModelError
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # a user would see it before the message
 
@@ -324,9 +326,74 @@ def test_models_that_do_not_fit_each_other_are_refused(refused, command, message
     assert message in refused(f"{command} --out out")
 
 
-def test_models_of_the_same_tensors_and_another_number_of_heads_are_refused(refused) -> None:
-    edit("a/config.json", lambda config: config.update(num_attention_heads=1))()
-    assert "a and b are different models: num_attention_heads is 1 and 2" in refused("soup a b --out out")
+OTHER_SETTINGS = {
+    "rms_norm_eps": {"rms_norm_eps": 1e-5},
+    "hidden_act": {"hidden_act": "gelu"},
+    "rope_parameters": {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+    "rope_parameters of an older config": {"rope_theta": 500000.0, "rope_parameters": None},
+}
+
+
+@pytest.mark.parametrize(("key", "settings"), OTHER_SETTINGS.items(), ids=OTHER_SETTINGS)
+def test_models_of_the_same_tensors_that_compute_otherwise_are_refused_unless_forced(
+    refused, run_merge, key, settings
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config.update(settings)
+        if config["rope_parameters"] is None:
+            del config["rope_parameters"]
+
+    edit("a/config.json", change)()
+    error = refused("soup a b --out out")
+    assert f"a and b are different models: {key.split()[0]} is" in error
+    assert "--force" in error
+    for command in ("soup a b", "vectors a --base b", "ties a --base b", "dare a --base b"):
+        shutil.rmtree("out", ignore_errors=True)
+        assert run_merge(f"{command} --force --out out")[0] == 0, command
+
+
+SAME_SETTINGS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "the form of transformers 4": lambda of: of.update(rope_theta=of.pop("rope_parameters")["rope_theta"]),
+    "the older names of a scaling": lambda of: of.update(
+        rope_theta=of.pop("rope_parameters")["rope_theta"], rope_scaling={"type": "default"}
+    ),
+    "a switch that is off and not said": lambda of: of.pop("mlp_bias"),
+    "what is of training": lambda of: of.update(initializer_range=0.5, attention_dropout=0.1),
+    "ids and length": lambda of: of.update(eos_token_id=[257, 256], max_position_embeddings=128),
+    "a key that no library knows": lambda of: of.update(unsloth_version="2026.1"),
+}
+
+
+@pytest.mark.parametrize("change", SAME_SETTINGS.values(), ids=SAME_SETTINGS)
+def test_models_that_compute_the_same_are_combined_however_their_configs_say_it(run_merge, change) -> None:
+    edit("a/config.json", change)()
+    code, error = run_merge("soup a b --out out")
+    assert (code, "different" in error) == (0, False)
+
+
+DISAGREE = {
+    "layers": ({"num_hidden_layers": 3}, "config.json has num_hidden_layers 3, the files hold 4 layers"),
+    "more layers": ({"num_hidden_layers": 5}, "config.json has num_hidden_layers 5, the files hold 4 layers"),
+    "rows": ({"vocab_size": 300}, "has shape [258, 32], config.json makes it [300, 32]"),
+    "width": ({"hidden_size": 64}, "has shape [258, 32], config.json makes it [258, 64]"),
+    "blocks": ({"intermediate_size": 64}, "has shape [32, 48], config.json makes it [32, 64]"),
+    "heads": ({"num_attention_heads": 1}, "has shape [32, 32], config.json makes it [32, 16]"),
+    "biases that are not there": ({"attention_bias": True}, "'layers.0.self_attn.q_proj.bias' is missing"),
+    "a number of layers of no model": ({"num_hidden_layers": 2**31}, "a/config.json: num_hidden_layers is 2147483648"),
+    "a number of rows of no model": ({"vocab_size": 10**12}, "a/config.json: vocab_size is 1000000000000"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), DISAGREE.values(), ids=DISAGREE)
+def test_a_config_and_files_that_disagree_are_refused_by_every_command(refused, settings, message) -> None:
+    edit("a/config.json", lambda config: config.update(settings))()
+    assert message in refused("soup a b --out out")
+    with pytest.raises(ModelError) as error:
+        read_model(Path("a"))
+    assert message in str(error.value)
+    with pytest.raises(ModelError) as error:
+        check_model(Path("a"))
+    assert message in str(error.value)
 
 
 def test_rows_are_not_matched_by_position_where_their_numbers_differ(refused) -> None:

@@ -71,9 +71,11 @@ class Whole:
         for folder in out.parent.glob(f".{out.name}.*"):
             held = contents(folder)
             for name in (name for name in held if name.endswith(".safetensors") and opens(folder / name)):
-                assert held[name] in [whole.get(name) for whole in self._contents], f"{name} opens and is wrong"
-            loaded = weights(folder)
-            assert loaded is None or any(same(loaded, right) for right in self._weights), f"{folder} loads wrong"
+                right = [whole.get(Path(name).name) for whole in self._contents]
+                assert held[name] in right, f"{name} opens and is wrong"
+            for held_folder in (folder, folder / "new", folder / "old"):
+                loaded = weights(held_folder)
+                assert loaded is None or any(same(loaded, right) for right in self._weights), f"{held_folder} is wrong"
 
 
 STEPS = """
@@ -85,7 +87,7 @@ from lingraft import merge
 
 os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])  # one thread: the same steps each time
 models, out = Path(sys.argv[1]), Path(sys.argv[2])
-EVENTS = "open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "shutil.rmtree"
+EVENTS = "open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fcntl.flock", "shutil.copyfile", "shutil.rmtree"
 done = last = 0
 
 def step():
@@ -95,7 +97,7 @@ def step():
     done += 1
 
 def watch(event, arguments):
-    if event in EVENTS and (event in ("os.remove", "os.rmdir") or str(arguments[0]).startswith(str(out.parent))):
+    if event in EVENTS and (event in ("os.remove", "os.rmdir", "fcntl.flock") or str(arguments[0]).startswith(str(out.parent))):
         step()
 
 def stepping(function):
@@ -151,6 +153,14 @@ def merge_up_to(models, tmp_path) -> Iterator[Callable[..., int]]:
         process.wait(timeout=60)
 
 
+def what_a_killed_process_leaves(folder: Path, written: Path) -> Path:
+    """A staging folder with all that had been written."""
+    code = "import os, pathlib, shutil, sys\nfrom lingraft.disk import new_folder\nout, written = sys.argv[1:]\n"
+    code += "with new_folder(pathlib.Path(out)) as new:\n shutil.copytree(written, new, dirs_exist_ok=True)\n os._exit(0)"
+    subprocess.run([sys.executable, "-c", code, folder / "out", written], check=True)
+    return folder / ".out.lingraft"
+
+
 @pytest.mark.parametrize("before", ["nothing", "an earlier merge", "what a killed merge left"])
 def test_a_merge_that_is_killed_at_any_step_leaves_nothing_wrong_and_starts_again(
     merge_up_to, models, tmp_path, before
@@ -158,6 +168,7 @@ def test_a_merge_that_is_killed_at_any_step_leaves_nothing_wrong_and_starts_agai
     out = tmp_path / "work" / "out"
     right = merge.vectors(models / "base", {models / "a": 0.5}, tmp_path / "right")
     earlier = merge.vectors(models / "base", {models / "a": 0.25}, tmp_path / "earlier")
+    left = what_a_killed_process_leaves(tmp_path / "left", earlier)
     whole, ended, steps = Whole(right, earlier), -signal.SIGKILL, 0
     while ended == -signal.SIGKILL:
         shutil.rmtree(out.parent)
@@ -165,7 +176,7 @@ def test_a_merge_that_is_killed_at_any_step_leaves_nothing_wrong_and_starts_agai
         if before == "an earlier merge":
             shutil.copytree(earlier, out)
         if before == "what a killed merge left":
-            shutil.copytree(earlier, out.with_name(".out.tmp"))
+            shutil.copytree(left, out.with_name(".out.lingraft"))
         ended = merge_up_to(0.5, steps)
         whole.check(out)
         if ended == -signal.SIGKILL:
@@ -226,13 +237,13 @@ def test_a_command_that_is_killed_at_a_random_moment_leaves_nothing_wrong_and_st
         assert end(start(large, out))[0] == 0
         assert not filecmp.dircmp(out, right).diff_files
         assert contents(out) == contents(right)
-        assert not out.with_name(".out.tmp").exists()
+        assert not out.with_name(".out.lingraft").exists()
 
 
 def at_work(out: Path) -> None:
     """Wait until a merge writes weights."""
     deadline = time.monotonic() + 30
-    while not list(out.parent.glob(f".{out.name}.tmp/*.safetensors")):
+    while not list(out.parent.glob(f".{out.name}.lingraft/new/*.safetensors")):
         assert time.monotonic() < deadline, "it never began"
         time.sleep(0.005)
     time.sleep(0.1)
@@ -287,7 +298,8 @@ def test_a_merge_that_is_stopped_while_it_reads_a_tokenizer_ends_with_3(
 
 def test_what_a_killed_merge_left_beside_its_result_is_removed_by_the_next(run_merge, tmp_path) -> None:
     assert run_merge(tmp_path / "made" / "out")[0] == 0
-    (tmp_path / "made" / ".out.old").mkdir()  # killed after the last rename
+    killed = what_a_killed_process_leaves(tmp_path / "left", tmp_path / "made" / "out")
+    killed.rename(tmp_path / "made" / ".out.lingraft")
     assert run_merge(tmp_path / "made" / "out")[0] == 0
     assert list((tmp_path / "made").iterdir()) == [tmp_path / "made" / "out"]
 

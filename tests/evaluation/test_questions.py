@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 
@@ -55,10 +57,17 @@ def test_questions_are_read_from_json_lines(tmp_path) -> None:
     assert read_questions([path]) == QUESTIONS
 
 
+def test_questions_are_read_from_every_format_of_records(tmp_path) -> None:
+    records = [q.model_dump() for q in QUESTIONS]
+    (tmp_path / "q.json").write_text(json.dumps(records))
+    parquet.write_table(pa.Table.from_pylist(records), tmp_path / "q.parquet")
+    assert read_questions([tmp_path / "q.json"]) == read_questions([tmp_path / "q.parquet"]) == QUESTIONS
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("not json", "q.jsonl:2: this line is not JSON"),
+        ("not json", "q.jsonl:2: lines that are not JSON; here every record is needed"),
         ('{"context": "a", "choices": ["b", "c"]}', "q.jsonl:2: answer: Field required; a question is {"),
         ('{"context": "a", "choices": ["b"], "answer": 0}', "q.jsonl:2: choices: List should have at least 2 items"),
         ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "'answer' is 2, the choices are counted from 0 to 1"),
@@ -66,6 +75,19 @@ def test_questions_are_read_from_json_lines(tmp_path) -> None:
         ('{"context": "a", "choices": ["b", "b"], "answer": 0}', "two choices are the same"),
         ('{"context": "", "choices": ["b", ""], "answer": 0}', "a choice without a context is empty"),
         ('{"context": "a", "choices": ["b", "\\ud800"], "answer": 0}', "this is not valid Unicode"),
+        (
+            '{"context": "a", "choices": ["b", "c"], "answer": 0, "answer": 1}',
+            "q.jsonl:2: records that give a field twice",
+        ),
+        (
+            '{"context": "a", "choices": ["b", "c"], "answer": NaN}',
+            "q.jsonl:2: answer: Input should be a valid integer",
+        ),
+        (
+            '{"context": "a", "choices": ["b", "c"], "answer": ' + "1" * 5000 + "}",
+            "q.jsonl:2: records with a number of too",
+        ),
+        ("[" * 3000 + "]" * 3000, "q.jsonl:2: records that are nested too deeply"),
         ("[1]", "q.jsonl:2: Input should be a valid dictionary"),
     ],
 )
@@ -86,5 +108,5 @@ def test_a_file_without_questions_is_refused(tmp_path) -> None:
 def test_a_file_that_breaks_off_is_refused(tmp_path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_bytes(json.dumps(QUESTIONS[0].model_dump()).encode() + b"\n\xff\xfe\n")
-    with pytest.raises(CorpusError, match=r"cannot be read whole: 1 lines that are not UTF-8 \(first: .*q.jsonl:2\)"):
+    with pytest.raises(CorpusError, match=r"q.jsonl:2: lines that are not UTF-8; here every record"):
         read_questions([path])

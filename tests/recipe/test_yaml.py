@@ -5,7 +5,8 @@ from contextlib import suppress
 import pytest
 
 from lingraft.errors import RecipeError
-from lingraft.recipe.yaml import override, parse_yaml, read_yaml
+from lingraft.recipe.overrides import override
+from lingraft.recipe.yaml import parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(

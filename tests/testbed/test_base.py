@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from lingraft.artefacts import locked
+from lingraft.disk import locked
 from lingraft.checkpoints.read import empty_model
 from lingraft.corpus.read import read_texts
 from lingraft.errors import OutputError

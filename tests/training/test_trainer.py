@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from lingraft.token_loss import returning_token_losses
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
 from lingraft.training.batches import TrainingText, collate
-from lingraft.training.graft_trainer import newest_checkpoint
+from lingraft.training.checkpoints import newest_checkpoint
 from lingraft.training.trainer import LanguageTrainer, train
 
+SPEEDS = ("_runtime", "_per_second")
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 
 
@@ -125,6 +127,11 @@ def test_validation_loss_is_the_mean_over_tokens_of_the_blocks(adapt, blocks, tm
     assert logged == pytest.approx(expected.item(), rel=1e-5)
 
 
+def timeless(log: list[dict]) -> list[dict]:
+    """A log without what depends on the machine's speed."""
+    return [{name: value for name, value in entry.items() if not name.endswith(SPEEDS)} for entry in log]
+
+
 class _Kill(TrainerCallback):
     """Ends training as a kill does, between the end of a step and what would be saved after it."""
 
@@ -138,11 +145,11 @@ class _Kill(TrainerCallback):
 def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypatch, method, accumulation) -> None:
     """Dropout, a learning-rate schedule and two epochs: all that a resumed run has to pick up."""
     settings = {"save_steps": 3, "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
-    settings |= {"eval_strategy": "steps", "eval_steps": 2}
+    settings |= {"eval_strategy": "steps", "eval_steps": 2, "logging_steps": 4, "include_num_input_tokens_seen": True}
     validation = {"swh_Latn": blocks.select(range(4))}
 
     straight = adapt(method)
-    train(straight, text(blocks, validation), arguments(tmp_path / "straight", **settings))
+    outcome = train(straight, text(blocks, validation), arguments(tmp_path / "straight", **settings))
 
     class Killed(LanguageTrainer):
         def __init__(self, *args, **kwargs) -> None:
@@ -153,9 +160,13 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         train(adapt(method), text(blocks, validation), arguments(tmp_path / "killed", **settings))
     monkeypatch.undo()
-    assert newest_checkpoint(tmp_path / "killed").name == "checkpoint-6"
+    assert newest_checkpoint(tmp_path / "killed").folder.name == "checkpoint-6"
     resumed = adapt(method)
-    train(resumed, text(blocks, validation), arguments(tmp_path / "killed", **settings))
+    again = train(resumed, text(blocks, validation), arguments(tmp_path / "killed", **settings))
+    assert timeless(again.log) == timeless(outcome.log)
+    written = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert written == again.log
+    assert again.seconds > again.log[-1]["train_runtime"] > outcome.log[-1]["train_runtime"] / 2
 
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
@@ -166,9 +177,11 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blo
     """The window in which a large model is merged and written."""
     settings = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant"}
     straight, resumed = adapt(), adapt()
-    train(straight, text(blocks, {}), arguments(tmp_path, **settings))
+    first = train(straight, text(blocks, {}), arguments(tmp_path, **settings))
     outcome = train(resumed, text(blocks, {}), arguments(tmp_path, **settings))
     assert outcome.num_steps == 4
+    assert timeless(outcome.log) == timeless(first.log)
+    assert outcome.log[-1]["train_runtime"] == pytest.approx(first.log[-1]["train_runtime"], abs=0.5)
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
         assert torch.equal(tensor, expected[name]), name
@@ -177,19 +190,6 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blo
 def test_every_owned_argument_is_one_of_the_trainers() -> None:
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
     assert set(OWNED_ARGUMENTS) <= names
-
-
-def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path) -> None:
-    for step, finished in ((5, True), (10, True), (15, False)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if finished:
-            (folder / "finished.json").write_text("{}")
-    assert newest_checkpoint(tmp_path).name == "checkpoint-10"
-
-
-def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path) -> None:
-    assert newest_checkpoint(tmp_path / "none") is None
 
 
 def test_a_loss_that_is_not_a_number_ends_training_with_advice(adapt, blocks, tmp_path) -> None:

@@ -43,13 +43,13 @@ class Combination:
 
 
 def plan_combination(
-    rule: Rule, like: Parent, tokenizer: Parent | None = None, dtype: str | None = None
+    rule: Rule, like: Parent, tokenizer: Parent | None = None, dtype: str | None = None, force: bool = False
 ) -> Combination:
     """Check that the parents fit each other, and match their vocabularies.
 
     `tokenizer`: the parent whose tokens, config and chat template the result has, in place of
     `like`. `dtype`: bfloat16, float16 or float32; where it is not said, every tensor keeps the type
-    that it has in `like`.
+    that it has in `like`. `force`: take models for one although their settings differ.
 
     Raises:
         ModelError: what does not fit.
@@ -58,7 +58,7 @@ def plan_combination(
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
     parents = list(dict.fromkeys([*rule.parents, like]))
-    check_fit(parents)
+    check_fit(parents, force)
     like = tokenizer or like
     vocabulary = match_rows(parents, like, tokenizer)
     dtypes = {name: DTYPES[dtype] if dtype else like.dtype(name) for name in like.weights}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from lingraft.checkpoints.parents import Parent
 from lingraft.errors import ModelError
@@ -15,35 +14,21 @@ logger = logging.getLogger(__name__)
 ROWS_ARE_TOKENS = (f"{EMBEDDINGS}.weight", f"{HEAD}.weight")
 """Tensors whose rows are matched by token."""
 
-_SAME_MODEL = ("model_type", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act")
-"""Keys of a config that make another model of the same tensors."""
-_MAY_DIFFER = [
-    "_name_or_path",
-    "architectures",
-    "bos_token_id",
-    "dtype",
-    "eos_token_id",
-    "max_position_embeddings",
-    "pad_token_id",
-    "text_config",
-    "tie_word_embeddings",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-    "vision_config",
-    "vocab_size",
-]
+def check_fit(parents: Sequence[Parent], force: bool = False) -> None:
+    """Compare each parent with the first: architecture, tensors, shapes apart from the vocabulary, settings.
 
-
-def check_fit(parents: Sequence[Parent]) -> None:
-    """Compare each parent with the first: architecture, names of tensors, shapes apart from the vocabulary.
+    `force`: settings in which they differ are warned of, and no more.
 
     Raises:
         ModelError: names what differs, and where.
     """
     first = parents[0]
     for other in parents[1:]:
-        _check_config(first, other)
+        if first.settings.model_type != other.settings.model_type:
+            raise ModelError(
+                f"{first.name} and {other.name} are different models: model_type is "
+                f"{first.settings.model_type!r} and {other.settings.model_type!r}"
+            )
         if first.is_tied != other.is_tied:
             tied, free = (first, other) if first.is_tied else (other, first)
             raise ModelError(
@@ -59,33 +44,21 @@ def check_fit(parents: Sequence[Parent]) -> None:
                     f"{other.name}: tensor '{tensor.name}' in {tensor.file.name} has shape {list(tensor.shape)}, "
                     f"{first.name} has {list(at.shape)}; only models of one architecture and size can be combined"
                 )
-        _warn_of_settings(first, other)
+        _check_settings(first, other, force)
 
 
-def _check_config(first: Parent, other: Parent) -> None:
-    here, there = _text(first.config), _text(other.config)
-    for key in _SAME_MODEL:
-        if here.get(key, there.get(key)) != there.get(key, here.get(key)):
-            raise ModelError(
-                f"{first.name} and {other.name} are different models: {key} is {here[key]!r} and {there[key]!r}"
-            )
-
-
-def _warn_of_settings(first: Parent, other: Parent) -> None:
-    here, there = _text(first.config), _text(other.config)
-    differ = sorted(key for key in here.keys() & there.keys() - set(_MAY_DIFFER) if here[key] != there[key])
-    if differ:
-        logger.warning(
-            "%s and %s: their configs differ in %s; the result has that of the model whose tokenizer it has",
-            first.name,
-            other.name,
-            ", ".join(f"{key} ({here[key]!r} and {there[key]!r})" for key in differ),
+def _check_settings(first: Parent, other: Parent, force: bool) -> None:
+    """The same weights under other settings are another function: a mean or difference of two says nothing."""
+    differ = first.settings.differing(other.settings)
+    if not differ:
+        return
+    shown = ", ".join(f"{key} is {here!r} and {there!r}" for key, (here, there) in differ.items())
+    if not force:
+        raise ModelError(
+            f"{first.name} and {other.name} are different models: {shown}; give models of one base, or --force, and "
+            "the result has the settings of the model whose tokenizer it has"
         )
-
-
-def _text(config: dict[str, Any]) -> dict[str, Any]:
-    """The language model's part of a config."""
-    return {"model_type": config["model_type"], **config.get("text_config", config)}
+    logger.warning("%s and %s are taken for one model by force: %s", first.name, other.name, shown)
 
 
 def _check_names(first: Parent, other: Parent) -> None:

@@ -14,6 +14,7 @@ from lingraft.checkpoints.cards import card, code, escaped
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.parents import RECORD, Origin, Parent
+from lingraft.checkpoints.published import changed, digests
 from lingraft.errors import OutputError
 
 
@@ -66,6 +67,22 @@ def check_holds_only(out: Path, kind: str) -> None:
             f"--out {out} is an earlier {kind}, and holds {', '.join(sorted(held - ours)[:3])} of yours "
             "beside it, which would be lost; move that away, or give a new folder"
         )
+    if held:
+        _check_unchanged(out, recorded, kind)
+
+
+def _check_unchanged(out: Path, recorded: Mapping[str, Any], kind: str) -> None:
+    """Refuse to write over a file that was changed since it was written.
+
+    Raises:
+        OutputError: names the files.
+    """
+    files = recorded["files"]
+    if yours := changed({name: out / name for name in files}, {name: [files[name]] for name in files}):
+        raise OutputError(
+            f"--out {out} is an earlier {kind}, and {', '.join(yours[:3])} changed since it was written, which would "
+            "be lost; move it away, or give a new folder"
+        )
 
 
 def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
@@ -77,7 +94,7 @@ def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
 
 
 def _files(recorded: Mapping[str, Any]) -> set[str]:
-    return {RECORD, *recorded["files"]} if "files" in recorded else set()
+    return {RECORD, *recorded["files"]} if isinstance(recorded.get("files"), dict) else set()
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -92,7 +109,7 @@ def write_manifest(folder: Path, record: Mapping[str, Any], readme: str) -> None
     """`lingraft.json` and the model card."""
     versions = {name: version(name) for name in ("lingraft", "numpy")}
     write_text(folder / "README.md", readme)
-    files = sorted(path.name for path in folder.iterdir())
+    files = digests(folder)
     whole = {"versions": versions, "fingerprint": fingerprint(record), **record, "files": files}
     write_json(folder / RECORD, whole)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +11,18 @@ import yaml
 
 from lingraft.artefacts import read_json
 from lingraft.checkpoints.adapters import Adapter, LowRank, adapter_fingerprint, is_adapter, read_adapter
+from lingraft.checkpoints.config import read_config_file, text_part
+from lingraft.checkpoints.layout import check_layout
 from lingraft.checkpoints.read import check_is_model, find_folder, model_fingerprint, tokenizer_files
+from lingraft.checkpoints.settings import Settings
 from lingraft.checkpoints.weights import StoredTensor, Weights, find_weights
-from lingraft.errors import ModelError, OutputError
-from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, LAYERS, canonical_name, layer_index, num_layers
+from lingraft.errors import ModelError
+from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, canonical_name
 
 RECORD = "lingraft.json"
 """Inside a model's folder: what it was made from."""
 
-_EMBEDDINGS, _FINAL_NORM, _HEAD = f"{EMBEDDINGS}.weight", "norm.weight", f"{HEAD}.weight"
+_EMBEDDINGS, _HEAD = f"{EMBEDDINGS}.weight", f"{HEAD}.weight"
 _COMPARED_BYTES = 2**22
 
 
@@ -63,6 +65,11 @@ class Parent:
         return self.folder if tokenizer_files(self.folder) else self.model_folder
 
     @cached_property
+    def settings(self) -> Settings:
+        """What its config says of what it computes."""
+        return Settings(self.model_folder, self.config)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Stands for the weights, the config and the tokenizer."""
         return adapter_fingerprint(self.folder, self.base.fingerprint) if self.base else model_fingerprint(self.folder)
@@ -74,10 +81,11 @@ class Parent:
             return Origin(self.base.name, self.base.fingerprint)
         record = self.folder / RECORD
         try:
-            base = read_json(record)["base"] if record.is_file() else None
-            return base and Origin(base["name"], base["fingerprint"])
-        except (ValueError, KeyError, TypeError):
+            base = read_json(record)["base"] if record.is_file() else {}
+            name, mark = base["name"], base["fingerprint"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None  # another's file of the same name, or a merge that has no base
+        return Origin(name, mark) if isinstance(name, str) and isinstance(mark, str) else None
 
     @property
     def is_tied(self) -> bool:
@@ -103,50 +111,19 @@ def open_parent(name: str | Path, base: Parent | None = None, force: bool = Fals
     if is_adapter(folder):
         return _on_its_base(str(name), folder, read_adapter(folder), base, force)
     check_is_model(str(name), folder)
-    config = _read_config(folder)
-    weights = {canonical_name(of): tensor for of, tensor in find_weights(folder).items()}
-    _check_complete(folder, weights, config)
-    return Parent(str(name), folder, config, _without_tied_head(weights, config, folder), {})
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = read_json(folder / "config.json")
-        model_type = config["model_type"]
-    except (ValueError, RecursionError):
-        raise ModelError(f"{folder}/config.json is not JSON; fetch it again") from None
-    except (KeyError, TypeError):
-        raise ModelError(f"{folder}/config.json is not the config of a model: it has no model_type") from None
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"{folder}: architecture '{model_type}' is not supported; supported model types: {known}")
+    config = read_config_file(folder)
+    if config["model_type"] not in ARCHITECTURES:
+        raise ModelError(f"{folder}: a '{config['model_type']}' is what lingraft exports; it cannot be combined")
     if config.get("quantization_config"):
         raise ModelError(f"{folder}: quantized weights cannot be combined; give the model in bf16 or float32")
-    return config
-
-
-def _check_complete(folder: Path, weights: Weights, config: dict[str, Any]) -> None:
-    """Refuse a model that lacks tensors: they would be drawn at random when the result is loaded."""
-    text = config.get("text_config", config)
-    layers: dict[int, set[str]] = {}
-    for name in weights:
-        index = layer_index(name)
-        if index is not None:
-            layers.setdefault(index, set()).add(name.partition(f".{index}.")[2])
-    depth = text.get("num_hidden_layers", num_layers(weights))
-    of_layer = set[str]().union(*layers.values())
-    wanted = [f"{LAYERS}.{index}.{part}" for index in range(depth) for part in sorted(of_layer)]
-    wanted += [_EMBEDDINGS, _FINAL_NORM, *([_HEAD] if _tied(config) is False else [])]
-    missing = [name for name in wanted if name not in weights]
-    if missing or not layers:
-        raise ModelError(
-            f"{folder}: the weights are not all there: '{(missing or wanted)[0]}' is missing; fetch the model again"
-        )
+    weights = {canonical_name(of): tensor for of, tensor in find_weights(folder).items()}
+    check_layout(folder, config, weights)
+    return Parent(str(name), folder, config, _without_tied_head(weights, config, folder), {})
 
 
 def _tied(config: dict[str, Any]) -> bool | None:
     """Whether the head is the embeddings, where a config says so."""
-    tied: bool | None = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
+    tied: bool | None = config.get("tie_word_embeddings", text_part(config).get("tie_word_embeddings"))
     return tied
 
 
@@ -262,15 +239,3 @@ def check_origin(adapted: Parent, base: Parent, force: bool) -> None:
         f"{adapted.name} was made from {origin.name} (fingerprint {origin.fingerprint}), and --base is {base.name} "
         f"({base.fingerprint}); a difference means something only from a model's own base: give that one, or --force"
     )
-
-
-def check_output_is_no_parent(out: Path, parents: Sequence[Parent]) -> None:
-    """Refuse to write over what is read.
-
-    Raises:
-        OutputError: names the parent.
-    """
-    for parent in parents:
-        for folder in (parent.folder, parent.model_folder):
-            if out.resolve() in (folder.resolve(), *folder.resolve().parents):
-                raise OutputError(f"--out {out} is, or holds, the model {parent.name} that is read; give a new folder")

@@ -5,16 +5,20 @@ Weights are read from safetensors only; code that comes with a checkpoint is nev
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import files_fingerprint, read_json
+from lingraft.artefacts import files_fingerprint
+from lingraft.checkpoints.config import read_config_file
 from lingraft.checkpoints.dtypes import TORCH_NAMES
+from lingraft.checkpoints.layout import check_layout
 from lingraft.checkpoints.weights import find_weights
-from lingraft.errors import ModelError
+from lingraft.errors import LingraftError, ModelError, Stopped
 from lingraft.layer_groups import text_config
 
 if TYPE_CHECKING:
@@ -32,12 +36,16 @@ CONFIG_ONLY = ("config.json",)
 TOKENIZER_ONLY = (*CONFIG_ONLY, *_TOKENIZER)
 """Patterns of files on the hub: a whole model, its config, what a tokenizer is read from (the config may say how)."""
 
+_OF_THE_MACHINE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
+_NO_MEMORY = ("out of memory", "can't allocate memory")
+
 DEFAULT_MAX_LENGTH = 2048
 """Tokens in a block or window where nothing is said and the model's context allows it."""
 
 
 def find_model(name: str, wanted: Sequence[str] = WHOLE) -> Path:
-    """The local folder of a model: the folder itself, or what the hub's cache holds after download of what is `wanted`.
+    """The local folder of a model: the folder itself, `model/` in that of a run, or what the hub's cache holds after
+    download of what is `wanted`.
 
     Raises:
         ModelError: no such folder, one without a config, and the hub does not have it or cannot be reached.
@@ -57,23 +65,21 @@ def check_is_model(name: str, folder: Path) -> None:
         hint = ""
         if (folder / "adapter_config.json").is_file():
             hint = " (it holds a PEFT adapter: merge it into its base first, with 'lingraft merge vectors')"
-        elif (folder / "model" / "config.json").is_file():
-            hint = f" (it is the folder of a run: its model is {folder / 'model'})"
         raise ModelError(f"'{name}' is a folder without config.json{hint}; give a Hugging Face model folder")
 
 
 def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
-    """The local folder of a model or an adapter; of the hub's files those that match `wanted`.
+    """The local folder of a model, an adapter or a run; of the hub's files those that match `wanted`.
 
     Raises:
         ModelError: no such folder, and the hub does not have it or cannot be reached.
     """
     folder = Path(name)
     if folder.is_dir():
-        return folder
+        return _of_run(folder)
     if folder.exists():
         raise ModelError(f"'{name}' is a file; give the model's folder")
-    if not _HUB_NAME.fullmatch(name):
+    if not is_hub_name(name):
         raise ModelError(f"'{name}': there is no such folder (looked for {folder.resolve()})")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -88,6 +94,18 @@ def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
         ) from None
 
 
+def _of_run(folder: Path) -> Path:
+    """The model of a run's folder; any other folder as it is."""
+    if any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+        return folder
+    return folder / "model" if (folder / "model" / "config.json").is_file() else folder
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name could be one of the hub's; a folder may have such a name too."""
+    return _HUB_NAME.fullmatch(name) is not None
+
+
 def read_config(folder: Path) -> Any:
     """The model's config.
 
@@ -96,23 +114,44 @@ def read_config(folder: Path) -> Any:
     """
     from transformers import AutoConfig
 
-    try:
-        _register(folder)
-        config = AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(f"{folder}/config.json cannot be read: {str(error).splitlines()[0]}") from None
+    from lingraft.nn.own_code import has_own_code, register
+
+    model_type = read_config_file(folder)["model_type"]
+    with reading(f"{folder}/config.json cannot be read"):
+        if has_own_code(model_type):  # let transformers know what we exported with its code
+            register(model_type)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     text_config(config)
     return config
 
 
-def _register(folder: Path) -> None:
-    """Let transformers know the architecture of a model that we exported with its code."""
-    from lingraft.nn.own_code import has_own_code, register
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever a library raises over files that somebody else wrote says that they are wrong, in the words of `what`.
 
-    if (folder / "config.json").is_file():
-        model_type = str(read_json(folder / "config.json").get("model_type"))
-        if has_own_code(model_type):
-            register(model_type)
+    Raises:
+        ModelError: what the library said.
+        MemoryError, OSError: the machine has no room, or cannot read at all.
+    """
+    try:
+        yield
+    except (LingraftError, MemoryError, KeyboardInterrupt, Stopped):
+        raise
+    except OSError as error:
+        if error.errno in _OF_THE_MACHINE:
+            raise
+        raise ModelError(f"{what}: {_first_line(error)}") from None
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        if isinstance(error, SystemExit | GeneratorExit) or any(words in str(error) for words in _NO_MEMORY):
+            raise
+        raise ModelError(f"{what}: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, in one line: its class where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    shown = " ".join(lines[:2])[:300]
+    return f"{type(error).__name__}: {shown}" if isinstance(error, KeyError) or not shown else shown
 
 
 def context_length(config: Any) -> int:
@@ -126,18 +165,17 @@ def read_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedMod
     Raises:
         ModelError: weights that are missing, cut short, of another shape, or pickled only.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     config = read_config(folder)
+    stored = read_config_file(folder)
+    if not stored.get("quantization_config"):
+        check_layout(folder, stored, find_weights(folder))
     loaded: Any
-    try:
+    with reading(f"{folder}: the weights cannot be loaded, safetensors files are needed"):
         loaded = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder}: the weights cannot be loaded: {reason}; safetensors files are needed") from None
     model: PreTrainedModel
     model, info = loaded
     if info["missing_keys"]:
@@ -150,8 +188,8 @@ def empty_model(config: Any) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    with reading(f"{config.name_or_path}/config.json makes no model"), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         return model
 
 
@@ -163,11 +201,9 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    with reading(f"{folder}: its tokenizer cannot be read"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -207,13 +243,16 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def check_model(folder: Path) -> None:
-    """Refuse a base that cannot be trained, before any work is done with it.
+    """Refuse a model that cannot be computed with, before any work is done with it.
 
     Raises:
-        ModelError: no weights, weights of a type that we do not have, no tokenizer, or one that
-            does not fit the embeddings.
+        ModelError: no weights, weights of a type that we do not have, files that are not the model of its config, no
+            tokenizer, or one that gives text ids beyond the embeddings.
     """
+    config = read_config_file(folder)
+    read_config(folder)
     stored_dtype(folder)
+    check_layout(folder, config, find_weights(folder))
     tokens, rows = len(read_tokenizer(folder)), int(text_config(read_config(folder)).vocab_size)
     if tokens > rows:
         raise ModelError(f"{folder}: the tokenizer has {tokens:,} tokens, the embeddings have {rows:,} rows")

@@ -12,7 +12,7 @@ from rich.markup import escape
 import lingraft
 from lingraft.cli import merge, tokenizer
 from lingraft.cli.console import is_main_process, say_written, speak
-from lingraft.cli.options import codes, example, pairs, tasks
+from lingraft.cli.options import FILES, Split, codes, example, pairs, tasks
 from lingraft.errors import UserError
 
 app = typer.Typer(
@@ -87,9 +87,16 @@ def init(
 
 @app.command(epilog=example("lingraft run recipe.yaml --out runs/swahili training.learning_rate=1e-4"))
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the model, the results and the report.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key.path=value]...")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key.path=value]...",
+            help="In place of what the recipe says; relative paths start at the current folder. Another method.name "
+            "drops the old method's settings.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan only.")] = False,
 ) -> None:
     """Graft languages as a recipe says. Starting it again resumes it."""
@@ -98,12 +105,12 @@ def run(
         results = lingraft.run(recipe, out, overrides or [])
         _print_results(results)
         return
-    from lingraft.output_folder import check_output
+    from lingraft.output_folder import check_output, run_target
     from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
 
-    resolved = load_recipe(recipe, overrides or [])
-    check_output(out, resolved)
+    resolved = load_recipe(recipe, overrides or [], runs_here=False)
+    check_output(run_target(out, resolved), resolved)
     typer.echo(recipe_yaml(resolved))
     typer.echo(whole_plan(resolved))
 
@@ -117,14 +124,15 @@ def run(
 )
 def evaluate(
     model: Annotated[str, typer.Argument(help="Hub name or folder of the model.")],
-    text: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, as often as needed.")],
+    text: Annotated[list[str], typer.Option(help=f"LANGUAGE=FILE, as often as needed. {FILES}")],
     out: Annotated[Path, typer.Option(help="The results file to write.")],
     against: Annotated[str | None, typer.Option(help="The base to compare with.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of questions with choices.")] = None,
     learn: Annotated[str, typer.Option(help="Languages that were learned.")] = "",
     retain: Annotated[str, typer.Option(help="Languages that were to be kept.")] = "",
     max_length: Annotated[int | None, typer.Option(help="Window in tokens.")] = None,
-    text_field: Annotated[str, typer.Option(help="The field of JSON Lines and Parquet that holds the text.")] = "text",
+    text_field: Annotated[str, typer.Option(help="The field of a record that holds the text.")] = "text",
+    split: Split = None,
 ) -> None:
     """Measure a model on texts, alone or against its base."""
     _load_quietly()
@@ -138,6 +146,7 @@ def evaluate(
         text_field,
         out,
         tasks(task or []),
+        split,  # type: ignore[arg-type]
     )
     _print_results(results)
 

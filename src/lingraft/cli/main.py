@@ -1,58 +1,92 @@
-"""Start of the command line: signals, messages, and the exit code that a command ends with."""
+"""Start of the command line: signals, logging, and the exit code that a command ends with.
+
+Nothing that takes time is imported before the signals are handled, so that Ctrl-C ends a command with 3 at any moment.
+"""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any
 
-from rich.logging import RichHandler
-from rich.markup import escape
-
-from lingraft.cli.commands import app
-from lingraft.cli.console import console, speak
-from lingraft.errors import LingraftError, Stopped
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+from lingraft.cli.exit_codes import ending
+from lingraft.errors import Stopped, UserError
 
 
 def main() -> None:
-    """Run a command; ends with 0 done, 1 our fault, 2 the input was wrong, 3 the machine stopped it."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
-    speak()
+    """Run a command; ends with 0 success, 1 internal error, 2 invalid input, 3 interrupted or out of resources."""
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _stop)
     sys.unraisablehook = _unraisable
     try:
-        app(prog_name="lingraft")
-    except Stopped as stopped:
-        _fail(f"stopped by {stopped}; start the same command again to go on", 3)
-    except LingraftError as error:
-        _fail(error, error.exit_code)
-    except MemoryError as error:
-        _fail(_out_of_memory(error), 3)
-    except OSError as error:
-        if error.errno in _NOT_ALLOWED:
-            _fail(f"{error.filename}: {error.strerror}; choose another place, or mend its permissions", 2)
-        if error.errno not in _NO_ROOM:
-            raise
-        _fail(_disk_full(error), 3)
-    except Exception as error:  # torch and safetensors have their own words for both
-        if any(words in str(error) for words in ("No space left on device", "inline_container", "Disk quota exceeded")):
-            _fail(_disk_full(error), 3)
-        if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
-            _fail(_out_of_memory(error), 3)
+        _run()
+    except SystemExit as end:
+        _drop_what_cannot_be_printed()
+        if isinstance(end.__context__, BrokenPipeError):  # typer's own end would be 1
+            sys.exit(0)
         raise
+    except BrokenPipeError:  # who reads standard output, as `head` does, has had enough
+        _drop_what_cannot_be_printed()
+        sys.exit(0)
+    except BaseException as error:
+        end_of = ending(error)
+        if end_of is None:
+            raise
+        _drop_what_cannot_be_printed()
+        _say(end_of.message)
+        sys.exit(end_of.code)
+
+
+def _run() -> None:
+    from lingraft.cli.commands import app
+    from lingraft.cli.console import speak
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows its number
+            stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
+    speak()
+    for argument in sys.argv[1:]:
+        _check_is_text(argument)
+    try:
+        app(prog_name="lingraft")
+    finally:
+        if sys.stdout is not None:  # a full disk, or a closed pipe, shows here
+            sys.stdout.flush()
+
+
+def _check_is_text(argument: str) -> None:
+    """Refuse bytes that are no UTF-8: neither JSON nor YAML, in which names are recorded, can hold them.
+
+    Raises:
+        UserError: shows the argument.
+    """
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{ascii(argument)}: this argument is not UTF-8; rename the file, or set LC_ALL") from None
+
+
+def _drop_what_cannot_be_printed() -> None:
+    """Lead standard output nowhere where it takes no more; else Python, as it ends, would fail once more, with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _log_handler() -> logging.Handler:
+    from rich.logging import RichHandler
+
+    from lingraft.cli.console import console
+
     if console.is_terminal:
         return RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
     handler = logging.StreamHandler()
@@ -73,18 +107,11 @@ def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(dropped)
 
 
-def _disk_full(error: BaseException) -> str:
-    return f"the disk is full ({str(error).splitlines()[0]}); make room and start the same command again"
+def _say(message: str) -> None:
+    from rich.markup import escape
 
+    from lingraft.cli.console import console
 
-def _out_of_memory(error: BaseException) -> str:
-    return (
-        f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the host'}); lower "
-        "training.per_device_train_batch_size or max_length, or set training.gradient_checkpointing=true, "
-        "with a new --out"
-    )
-
-
-def _fail(message: Any, code: int) -> None:
-    console.print(f"[bold]error:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
-    sys.exit(code)
+    readable = message.encode("utf-8", "backslashreplace").decode()
+    with suppress(OSError):  # nobody reads it
+        console.print(f"[bold]error:[/] {escape(readable)}", soft_wrap=True, highlight=False)

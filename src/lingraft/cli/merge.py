@@ -26,7 +26,7 @@ Density = Annotated[float, typer.Option(help="Share of the weights of each vecto
 Tokenizer = Annotated[str | None, typer.Option(help="The model whose tokens, config and chat template to keep.")]
 Dtype = Annotated[str | None, typer.Option(help="bfloat16, float16 or float32, in place of each tensor's own.")]
 Adapter = Annotated[bool, typer.Option("--adapter", help="Write a PEFT adapter, where all models are adapters.")]
-Force = Annotated[bool, typer.Option("--force", help="Take vectors that were made from another base.")]
+Force = Annotated[bool, typer.Option("--force", help="Take models of another base, or with other settings.")]
 
 
 @app.command(
@@ -54,10 +54,17 @@ def vectors(
 
 @app.command(epilog=example("lingraft merge soup runs/seed1/model runs/seed2/model:2 --out soup"))
 def soup(
-    models: Weighted, out: Out, tokenizer: Tokenizer = None, dtype: Dtype = None, adapter: Adapter = False
+    models: Weighted,
+    out: Out,
+    tokenizer: Tokenizer = None,
+    dtype: Dtype = None,
+    adapter: Adapter = False,
+    force: Force = False,
 ) -> None:
     """Uniform or weighted average of models."""
-    say_written(lingraft.merge.soup(_weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter))
+    say_written(
+        lingraft.merge.soup(_weighted(models), out, tokenizer=tokenizer, dtype=dtype, adapter=adapter, force=force)
+    )
 
 
 @app.command(

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from lingraft.errors import UserError
+
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="What a document of plain text (.txt) is: paragraphs (the lines between blank lines), lines or file; "
+        "paragraphs by default."
+    ),
+]
+FILES = "Files are .jsonl, .json, .parquet or .txt; all but .parquet also .gz, .bz2, .xz, .zst."
 
 
 def example(line: str) -> str:

@@ -9,14 +9,14 @@ import typer
 
 import lingraft
 from lingraft.cli.console import say_written
-from lingraft.cli.options import example, pairs
+from lingraft.cli.options import FILES, Split, example, pairs
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Tokenizers: what they make of a language, and new words for them.",
 )
 
-TextField = Annotated[str, typer.Option(help="The field of JSON Lines and Parquet that holds the text.")]
+TextField = Annotated[str, typer.Option(help="The field of a record that holds the text.")]
 
 
 @app.command(
@@ -27,12 +27,15 @@ TextField = Annotated[str, typer.Option(help="The field of JSON Lines and Parque
 )
 def fertility(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub names.")],
-    text: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, as often as needed; English to compare with.")],
+    text: Annotated[
+        list[str], typer.Option(help=f"LANGUAGE=FILE, as often as needed; English to compare with. {FILES}")
+    ],
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, for 'lingraft report'.")] = None,
     text_field: TextField = "text",
+    split: Split = None,
 ) -> None:
     """Tokens per word and language, and how many of them are mere bytes."""
-    measured = lingraft.tokenizer.fertility(models, pairs(text, "--text"), text_field=text_field, out=out)
+    measured = lingraft.tokenizer.fertility(models, pairs(text, "--text"), text_field=text_field, split=split, out=out)  # type: ignore[arg-type]
     for model, languages in measured["models"].items():
         _print_table(model, languages)
 
@@ -45,14 +48,15 @@ def fertility(
 )
 def extend(
     model: Annotated[str, typer.Argument(help="Folder or hub name of the base model.")],
-    text: Annotated[list[str], typer.Option(help="FILE of text in the new language, as often as needed.")],
+    text: Annotated[list[str], typer.Option(help=f"FILE of text in the new language, as often as needed. {FILES}")],
     out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier extension.")],
     tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 20_000,
     init: Annotated[str, typer.Option(help="Rows of new tokens: mean, pieces or pieces-norm.")] = "pieces",
     text_field: TextField = "text",
+    split: Split = None,
 ) -> None:
     """Add tokens: the tokenizer's own byte-pair encoding goes on where it ended."""
-    out = lingraft.tokenizer.extend(model, text, tokens, out, init=init, text_field=text_field)  # type: ignore[arg-type]
+    out = lingraft.tokenizer.extend(model, text, tokens, out, init=init, text_field=text_field, split=split)  # type: ignore[arg-type]
     say_written(out)
 
 

@@ -1,24 +1,33 @@
-"""Instructions with their answers: conversations in JSON Lines -> prompts, and the answers that are learned.
+"""Instructions with their answers: conversations out of files -> prompts, and the answers that are learned.
 
-A record has `messages`, a list of `{"role": "system" | "user" | "assistant", "content": text}`, or `instruction`,
-`output` and perhaps `input`. Every answer of a conversation is an example: all that was said before it is its prompt.
+The forms of records are in `corpus.instruction_formats`. Every answer of a conversation that is learned is an example:
+all that was said before it is its prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus.read import DroppedText, json_records
-from lingraft.errors import CorpusError
-
-ROLES = ("system", "user", "assistant")
+from lingraft.corpus.dropped import DroppedText
+from lingraft.corpus.formats import record_reader
+from lingraft.corpus.instruction_formats import ASSISTANT, USER, Turn, UnusableRecordError, read_turns
+from lingraft.corpus.read import is_unicode, read_each
 
 Message = dict[str, str]
 Example = dict[str, list[Message]]
 """`prompt` and `completion`."""
+
+# fmt: off
+_METADATA = frozenset({
+    "id", "idx", "index", "uuid", "prompt_id", "conversation_id", "num_turns", "hash", "created", "date", "timestamp",
+    "source", "dataset", "origin", "split", "url", "license", "language", "lang", "locale", "model",
+    "category", "topic", "task", "type", "tags", "meta", "metadata", "text",
+})
+# fmt: on
+"""Fields that say where a record is from, or, as `text`, all of it once more."""
 
 
 @dataclass(frozen=True)
@@ -30,79 +39,58 @@ class Conversation:
     """What was said; an instruction and its input are two texts of one message."""
     place: str = ""
     """`file:line`."""
+    context: frozenset[int] = frozenset()
+    """Which of the messages are answers that are not learned."""
 
     @property
     def examples(self) -> list[Example]:
-        """One for every answer to a question."""
-        first = next(i for i, message in enumerate(self.messages) if message["role"] == "user")
-        answers = [i for i, of in enumerate(self.messages) if of["role"] == "assistant" and i > first]
-        return [{"prompt": self.messages[:i], "completion": [self.messages[i]]} for i in answers]
+        """One for every answer to a question that is learned."""
+        first = next(i for i, message in enumerate(self.messages) if message["role"] == USER)
+        answers = [i for i, of in enumerate(self.messages) if of["role"] == ASSISTANT and i > first]
+        return [
+            {"prompt": self.messages[:i], "completion": [self.messages[i]]} for i in answers if i not in self.context
+        ]
 
 
 def read_conversations(files: Sequence[Path], dropped: DroppedText) -> Iterator[Conversation]:
-    """The conversations of JSON Lines files, in order; what is none is counted by reason.
+    """The conversations of files, in order; what is none is counted by reason, and so is what is not used of a record.
 
     Raises:
-        CorpusError: a file of another format, or not one conversation.
+        CorpusError: a file of plain text, or one without a conversation.
     """
-    seen = False
-    for path in files:
-        for place, record in json_records(path, dropped):
-            try:
-                conversation = _conversation(record, place)
-            except ValueError as error:
-                dropped.add(str(error), place)
-            else:
-                seen = True
-                yield conversation
-    if not seen:
-        names = ", ".join(map(str, files))
-        raise CorpusError(
-            f"{names}: no instruction could be read: {dropped or 'the file is empty'}; records have 'messages', or "
-            "'instruction', 'input' and 'output'"
-        )
+    return read_each(files, _of_file, dropped, "instruction")
 
 
-def _conversation(record: Any, place: str) -> Conversation:
-    """A record up to its last answer; a ValueError says what is wrong with it."""
-    if not isinstance(record, dict):
-        raise ValueError("lines that are not a JSON object")
-    has_messages = record.get("messages") is not None
-    said, texts = _of_messages(record["messages"]) if has_messages else _of_instruction(record)
-    while said and said[-1]["role"] != "assistant":
-        said.pop()
-    if not any(message["role"] == "user" for message in said):
-        raise ValueError("conversations without a question and an answer")
-    for text in texts:
+def _of_file(path: Path, dropped: DroppedText) -> Iterator[Conversation]:
+    for place, record in record_reader(path)(path, None, dropped):
         try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError("records that are not valid Unicode") from None
-    if any(not message["content"].strip() for message in said if message["role"] == "assistant"):
-        raise ValueError("conversations with an empty answer")
-    return Conversation(said, texts, place)
+            turns, unused = read_turns(record)
+            conversation = _conversation(turns, place)
+        except UnusableRecordError as error:
+            dropped.add(str(error), place)
+        else:
+            dropped.unused.update(name for name in unused if name.rpartition(".")[2] not in _METADATA)
+            yield conversation
 
 
-def _of_messages(messages: Any) -> tuple[list[Message], list[str]]:
-    if not isinstance(messages, list):
-        raise ValueError("records whose 'messages' is not a list")
-    said = []
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError("messages without a text as 'content'")
-        if message.get("role") not in ROLES:
-            raise ValueError(f"messages whose 'role' is none of {', '.join(ROLES)}")
-        said.append({"role": message["role"], "content": message["content"]})
-    return said, [message["content"] for message in said]
+def _conversation(turns: list[Turn], place: str) -> Conversation:
+    """Turns up to the last answer, and all texts.
 
-
-def _of_instruction(record: Mapping[str, Any]) -> tuple[list[Message], list[str]]:
-    for field in ("instruction", "output"):
-        if not isinstance(record.get(field), str):
-            raise ValueError(f"records without 'messages', and without a text as '{field}'")
-    given = record.get("input") or ""
-    if not isinstance(given, str):
-        raise ValueError("records whose 'input' is not text")
-    asked = record["instruction"] + (f"\n\n{given}" if given.strip() else "")
-    said = [{"role": "user", "content": asked}, {"role": "assistant", "content": record["output"]}]
-    return said, [record["instruction"], given, record["output"]]
+    Raises:
+        UnusableRecordError: nothing in it can be learned.
+    """
+    texts = [text for turn in turns for text in turn.parts or (turn.content,)]
+    while turns and turns[-1].role != ASSISTANT:
+        turns = turns[:-1]
+    if not any(turn.role == USER for turn in turns):
+        raise UnusableRecordError("conversations without a question and an answer")
+    if not all(is_unicode(text) for text in texts):
+        raise UnusableRecordError("records that are not valid Unicode")
+    if any(not turn.content.strip() for turn in turns if turn.role == ASSISTANT):
+        raise UnusableRecordError("conversations with an empty answer")
+    messages: list[Any] = [{"role": turn.role, "content": turn.content} for turn in turns]
+    context = frozenset(i for i, turn in enumerate(turns) if turn.role == ASSISTANT and not turn.is_learned)
+    conversation = Conversation(messages, texts, place, context)
+    if not conversation.examples:
+        raise UnusableRecordError("conversations of which no answer is learned (weight, train)")
+    return conversation

@@ -110,13 +110,22 @@ def hold_out(digests: Indices, num_tokens: Indices, share: float, max_tokens: in
     Raises:
         CorpusError: there are fewer than two different documents.
     """
-    unique, inverse = np.unique(digests, return_inverse=True)
-    if len(unique) < 2:
+    order, tokens = drawn_order(digests, num_tokens, seed)
+    if len(order) < 2:
         raise CorpusError(
-            f"{len(digests)} document(s), {len(unique)} different: too few to hold one out; give more text"
+            f"{len(digests)} document(s), {len(order)} different: too few to hold one out; give more text"
         )
-    tokens = np.bincount(inverse, weights=num_tokens)
+    count = int(np.searchsorted(np.cumsum(tokens), most_held_out(tokens, share, max_tokens), side="right"))
+    return order[: min(max(count, 1), len(order) - 1)]
+
+
+def drawn_order(digests: Indices, num_tokens: Indices, seed: int) -> tuple[Indices, Indices]:
+    """Different digests in the order in which documents are held out, and the tokens of all that have each."""
+    unique, inverse = np.unique(digests, return_inverse=True)
     order = np.random.default_rng([seed, 0x5EED]).permutation(len(unique))
-    limit = min(share * tokens.sum(), max_tokens)
-    count = int(np.searchsorted(np.cumsum(tokens[order]), limit, side="right"))
-    return unique[order[: min(max(count, 1), len(unique) - 1)]]
+    return unique[order], np.bincount(inverse, weights=num_tokens, minlength=len(unique))[order].astype(np.int64)
+
+
+def most_held_out(num_tokens: Indices, share: float, max_tokens: int) -> float:
+    """How many tokens may be held out of documents of so many."""
+    return min(share * float(num_tokens.sum()), max_tokens)

@@ -1,184 +1,147 @@
-"""Documents out of files: JSON Lines, Parquet and plain text, whole or compressed.
+"""Documents and records out of files, of every format and compression in `corpus.formats`.
 
-What cannot be used is counted by reason, with the file and line where it first stood; text of
-which nothing is left is an error. Memory does not grow with a file.
+What cannot be used is counted by reason, with the file and line where it first stood. A file of which nothing can be
+used, or that is cut or damaged, is an error. Memory does not grow with a file.
 """
 
 from __future__ import annotations
 
-import glob
-import gzip
-import io
 import json
-import logging
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
+from lingraft.corpus.dropped import DroppedText, NothingDropped
+from lingraft.corpus.formats import FORMATS, PLAIN_TEXT, find_files, format_of, record_reader
+from lingraft.corpus.plain_text import ENDS_BEFORE, Split, read_plain_text
+from lingraft.errors import CorpusError, nearest
 
-from lingraft.errors import CorpusError
+__all__ = [
+    "FORMATS",
+    "DroppedText",
+    "Split",
+    "check_split",
+    "field_texts",
+    "file_rows",
+    "find_files",
+    "is_unicode",
+    "placed_rows",
+    "read_documents",
+    "read_each",
+    "read_records",
+    "read_rows",
+    "read_texts",
+    "write_records",
+    "write_texts",
+]
 
-logger = logging.getLogger(__name__)
-
-FORMATS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt", ".txt.gz", ".txt.zst")
-
-
-def find_files(*patterns: str) -> list[Path]:
-    """The files that paths or glob patterns name, those of a pattern sorted, relative to the current folder.
-
-    Raises:
-        CorpusError: there is none, or one has a suffix that is not in `FORMATS`.
-    """
-    return [path for pattern in patterns for path in _matching(pattern)]
-
-
-def _matching(pattern: str) -> list[Path]:
-    by_name = glob.glob(glob.escape(pattern))  # a name may hold brackets
-    paths = [Path(p) for p in by_name or sorted(glob.glob(pattern, recursive=True))]
-    if not paths:
-        raise CorpusError(f"no file matches '{pattern}' (looked for {Path(pattern).resolve()})")
-    for path in paths:
-        if not path.is_file():
-            raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/*.jsonl.gz'")
-        _format_of(path)
-    return paths
+_EMPTY = "empty documents"
+_Rows = Iterator[tuple[str, tuple[str, ...]]]
+_Read = TypeVar("_Read")
 
 
-class DroppedText:
-    """Counts what was left out of a corpus, by reason, with the place of the first of each."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first_place: dict[str, str] = {}
-
-    def add(self, reason: str, place: str, count: int = 1) -> None:
-        self.counts[reason] += count
-        self.first_place.setdefault(reason, place)
-
-    def __bool__(self) -> bool:
-        return bool(self.counts)
-
-    def __str__(self) -> str:
-        return "; ".join(f"{n} {reason} (first: {self.first_place[reason]})" for reason, n in self.counts.items())
-
-
-def read_documents(files: Sequence[Path], text_field: str, dropped: DroppedText) -> Iterator[str]:
-    """The documents of files, in order; one a record, in plain text one a paragraph block.
+def read_documents(
+    files: Sequence[Path], text_field: str, dropped: DroppedText, split: Split | None = None
+) -> Iterator[str]:
+    """The documents of files, in order; one a record, in plain text one a part that `split` tells.
 
     Raises:
-        CorpusError: not one document could be read; says what stood in the way.
+        CorpusError: a file of which not one document could be read; says what stood in the way.
     """
-    return (texts[0] for texts in read_rows(files, [text_field], dropped))
+    return (texts[0] for texts in read_rows(files, [text_field], dropped, split))
 
 
-def read_rows(files: Sequence[Path], fields: Sequence[str], dropped: DroppedText) -> Iterator[tuple[str, ...]]:
+def read_rows(
+    files: Sequence[Path], fields: Sequence[str], dropped: DroppedText, split: Split | None = None
+) -> Iterator[tuple[str, ...]]:
     """As `read_documents`, with the texts of several fields of each record, in their order.
 
     Raises:
         CorpusError: as there, or plain text, which has no fields, is to have several.
     """
-    seen = False
+    return (texts for _, texts in placed_rows(files, fields, dropped, split))
+
+
+def placed_rows(
+    files: Sequence[Path], fields: Sequence[str], dropped: DroppedText, split: Split | None = None
+) -> _Rows:
+    """As `read_rows`, each with its place, `file:line`."""
+    return read_each(files, lambda path, dropped: file_rows(path, fields, split, dropped), dropped, "document")
+
+
+def file_rows(path: Path, fields: Sequence[str], split: Split | None, dropped: DroppedText) -> _Rows:
+    """The place and texts of each record of one file, which may have none that can be used."""
+    for place, texts in _rows(path, fields, split, dropped):
+        if all(text.strip() for text in texts):
+            yield place, texts
+        else:
+            dropped.add(_EMPTY, place)
+
+
+def read_each(
+    files: Sequence[Path], read: Callable[[Path, DroppedText], Iterator[_Read]], dropped: DroppedText, what: str
+) -> Iterator[_Read]:
+    """What `read` makes of each file, in order.
+
+    A file that holds nothing is counted; one that holds something, of which nothing can be used, is no short corpus.
+
+    Raises:
+        CorpusError: such a file, or nothing in all of them.
+    """
+    has_any = False
     for path in files:
-        for place, texts in _format_of(path)(path, fields, dropped):
-            if all(text.strip() for text in texts):
-                seen = True
-                yield texts
-            else:
-                dropped.add("empty documents", place)
-    if not seen:
-        names = ", ".join(str(f) for f in files)
-        raise CorpusError(f"{names}: no document could be read: {dropped or 'the file is empty'}")
+        of_file, is_used = DroppedText(), False
+        try:
+            for one in read(path, of_file):
+                is_used = has_any = True
+                yield one
+        finally:
+            dropped.include(of_file)
+        if not is_used and set(of_file.counts) - {_EMPTY}:
+            raise CorpusError(f"{path}: no {what} could be read: {of_file}")
+        if not is_used and not of_file:
+            dropped.add("empty files", str(path))
+    if not has_any:
+        raise CorpusError(f"{', '.join(map(str, files))}: no {what} could be read: {dropped}")
 
 
-_Lines = Iterator[tuple[str, str]]
-_Rows = Iterator[tuple[str, tuple[str, ...]]]
-_Reader = Callable[[Path, Sequence[str], DroppedText], _Rows]
-
-
-def _format_of(path: Path) -> _Reader:
-    readers: dict[str, _Reader] = {".jsonl": _read_json_lines, ".txt": _read_plain_text}
-    if path.suffix == ".parquet":
-        return _read_parquet
-    suffixes = path.suffixes[:-1] if path.suffix in (".gz", ".zst") else path.suffixes
-    reader = readers.get(suffixes[-1]) if suffixes else None
-    if reader is None:
-        raise CorpusError(f"'{path}': cannot tell its format; file names end in {', '.join(FORMATS)}")
-    return reader
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return io.BufferedReader(gzip.open(path))
-    if path.suffix == ".zst":
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
-
-
-def _lines(path: Path, dropped: DroppedText) -> _Lines:
-    """Lines of a text file that are UTF-8, each with its place `file:line`."""
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    yield f"{path}:{number}", raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    dropped.add("lines that are not UTF-8", f"{path}:{number}")
-    except (EOFError, zlib.error, OSError) as error:
-        _check_readable(path, error)
-        dropped.add(f"files that break off ({error})", f"{path}:{number + 1}")
-
-
-def _check_readable(path: Path, error: Exception) -> None:
-    """Tell a file that is broken from one that the system does not let us read."""
-    if isinstance(error, OSError) and error.errno is not None:
-        raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
+def _rows(path: Path, fields: Sequence[str], split: Split | None, dropped: DroppedText) -> _Rows:
+    if format_of(path) == PLAIN_TEXT:
+        if len(fields) > 1:
+            named = ", ".join(fields)
+            raise CorpusError(f"'{path}': plain text has no fields {named}; give pairs as JSON Lines or Parquet")
+        yield from ((place, (text,)) for place, text in read_plain_text(path, split, dropped))
+        return
+    for place, record in record_reader(path)(path, fields, dropped):
+        yield from field_texts(record, fields, place, dropped)
 
 
 def read_records(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    """Every record of JSON Lines files with its place; nothing is left out.
+    """Every record of files with its place; nothing is left out.
 
     Raises:
-        CorpusError: a line that is not JSON in UTF-8, with its place, or files without a record.
+        CorpusError: what is no record, with its place, or files without a record.
     """
-    seen, dropped = False, DroppedText()
+    seen = False
     for path in files:
-        for place, line in _lines(path, dropped):
-            if line.strip():
-                seen = True
-                try:
-                    yield place, json.loads(line)
-                except (ValueError, RecursionError):
-                    raise CorpusError(f"{place}: this line is not JSON; give JSON Lines, a record a line") from None
-    if dropped:
-        raise CorpusError(f"these files cannot be read whole: {dropped}")
+        for place, record in record_reader(path)(path, None, NothingDropped()):
+            seen = True
+            yield place, record
     if not seen:
         raise CorpusError(f"{', '.join(map(str, files))}: there is no record")
 
 
-def json_records(path: Path, dropped: DroppedText) -> Iterator[tuple[str, Any]]:
-    """Every record of a JSON Lines file with its place; lines that are none are counted.
+def check_split(split: Split | None, files: Sequence[Path]) -> None:
+    """Refuse a setting that would do nothing.
 
     Raises:
-        CorpusError: the file's name says that it is of another format.
+        CorpusError: no way to cut plain text; or one, where no file is plain text.
     """
-    if _format_of(path) is not _read_json_lines:
-        raise CorpusError(f"'{path}': is not JSON Lines; give .jsonl, .jsonl.gz or .jsonl.zst")
-    for place, line in _lines(path, dropped):
-        if line.strip():
-            try:
-                yield place, json.loads(line)
-            except (ValueError, RecursionError):
-                dropped.add("lines that are not JSON", place)
-
-
-def _read_json_lines(path: Path, fields: Sequence[str], dropped: DroppedText) -> _Rows:
-    for place, record in json_records(path, dropped):
-        yield from field_texts(record, fields, place, dropped)
+    if split is not None and split not in ENDS_BEFORE:
+        raise CorpusError(f"split: {split}: allowed are {', '.join(ENDS_BEFORE)}{nearest(split, ENDS_BEFORE)}")
+    if split is not None and not any(format_of(path) == PLAIN_TEXT for path in files):
+        names = ", ".join(map(str, files)) or "a hub dataset"
+        raise CorpusError(f"split: {split} cuts plain text (.txt), which {names} is not; remove it")
 
 
 def field_texts(record: Any, fields: Sequence[str], place: str, dropped: DroppedText) -> _Rows:
@@ -193,16 +156,28 @@ def field_texts(record: Any, fields: Sequence[str], place: str, dropped: Dropped
         except KeyError:
             dropped.add(f"records without the field '{field}'", f"{place}, with the fields {', '.join(record)}")
             return
+        try:
+            text = text.decode("utf-8") if isinstance(text, bytes) else text
+        except UnicodeDecodeError:
+            dropped.add("records that are not UTF-8", place)
+            return
         if not isinstance(text, str):
             dropped.add(f"records whose '{field}' is not text", place)
             return
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:  # a lone surrogate, written as \ud800
+        if not is_unicode(text):
             dropped.add("records that are not valid Unicode", place)
             return
         texts.append(text)
     yield place, tuple(texts)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate, which JSON can write as an escape."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _value(record: Mapping[str, Any], field: str) -> Any:
@@ -217,61 +192,6 @@ def _value(record: Mapping[str, Any], field: str) -> Any:
     if not dot or not isinstance(record.get(outer), dict):
         raise KeyError(field)
     return _value(record[outer], inner)
-
-
-def _read_plain_text(path: Path, fields: Sequence[str], dropped: DroppedText) -> _Rows:
-    """Documents are parted by blank lines."""
-    if len(fields) > 1:
-        raise CorpusError(
-            f"'{path}': plain text has no fields {', '.join(fields)}; give pairs as JSON Lines or Parquet"
-        )
-    block: list[str] = []
-    start = ""
-    for place, line in _lines(path, dropped):
-        if line.strip():
-            start = start if block else place
-            block.append(line)
-        elif block:
-            yield start, ("".join(block).rstrip("\r\n"),)
-            block = []
-    if block:
-        yield start, ("".join(block).rstrip("\r\n"),)
-
-
-def _read_parquet(path: Path, fields: Sequence[str], dropped: DroppedText) -> _Rows:
-    row = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            names = list(dict.fromkeys(field if field in there else field.partition(".")[0] for field in fields))
-            if missing := [name for name in names if name not in there]:
-                place = f"{path}, with the fields {', '.join(there)}"
-                dropped.add(f"records without the field '{missing[0]}'", place, file.metadata.num_rows)
-                return
-            for batch in file.iter_batches(batch_size=256, columns=names):
-                columns = [_as_bytes(batch.column(name)).to_pylist() for name in names]
-                for values in zip(*columns, strict=True):
-                    row += 1
-                    place = f"{path}:row {row}"
-                    try:
-                        record = {
-                            name: value.decode("utf-8") if isinstance(value, bytes) else value
-                            for name, value in zip(names, values, strict=True)
-                        }
-                    except UnicodeDecodeError:
-                        dropped.add("records that are not UTF-8", place)
-                        continue
-                    yield from field_texts(record, fields, place, dropped)
-    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-        _check_readable(path, error)
-        dropped.add(f"files that break off ({error})", f"{path}:row {row + 1}")
-
-
-def _as_bytes(column: pa.Array) -> pa.Array:
-    """Text as bytes, so that one value that is not UTF-8 does not cost the others."""
-    if pa.types.is_large_string(column.type):
-        return column.cast(pa.large_binary())
-    return column.cast(pa.binary()) if pa.types.is_string(column.type) else column
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

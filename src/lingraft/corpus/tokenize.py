@@ -30,10 +30,10 @@ SCHEMA = pa.schema(
         ("digest", pa.int64()),
     ]
 )
-"""One row a document. `num_tokens` counts the marks; `digest` tells equal texts."""
+"""One row a document. `num_tokens` counts the marks; by `digest` documents are drawn (`text_digest`)."""
 
-PAIRS = SCHEMA.append(pa.field("second_digest", pa.int64())).append(pa.field("sides", pa.large_list(pa.int8())))
-"""The same of aligned pairs: a digest of each text, and for each token whose language it is, 0 or 1."""
+PAIRS = pa.schema([*list(SCHEMA)[:3], ("second", pa.int32()), ("sides", pa.large_list(pa.int8()))])
+"""The same of aligned pairs: the character that the second text begins at, and of each token the language, 0 or 1."""
 
 BETWEEN = "\n"
 """What stands between the two texts of a pair."""
@@ -62,7 +62,10 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -
 
 
 def text_digest(text: str) -> int:
-    """A 64-bit signed number that texts of the same words share, whatever white space is between them."""
+    """A 64-bit signed number that texts of the same words share, whatever white space is between them.
+
+    It orders documents for a draw. What else is one text is told by `lingraft.corpus.words`.
+    """
     words = " ".join(text.split())
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big", signed=True)
 
@@ -97,8 +100,7 @@ def write_pairs(
         for row, beginning, (_, _, first) in zip(ids, before, orders, strict=True):
             switch = min(num_bos + len(beginning), len(row))
             sides.append([first] * switch + [1 - first] * (len(row) - switch))
-        of_each = ([text_digest(one) for one, _, _ in orders], [text_digest(other) for _, other, _ in orders])
-        return [texts, ids, [len(row) for row in ids], *of_each, sides]
+        return [texts, ids, [len(row) for row in ids], [len(one + BETWEEN) for one, _, _ in orders], sides]
 
     return _write_table(path, PAIRS, pairs, columns, max_tokens)
 
@@ -134,7 +136,14 @@ def column(table: Dataset, name: str) -> Indices:
     return np.asarray(table.with_format("numpy", columns=[name])[:][name], dtype=np.int64)
 
 
-def digests(table: Dataset) -> Indices:
-    """(rows, texts): what tells the texts of each document, one, or the two of a pair."""
-    names = [name for name in ("digest", "second_digest") if name in table.column_names]
-    return np.stack([column(table, name) for name in names], axis=1)
+def read_texts_of(table: Dataset) -> Iterator[tuple[str, ...]]:
+    """Each document as its texts: one, or the two of a pair."""
+    is_of_pairs = "second" in table.column_names
+    columns = table.select_columns(["text", "second"] if is_of_pairs else ["text"])
+    for start in range(0, len(columns), _BATCH_DOCUMENTS):
+        batch = columns[start : start + _BATCH_DOCUMENTS]
+        if is_of_pairs:
+            for text, second in zip(batch["text"], batch["second"], strict=True):
+                yield text[: second - len(BETWEEN)], text[second:]
+        else:
+            yield from ((text,) for text in batch["text"])

@@ -72,9 +72,10 @@ class LocalLoss:
     l1: bool
     cross_entropy: bool
     num_blocks: int
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """By loss the sum over blocks and tokens since they were cleared, and how many there were, as (2,)."""
     _tokens: Tokens | None = None
     _in_forward: bool = False
-    _sums: dict[str, list[Tensor]] = field(default_factory=dict)
 
     @contextmanager
     def on(self, tokens: Tokens) -> Iterator[None]:
@@ -113,10 +114,4 @@ class LocalLoss:
 
     def _add(self, name: str, losses: Tensor, mask: Tensor) -> None:
         sums = torch.stack([(losses * mask).sum(), mask.sum().float()])
-        self._sums.setdefault(name, []).append(sums)
-
-    def sums(self) -> dict[str, Tensor]:
-        """Since the last call: by loss the sum over blocks and tokens, and how many there were, as (2,)."""
-        taken = {name: torch.stack(of).sum(0) for name, of in self._sums.items()}
-        self._sums.clear()
-        return taken
+        self.sums[name] = self.sums[name] + sums if name in self.sums else sums

@@ -40,7 +40,7 @@ def absolute(model: str) -> str:
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0)]
 ModelName = Annotated[str, Field(min_length=1), AfterValidator(absolute)]
 Open = Callable[[str], Parent]
 
@@ -161,7 +161,7 @@ class ForgetAtMostStep(Step):
     It becomes an `interpolate`, with a factor for each layer group.
     """
 
-    forget_at_most: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    forget_at_most: Annotated[float, Field(gt=0)]
     first: Annotated[int, Field(ge=0)] | None = None
     last: Annotated[int, Field(ge=0)] | None = None
     """The layer groups that are scaled apart; a third of the layers each, where it is not said."""

@@ -1,55 +1,68 @@
-"""Whether the Trainer takes the settings under `training:`."""
+"""Whether the Trainer takes the settings under `training:`, as far as can be told before it trains."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from lingraft.errors import nearest
 from lingraft.recipe.schema import Recipe
-from lingraft.training.arguments import OWNED_ARGUMENTS, check_arguments
+from lingraft.training.argument_rules import DEVICE_ARGUMENTS, rule_problem
+from lingraft.training.arguments import OWNED_ARGUMENTS, check_arguments, missing_here
 
-AT_LEAST_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+PACKAGES = {"use_liger_kernel": ("liger_kernel", "liger-kernel")}
+"""Switches that need a package: its module, and what to install."""
 
 
-def training_problems(recipe: Recipe) -> Iterator[str]:
+def training_problems(recipe: Recipe, runs_here: bool = True) -> Iterator[str]:
+    """Problems of one training; where it does not run here, not those of this machine's devices."""
+    settings = {**recipe.method.training, **recipe.training}
+    wrong = dict(_problems_of_each(recipe.training))
+    missing = missing_here({name: value for name, value in settings.items() if name not in wrong})
+    if runs_here:
+        wrong |= missing
+    yield from (f"training.{name}: {problem}" for name, problem in wrong.items())
+    if recipe.early_stopping and recipe.training.get("eval_strategy") == "no":
+        yield "early_stopping: needs evaluations; take eval_strategy: no out of training"
+    built = {name: value for name, value in settings.items() if name not in {**wrong, **missing}}
+    if missing:
+        built = {name: value for name, value in built.items() if name not in DEVICE_ARGUMENTS}
+    try:
+        check_arguments(built)
+    except (OSError, MemoryError):  # of this machine
+        raise
+    except Exception as error:  # whatever a library says of settings that are all that it was given
+        yield f"training: the Trainer refuses these settings: {_first_line(error)}"
+
+
+def _problems_of_each(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from transformers import TrainingArguments
 
     hints = typing.get_type_hints(TrainingArguments)
     names = {field.name for field in dataclasses.fields(TrainingArguments) if field.init} - set(OWNED_ARGUMENTS)
-    found = False
-    for name, value in recipe.training.items():
-        problem = _argument_problem(name, value, names, hints)
-        if problem:
-            found = True
-            yield f"training.{name}: {problem}"
-    if found:
-        return
-    if recipe.early_stopping and recipe.training.get("eval_strategy") == "no":
-        yield "early_stopping: needs evaluations; take eval_strategy: no out of training"
-    try:
-        check_arguments({**recipe.method.training, **recipe.training})
-    except (ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
-        yield f"training: the Trainer refuses these settings: {str(error).strip().splitlines()[0]}"
+    for name, value in settings.items():
+        if problem := _problem(name, value, names, hints):
+            yield name, problem
 
 
-def _argument_problem(name: str, value: Any, names: set[str], hints: dict[str, Any]) -> str | None:
+def _problem(name: str, value: Any, names: set[str], hints: dict[str, Any]) -> str | None:
     if name in OWNED_ARGUMENTS:
         return f"this argument is not yours to set: {OWNED_ARGUMENTS[name]}"
     if name not in names:
         return f"transformers.TrainingArguments has no such name{nearest(name, names)}"
-    if name in AT_LEAST_ONE and isinstance(value, int) and value < 1:
-        return f"at least 1 (given: {value})"
-    if name == "num_train_epochs" and isinstance(value, int | float) and value <= 0:
-        return f"more than 0 (given: {value})"
-    if name == "save_total_limit" and value is not None and value < 2:
-        return "at least 2 (given: 1): a killed run needs the checkpoint before the unfinished one"
     try:
         TypeAdapter(hints[name], config={"arbitrary_types_allowed": True}).validate_python(value, strict=True)
     except ValidationError as error:
-        return f"{error.errors()[0]['msg'].removeprefix('Input ')} (given: {value!r})"
-    return None
+        return f"{error.errors()[0]['msg'].removeprefix('Input ')} (given: {repr(value)[:200]})"
+    if value and name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is None:
+        return f"needs the package {PACKAGES[name][1]}; install it with: pip install {PACKAGES[name][1]}"
+    return rule_problem(name, value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

@@ -2,43 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_length, find_model, read_config
-from lingraft.errors import RecipeError, UserError
+from lingraft.errors import UserError
 from lingraft.recipe.after import absolute
 from lingraft.recipe.argument_checks import training_problems
 from lingraft.recipe.model_checks import in_stage, model_problems
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.text_checks import corpus_problems, instruction_problems, language_problems, text_problems
+from lingraft.recipe.text_checks import (
+    corpus_problems,
+    deciding_problems,
+    instruction_problems,
+    language_problems,
+    text_problems,
+)
 from lingraft.recipe.training import Training
+from lingraft.recipe.well_formed import Broken, keys_of
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
 CHOICE = 0.5
 """The share of the text to measure that decides instead, where something is decided."""
 
 
-def check(recipe: Recipe, source: str) -> Recipe:
-    """The recipe with everything filled in.
+class Check(NamedTuple):
+    """What can be wrong between sections of a recipe, all of which must be well-formed for it to be looked for."""
 
-    Raises:
-        RecipeError: every problem that was found.
-    """
-    problems = [*language_problems(recipe), *text_problems(recipe)]
+    needs: frozenset[str]
+    problems: Callable[..., Iterable[str]]
+
+
+def _check(problems: Callable[..., Iterable[str]], *needs: str) -> Check:
+    return Check(frozenset(needs), problems)
+
+
+OF_RECIPE = (
+    _check(language_problems, "languages", "evaluation"),
+    _check(deciding_problems, "validation", "early_stopping", "after"),
+    _check(text_problems, "languages", "evaluation", "corpus", "instructions", "vocabulary"),
+)
+OF_TRAINING = (
+    _check(corpus_problems, "languages", "corpus", "instructions", "replay"),
+    _check(instruction_problems, "languages", "corpus", "instructions", "chat_template", "replay", "early_stopping"),
+)
+"""Of each training: the recipe's only one, or that of each stage."""
+
+
+def problems_of_fit(recipe: Recipe, broken: Broken, runs_here: bool) -> tuple[Any, list[str]]:
+    """The base's config where it can be had, and every problem that the well-formed sections show."""
+    problems = []
+    for check in OF_RECIPE:
+        if not check.needs & keys_of(broken):
+            problems += check.problems(recipe)
     for name, stage in recipe.expanded.items():
-        problems += in_stage(name, [*corpus_problems(stage), *instruction_problems(stage), *training_problems(stage)])
+        keys = keys_of(broken, name)
+        for check in OF_TRAINING:
+            if not check.needs & keys:
+                problems += in_stage(name, check.problems(stage))
+        if "training" not in keys:
+            problems += in_stage(name, training_problems(stage, runs_here))
+    if ("base",) in broken:
+        return None, problems
     config, base_problem = _config(recipe)
-    if config is None:
-        problems.append(base_problem)
-    else:
-        problems += model_problems(recipe, config)
-    if problems:
-        raise RecipeError(source, problems)
-    return _filled_in(recipe, config)
+    problems += [base_problem] if config is None else model_problems(recipe, config, broken)
+    return config, problems
 
 
-def _filled_in(recipe: Recipe, config: Any) -> Recipe:
+def filled_in(recipe: Recipe, config: Any) -> Recipe:
+    """The recipe with everything said that it leaves open."""
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
     tasks = {name: {code: _absolute(of) for code, of in files.items()} for name, files in evaluation.tasks.items()}

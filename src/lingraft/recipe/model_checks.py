@@ -14,6 +14,7 @@ from lingraft.methods.base import Method
 from lingraft.recipe.after import ForgetAtMostStep, combination
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.training import Training
+from lingraft.recipe.well_formed import Broken, keys_of
 from lingraft.vocabulary.model import read_bpe
 
 
@@ -22,23 +23,29 @@ def in_stage(name: str, problems: Iterable[str]) -> Iterator[str]:
     return (f"stages.{name}.{problem}" if name else problem for problem in problems)
 
 
-def model_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) -> Iterator[str]:
+    """Of sections that are well-formed."""
     if not is_base(config):
         yield f"base: a '{config.model_type}' is what lingraft exports; it can be measured, and not trained further"
         return
     *others, last = recipe.expanded.items()
     for name, stage in [*others, last]:
-        yield from in_stage(name, _method_problems(stage, config))
+        if not keys_of(broken, name) & {"method", "penalties", "instructions"}:
+            yield from in_stage(name, _method_problems(stage, config))
     for name, of in (recipe.stages or {}).items():
-        yield from in_stage(name, _stage_problems(of, config, hands_on=name != last[0]))
-    yield from _form_problems(recipe, last[1].method, config)
+        if not keys_of(broken, name) & {"method", "after"}:
+            yield from in_stage(name, _stage_problems(of, config, hands_on=name != last[0]))
+    keys = keys_of(broken)
+    if not keys & {"method", "after", "export"}:
+        yield from _form_problems(recipe, last[1].method, config)
     yield from _vocabulary_problems(recipe)
     if getattr(config, "quantization_config", None) is not None:
         yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
     context = context_length(config)
     if recipe.max_length is not None and recipe.max_length > context:
         yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
-    yield from _after_problems(recipe)
+    if not keys & {"after", "languages"}:
+        yield from _after_problems(recipe)
 
 
 def _method_problems(recipe: Recipe, config: Any) -> Iterator[str]:

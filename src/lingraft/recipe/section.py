@@ -1,4 +1,4 @@
-"""What every mapping of a recipe is: strict, and without unknown keys."""
+"""What every mapping of a recipe is: strict, without unknown keys, its numbers finite."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from lingraft.corpus.read import Split, check_split, find_files
+from lingraft.errors import CorpusError
 from lingraft.evaluation.compare import Role
 from lingraft.evaluation.samples import SAMPLES
 from lingraft.languages import BETWEEN
@@ -42,6 +44,8 @@ class CorpusEntry(Section):
     hub: str | None = None
     subset: str | None = None
     text_field: str = "text"
+    split: Split | None = None
+    """What one document of plain text (.txt) is; by default the lines between blank lines."""
     tokens: Count | None = None
     share: Share | None = None
     repeat: Count = 1
@@ -62,6 +66,7 @@ class CorpusEntry(Section):
             raise ValueError("'subset' is of a hub dataset; give 'hub' too, or remove it")
         if self.tokens is not None and self.share is not None:
             raise ValueError("give either 'tokens' (a budget) or 'share' (of all tokens)")
+        _check_split(self.split, self.files or [])
         return self
 
     @property
@@ -81,7 +86,7 @@ class CorpusEntry(Section):
 
 
 class Instructions(Section):
-    """Conversations: JSON Lines whose records have `messages`, or `instruction`, `input` and `output`."""
+    """Conversations: records of one of the forms in `corpus.instruction_formats`."""
 
     language: LanguageCode
     files: FilePatterns
@@ -106,7 +111,22 @@ class Evaluation(Section):
 
     text: dict[LanguageCode, FilePatterns] = {}
     text_field: str = "text"
+    split: Split | None = None
+    """As of a corpus, of all of `text` that is plain."""
     tasks: dict[Name, dict[LanguageCode, FilePatterns]] = {}
     """Files of questions with choices, by task and language."""
     samples: Annotated[int, Field(ge=0)] = SAMPLES
     """Continuations per language that are shown side by side."""
+
+    @model_validator(mode="after")
+    def _split_is_of_plain_text(self) -> Evaluation:
+        _check_split(self.split, [pattern for patterns in self.text.values() for pattern in patterns])
+        return self
+
+
+def _check_split(split: Split | None, patterns: list[str]) -> None:
+    """In a ValueError, as pydantic takes it."""
+    try:
+        check_split(split, find_files(*patterns))
+    except CorpusError as error:
+        raise ValueError(str(error)) from None

@@ -20,8 +20,6 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
                 f"evaluation.text.{code}: is missing; {code} is under languages.{role} and is measured on text "
                 f"of its own: add 'evaluation: {{text: {{{code}: FILE}}}}', or remove the language"
             )
-    if recipe.validation.choice is not None and not recipe.deciding:
-        yield "validation.choice: nothing is decided on text (early_stopping, forget_at_most); remove it"
     for code in recipe.evaluation.text:
         if code not in languages.roles:
             yield f"evaluation.text.{code}: the language has no role; add it under languages"
@@ -29,6 +27,11 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
         for code in files:
             if code not in languages.roles:
                 yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
+
+
+def deciding_problems(recipe: Recipe) -> Iterator[str]:
+    if recipe.validation.choice is not None and not recipe.deciding:
+        yield "validation.choice: nothing is decided on text (early_stopping, forget_at_most); remove it"
 
 
 def text_problems(recipe: Recipe) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Replay(Section):
     """Of all tokens."""
     loss: Literal["kl", "ce"] = "kl"
     """kl: the base's own distribution is the target, ce: what it drew."""
-    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    strength: Annotated[float, Field(gt=0)] | None = None
     """For kl: what its mean over written tokens is multiplied by, beside the mean loss of the text; 1 if not said."""
     top_k: Count | None = None
     """For kl: so many of its likeliest next tokens are kept, all others count as one; 64 if not said."""

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lingraft.errors import RecipeError
+from lingraft.plain_data import MAX_DEPTH
 
 
 class _Loader(yaml.SafeLoader):
     """Safe (no tag builds an object), and a repeated key is an error instead of the last one's win."""
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = ""
         if getattr(event, "tag", None):
             problem = f"tags ({event.tag}) are not allowed, write plain values"
+        if self.depth > MAX_DEPTH:
+            problem = f"values are nested deeper than {MAX_DEPTH} levels"
+        if problem:
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -54,7 +64,7 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number that Python does not build
         mark = getattr(error, "problem_mark", None)
         problem = str(getattr(error, "problem", None) or error)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -75,46 +85,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecipeError(str(path), ["a recipe is a mapping of keys to values, as in 'base: path/to/model'"])
     return value
-
-
-def override(recipe: dict[str, Any], assignments: list[str]) -> None:
-    """Apply `key.path=value` assignments in place; a list is indexed by number, its end extends it.
-
-    Raises:
-        RecipeError: an assignment without `=`, or a path through something that has no keys.
-    """
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise RecipeError("command line", [f"'{assignment}': overrides are key.path=value"])
-        keys = path.split(".")
-        target: Any = recipe
-        for key, following in pairwise(keys):
-            target = _child(target, key, [] if following == "0" else {}, path)
-        _set(target, keys[-1], parse_yaml(text, f"override {path}"), path)
-
-
-def _child(target: Any, key: str, empty: Any, path: str) -> Any:
-    if isinstance(target, dict):
-        if target.get(key) is None:
-            target[key] = empty
-        return target[key]
-    return target[_index(target, key, path)]
-
-
-def _set(target: Any, key: str, value: Any, path: str) -> None:
-    if isinstance(target, dict):
-        target[key] = value
-        return
-    if isinstance(target, list) and key == str(len(target)):
-        target.append(value)
-        return
-    target[_index(target, key, path)] = value
-
-
-def _index(target: Any, key: str, path: str) -> int:
-    if not isinstance(target, list):
-        raise RecipeError("command line", [f"{path}: '{key}' stands below a single value, which has no keys"])
-    if not key.isdecimal() or int(key) >= len(target):
-        raise RecipeError("command line", [f"{path}: '{key}' is not an index of a list of {len(target)}"])
-    return int(key)

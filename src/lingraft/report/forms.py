@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SMALLEST = 1e-9
+"""What bits per byte and accuracies are at least, where they are not 0."""
 
 
 class _Form(BaseModel):
@@ -20,11 +23,21 @@ class _Pair(_Form):
     after: float = 0
 
 
+def _divisible(value: float) -> float:
+    if 0 < abs(value) < SMALLEST:
+        raise ValueError(f"should be 0 or at least {SMALLEST:g}")
+    return value
+
+
+_Divisor = Annotated[float, AfterValidator(_divisible)]
+"""A number in percent of which others are said."""
+
+
 class _Measured(_Form):
     """A number after training, and its change where a base was measured too."""
 
-    after: float
-    before: float = 0
+    after: _Divisor
+    before: _Divisor = 0
     delta: float = 0
     ci95: Annotated[list[float], Field(min_length=2, max_length=2)] = [0, 0]
 
@@ -124,9 +137,30 @@ class _Step(_Form):
     """The model after a step of a run of several stages: bits per byte of each language."""
 
     name: str
-    languages: dict[str, float]
+    languages: dict[str, _Divisor]
     learning: float | None = None
     forgetting: float | None = None
+
+
+class _Match(_Form):
+    """A document that shares text with what is measured: where it stands, how it does, and the passage."""
+
+    place: str
+    kind: str
+    source: str
+    passage: str
+
+
+class _Overlap(_Form):
+    """Of a corpus entry: how many documents share text with what is measured, and so did not train."""
+
+    stage: str = ""
+    language: str
+    documents: int
+    left_out: int
+    kinds: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    first: _Match | None = None
 
 
 class Results(_Form):
@@ -142,6 +176,7 @@ class Results(_Form):
     forget_at_most: _Limit | None = None
     fertility: _Grown | None = None
     steps: list[_Step] | None = None
+    overlap: list[_Overlap] | None = None
     learning: float = 0
     forgetting: float = 0
 

@@ -13,14 +13,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lingraft.artefacts import check_file_target, write_text
+from lingraft.artefacts import write_text
 from lingraft.errors import UserError
 from lingraft.report.figures import Figure, plane
 from lingraft.report.measured import bits, bits_alone, task
-from lingraft.report.read import ROLES, Run, language_name, read_runs
+from lingraft.report.read import ROLES, Run, language_name, read_files, read_runs
 from lingraft.report.section import section
 from lingraft.report.tables import bits_table, task_table
 from lingraft.report.tokenizers import is_fertility, tokenizers
+from lingraft.targets import file_target
+
+_GENERATOR = b'<meta name="generator" content="lingraft">'
+"""In the head of every page, by which it is known."""
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:
@@ -30,8 +34,19 @@ def report(folders: Sequence[Path | str], out: Path | str) -> None:
 
     Raises:
         UserError: a folder without results, or a file of another form or schema.
+        OutputError: `out` cannot be written, is something else, or is read.
     """
-    check_file_target(Path(out))
+    target = file_target(out, _is_page, [path for folder in folders for path in read_files(Path(folder))])
+    write_text(target, draw_page(folders))
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(2000)
+
+
+def draw_page(folders: Sequence[Path | str]) -> str:
+    """As `report`, the text of the page."""
     if not folders:
         raise UserError("there is nothing to draw; give folders of runs, results files or fertility files")
     of_tokenizers = [path for path in map(Path, folders) if is_fertility(path)]
@@ -48,10 +63,10 @@ def report(folders: Sequence[Path | str], out: Path | str) -> None:
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["figure_json"] = _figure_json
     environment.filters["language_name"] = language_name
-    page = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
-    if not runs and not page["tokenizers"]:
+    shown = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
+    if not runs and not shown["tokenizers"]:
         raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
-    write_text(Path(out), environment.get_template("report.html").render(**page, **_scripts()))
+    return environment.get_template("report.html").render(**shown, **_scripts())
 
 
 def _page(runs: list[Run]) -> dict[str, Any]:

@@ -35,6 +35,10 @@ COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "star": "★", "hexagon": "⬢", "x": "✖\ufe0e"}
 
 
+_BESIDE = ("lingraft.json", "training.json")
+_FILES = ("results.json", *_BESIDE, "recipe.resolved.yaml")
+
+
 class Style(NamedTuple):
     """How a run looks wherever it is drawn; the glyph is the symbol in a line of text."""
 
@@ -152,6 +156,11 @@ def _named(results: dict[str, Any]) -> dict[str, Any]:
     names = {key: without_places(results[key]) for key in ("base", "model") if key in results}
     instruct = results.get("instruct")
     return {**results, **names, **({"instruct": {**instruct, "base": without_places(instruct["base"])}} if instruct else {})}
+
+
+def read_files(given: Path) -> list[Path]:
+    """All files that are read of a run's folder, or the file itself."""
+    return [given / name for name in _FILES] if given.is_dir() else [given, *(given.parent / name for name in _BESIDE)]
 
 
 def _recipe(file: Path) -> str | None:

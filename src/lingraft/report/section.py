@@ -25,6 +25,7 @@ def section(run: Run) -> dict[str, Any]:
         "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
         "tasks": {name: of for name, of in run.tasks.items() if "forgetting" in of or "learning" in of},
         "stages": [_stage(run, stage) for stage in run.stages],
+        "overlap": run.results.get("overlap") or [],
         "samples": run.results.get("samples") or [],
         "export": origin.get("export", {}),
         "versions": origin.get("versions", {}),

@@ -7,13 +7,16 @@ training, where all work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
 from lingraft.artefacts import stage
+
+Tables = Mapping[str, Sequence[Path]]
+"""Stage -> a folder with the table `documents.arrow` for each entry of its corpus."""
 
 
 def one_after_another(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:

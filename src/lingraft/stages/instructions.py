@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lingraft.artefacts import file_fingerprint, read_json, write_json
+from lingraft.artefacts import file_fingerprint, write_json
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.checkpoints.read import tokenizer_fingerprint
+from lingraft.corpus.instruction_formats import ASSISTANT, FORMATS
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
 from lingraft.corpus.mix import hold_out
+from lingraft.corpus.overlap import SHORTEST_TURN, Index
 from lingraft.corpus.read import DroppedText, find_files, write_records
 from lingraft.corpus.tokenize import encode, text_digest
 from lingraft.errors import CorpusError
 from lingraft.recipe import Recipe
 from lingraft.recipe.text import Instructions
 from lingraft.stages import one_after_another
-from lingraft.stages.text import heldout_fingerprint, left_out, write_heldout_blocks
+from lingraft.stages.held_out import heldout_fingerprint
+from lingraft.stages.overlap import overlap_record, say_overlap
+from lingraft.stages.text import left_out, write_heldout_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +34,7 @@ logger = logging.getLogger(__name__)
 def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) -> Path:
     """`training.jsonl` and `validation-<language>.jsonl`, an answer and its prompt a line; `mix.json`.
 
-    Conversations in which a text is measured, or held out, never train.
+    Conversations that share text with what is measured never train.
     """
     entries, tokenizer = recipe.instructions or [], tokenizer_for_chat(model, recipe.chat_template)
     inputs = {
@@ -38,6 +42,7 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
             f"{i} {entry.language}": [file_fingerprint(file) for file in find_files(*entry.files)]
             for i, entry in enumerate(entries)
         },
+        "forms": {" ".join(form.marks): sorted(form.fields) for form in FORMATS},
         "heldout": heldout_fingerprint(heldout),
         "tokenizer": tokenizer_fingerprint(model),
         "chat_template": tokenizer.chat_template,
@@ -56,21 +61,30 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
 def _write(
     recipe: Recipe, entries: list[Instructions], tokenizer: PreTrainedTokenizerBase, heldout: Path, folder: Path
 ) -> None:
-    never = set(read_json(heldout / "never.json"))
+    measured = Index.load(heldout)
     records: list[dict[str, Any]] = []
     given: dict[str, list[Conversation]] = {}
-    for entry in entries:
+    for i, entry in enumerate(entries):
         dropped = DroppedText()
         read = list(_that_can_be_learned(tokenizer, entry, recipe.length, dropped))
-        kept = [of for of in read if not any(text_digest(text) in never for text in of.texts)]
+        matches = list(measured.matches((of.texts for of in read), SHORTEST_TURN))
+        kept = [of for of, match in zip(read, matches, strict=True) if not match]
+        place = next((Path(of.place).name for of, match in zip(read, matches, strict=True) if match), "")
+        overlap = overlap_record(filter(None, matches), len(read), place)
+        say_overlap(f"instructions.{i} {entry.language}", "conversations", overlap)
         given.setdefault(entry.language, []).extend(kept)
         tokens = sum(len(ids) for of in kept for ids in encode(tokenizer, of.texts))
         counts = {"documents": len(kept), "tokens": tokens, "kept_out": len(read) - len(kept)}
-        records.append({"language": entry.language, **counts, "left_out": dropped.counts})
+        records.append({"language": entry.language, **counts, "left_out": dropped.counts, "overlap": overlap})
         logger.info(
             "instructions %s: %s conversations of %s tokens, %s kept out%s",
             *(entry.language, f"{len(kept):,}", f"{tokens:,}", f"{len(read) - len(kept):,}", left_out(dropped)),
         )
+        if dropped.unused:
+            fields = ", ".join(f"{name} ({count:,})" for name, count in dropped.unused.most_common())
+            logger.warning(
+                "instructions %s: fields that are not used, and in how many records: %s", entry.language, fields
+            )
     parted = {language: _parted(of, recipe, language) for language, of in given.items()}
     write_records(folder / "training.jsonl", (example for trained, _ in parted.values() for example in trained))
     for language, (_, looked_at) in parted.items():
@@ -113,6 +127,9 @@ def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Convers
         begins = next((i for i, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
         if answer[0]["content"].strip() not in whole[begins:]:
             return "conversations whose answers the chat template does not write"
+        for message in prompt:  # of earlier answers a template may leave thoughts out
+            if message["role"] != ASSISTANT and message["content"].strip() not in asked:
+                return f"conversations whose {message['role']} turns the chat template does not write"
         ids = tokenizer(whole[:begins], add_special_tokens=False, verbose=False).input_ids
         if len(ids) >= max_length:
             return f"conversations with an answer that begins after {max_length} tokens (max_length)"

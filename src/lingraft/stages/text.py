@@ -1,19 +1,16 @@
-"""Stages of text: what is measured, what is tokenized, what is held out, and what trains."""
+"""Stages of text: what is measured, what is tokenized, and what trains."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from itertools import compress
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from lingraft.artefacts import (
     file_fingerprint,
-    files_fingerprint,
     read_json,
     recorded_inputs,
     stage_fingerprint,
@@ -21,21 +18,19 @@ from lingraft.artefacts import (
 )
 from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
 from lingraft.corpus.hub import hub_revision, read_hub_rows
-from lingraft.corpus.mix import Draw, Source, hold_out, mix
+from lingraft.corpus.mix import Draw, Source, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.read import DroppedText, find_files, read_documents, read_rows, read_texts, write_texts
-from lingraft.corpus.tokenize import column, digests, open_table, text_digest, write_documents, write_pairs
-from lingraft.errors import CorpusError
+from lingraft.corpus.tokenize import open_table, write_documents, write_pairs
 from lingraft.evaluation.measure import EvaluationSet
 from lingraft.evaluation.questions import Tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.recipe import CorpusEntry, Recipe
-from lingraft.stages import folder_of, one_after_another
+from lingraft.stages import Tables, folder_of, one_after_another
+from lingraft.stages.held_out import heldout_fingerprint
+from lingraft.stages.overlap import overlap_of, read_overlap, trainable_tokens
 
 logger = logging.getLogger(__name__)
-
-Tables = Mapping[str, Sequence[Path]]
-"""Stage -> a folder with the table `documents.arrow` for each entry of its corpus."""
 
 REPLAY_MARGIN = 1.1
 """Of a hub dataset that is replayed, so much more is read than its share: some documents are kept out."""
@@ -47,12 +42,13 @@ def read_measured_text(recipe: Recipe, work: Path) -> Path:
     inputs = {
         "files": {code: [file_fingerprint(path) for path in paths] for code, paths in files.items()},
         "text_field": recipe.evaluation.text_field,
+        "split": recipe.evaluation.split,
     }
 
     def make(folder: Path) -> None:
         for code, paths in files.items():
             dropped = DroppedText()
-            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped))
+            documents = list(read_documents(paths, recipe.evaluation.text_field, dropped, recipe.evaluation.split))
             write_texts(folder / f"{code}.jsonl", documents)
             logger.info("%s: %d documents to measure on%s", code, len(documents), left_out(dropped))
 
@@ -99,6 +95,7 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
         "hub": [entry.hub, entry.subset, limit],
         "revision": entry.hub and (hub_revision(entry.hub) or recorded_inputs(path).get("revision")),
         "text_field": entry.text_field,
+        "split": entry.split,
         **({"parallel": list(entry.parallel.items())} if entry.parallel else {}),
         "tokenizer": tokenizer_fingerprint(model),
     }
@@ -108,7 +105,7 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
         if entry.hub:
             rows = read_hub_rows(entry.hub, entry.subset, entry.fields, dropped)
         else:
-            rows = read_rows(files, entry.fields, dropped)
+            rows = read_rows(files, entry.fields, dropped, entry.split)
         table, tokenizer = folder / "documents.arrow", read_tokenizer(model)
         if entry.parallel:
             tokens = write_pairs(table, rows, tokenizer, limit)
@@ -120,101 +117,12 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
     one_after_another(path, inputs, make)
 
 
-def hold_out_text(recipe: Recipe, tables: Tables, measured: Path, work: Path) -> Path:
-    """`heldout-<language>.jsonl`, what is measured; `never.json`, digests of all that may not train.
-
-    Of a learned language, documents of its corpora in all stages are held out. Where the recipe decides something
-    on text, the documents that decide are no longer among those: `choice-<language>.jsonl`.
-    """
-    inputs = {
-        "corpora": {
-            code: [stage_fingerprint(path) for path in tables_of(code, recipe, tables)]
-            for code in recipe.languages.learn
-        },
-        "measured": stage_fingerprint(measured),
-        "languages": recipe.languages.model_dump(),
-        "validation": recipe.validation.model_dump(),
-        "deciding": recipe.deciding,
-        "seed": recipe.seed,
-    }
-    return one_after_another(work / "heldout", inputs, lambda folder: _hold_out(recipe, tables, measured, folder))
-
-
-def _hold_out(recipe: Recipe, tables: Tables, measured: Path, folder: Path) -> None:
-    evaluated = {code: read_texts(measured / f"{code}.jsonl") for code in recipe.evaluation.text}
-    heldout = {}
-    for language in recipe.languages.learn:
-        own = tables_of(language, recipe, tables)
-        heldout[language] = _held_out_texts(recipe, own) if own else []
-    kept = {code: evaluated.get(code, heldout.get(code, [])) for code in recipe.languages.roles}
-    for language, texts in kept.items():
-        choice, rest = _parted(texts, recipe, language) if language in recipe.deciding else ([], texts)
-        write_texts(folder / f"heldout-{language}.jsonl", rest)
-        write_texts(folder / f"choice-{language}.jsonl", choice)
-    never = {text_digest(text) for texts in [*evaluated.values(), *heldout.values()] for text in texts}
-    write_json(folder / "never.json", sorted(never))
-
-
-def tables_of(language: str, recipe: Recipe, tables: Tables) -> list[Path]:
-    """The tables of text in one language alone, of all stages; what two stages train on is there once."""
-    found = {
-        stage_fingerprint(path): path
-        for name, stage in recipe.expanded.items()
-        for entry, path in zip(stage.corpus, tables[name], strict=True)
-        if entry.language == language
-    }
-    return list(found.values())
-
-
-def _held_out_texts(recipe: Recipe, paths: Sequence[Path]) -> list[str]:
-    """The held-out documents of one language, each different text once."""
-    validation, tables = recipe.validation, [open_table(path / "documents.arrow") for path in paths]
-    own = [column(table, "digest") for table in tables]
-    sizes = [column(table, "num_tokens") for table in tables]
-    first = [~np.isin(of, np.concatenate([of[:0], *own[:i]])) for i, of in enumerate(own)]  # seen in no table before
-    each, of_each = (
-        np.concatenate([of[new] for of, new in zip(all_of, first, strict=True)]) for all_of in (own, sizes)
-    )
-    held = hold_out(each, of_each, validation.share, validation.max_tokens, recipe.seed)
-    texts = [
-        text
-        for table, of in zip(tables, own, strict=True)
-        for text in table.select(np.flatnonzero(np.isin(of, held)))["text"]
-    ]
-    return list(dict.fromkeys(texts))
-
-
-def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[str], list[str]]:
-    """Documents that decide, and documents that are measured; equal texts stay together."""
-    marks = np.array([text_digest(text) for text in texts], dtype=np.int64)
-    sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
-    try:
-        assert recipe.validation.choice is not None, "the recipe is not resolved"
-        chosen = hold_out(marks, sizes, recipe.validation.choice, sys.maxsize, recipe.seed)
-    except CorpusError as error:
-        raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None
-    decides = np.isin(marks, chosen)
-    logger.info("%s: %d documents decide, %d are measured", language, decides.sum(), (~decides).sum())
-    return list(compress(texts, decides)), list(compress(texts, ~decides))
-
-
-def heldout_fingerprint(heldout: Path) -> str:
-    """Stands for the texts that are held out, whatever they were chosen from."""
-    return files_fingerprint(sorted([heldout / "never.json", *heldout.glob("*.jsonl")]))
-
-
-def may_train(table: Path, heldout: Path) -> npt.NDArray[np.bool_]:
-    """(documents,): those none of whose texts is measured or held out."""
-    never = np.array(read_json(heldout / "never.json"), dtype=np.int64)
-    is_kept_out = np.isin(digests(open_table(table / "documents.arrow")), never)  # (documents, texts)
-    return np.asarray(~is_kept_out.any(axis=1))
-
-
 def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: Path, work: Path) -> Path:
     """`training.arrow`, a block a row; `mix.json`; `validation-` and `choice-<language>.arrow` of what is held out."""
     inputs = {
         "corpora": [stage_fingerprint(path) for path in tables],
         "heldout": heldout_fingerprint(heldout),
+        "trains": [stage_fingerprint(overlap_of(path)) for path in tables],
         "tokenizer": tokenizer_fingerprint(model),
         "entries": [entry.model_dump(include={"tokens", "share", "repeat"}) for entry in recipe.corpus],
         "validation": recipe.validation.model_dump(),
@@ -227,9 +135,10 @@ def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: P
 
 def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, folder: Path) -> None:
     documents = [open_table(path / "documents.arrow") for path in paths]
-    lengths = [column(table, "num_tokens") for table in documents]
     write_heldout_blocks(recipe, model, heldout, folder)
-    rows = [np.flatnonzero(may_train(path, heldout)) for path in paths]
+    lengths = [trainable_tokens(path) for path in paths]
+    rows = [np.flatnonzero(of) for of in lengths]
+    overlaps = [read_overlap(path) for path in paths]
     draws = mix(
         [
             Source(f"corpus.{i}", entry.title, lengths[i][rows[i]], entry.tokens, entry.share, entry.repeat)
@@ -253,6 +162,7 @@ def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, fol
                 "tokens": draw.total,
                 "share": share,
                 "kept_out": kept_out,
+                "overlap": overlaps[i],
             }
         )
         shown = (i, entry.title, f"{draw.total:,}", f"{documents_drawn:,}", 100 * share, f"{kept_out:,}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.read import find_model, model_fingerprint, read_config, read_model, read_tokenizer
 from lingraft.corpus.read import read_records
 from lingraft.corpus.tokenize import open_table
+from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
 from lingraft.evaluation.gates import gate_activity
 from lingraft.layer_groups import depth
@@ -98,9 +98,11 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
     for other in work.glob("training-*"):
         if other != checkpoints:
             logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
-            shutil.rmtree(other, ignore_errors=True)
+            remove(other)
     if finished(path, inputs):
+        remove(checkpoints)
         return path
+    mark(checkpoints)
     arguments = training_arguments(recipe.training, checkpoints, recipe.seed)
     torch.manual_seed(recipe.seed)
     model = read_model(base, "auto" if mixed_precision(recipe.training) else torch.float32)
@@ -135,7 +137,7 @@ def adapt(recipe: Recipe, base: Path, blocks: Path, written: Sequence[Path], wor
         )
 
     one_after_another(path, inputs, make)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    remove(checkpoints)
     return path
 
 

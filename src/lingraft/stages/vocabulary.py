@@ -12,11 +12,11 @@ import numpy as np
 from lingraft.artefacts import stage_fingerprint, write_json
 from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import model_fingerprint, read_tokenizer, tokenizer_fingerprint
-from lingraft.corpus.tokenize import open_table
 from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
-from lingraft.stages import one_after_another
-from lingraft.stages.text import Tables, heldout_fingerprint, may_train, tables_of
+from lingraft.stages import Tables, one_after_another
+from lingraft.stages.held_out import tables_of
+from lingraft.stages.overlap import overlap_of, trainable_text, trainable_tokens
 from lingraft.vocabulary.extend import extend
 from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
 from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
@@ -34,7 +34,7 @@ def check_vocabulary(recipe: Recipe, base: Path) -> None:
         rows_for(open_parent(base), read_bpe(base), recipe.vocabulary.add)
 
 
-def extend_vocabulary(recipe: Recipe, base: Path, tables: Tables, heldout: Path, work: Path) -> Path:
+def extend_vocabulary(recipe: Recipe, base: Path, tables: Tables, work: Path) -> Path:
     """The folder of the base with new words, `extended/model`; the base's own where none are asked for.
 
     Words are learned on documents that may train, of the corpora of learned languages in all stages.
@@ -47,14 +47,14 @@ def extend_vocabulary(recipe: Recipe, base: Path, tables: Tables, heldout: Path,
         "base": model_fingerprint(base),
         "tokenizer": tokenizer_fingerprint(base),
         "corpora": {code: [stage_fingerprint(path) for path in paths] for code, paths in sources.items()},
-        "heldout": heldout_fingerprint(heldout),
+        "trains": {code: [stage_fingerprint(overlap_of(path)) for path in paths] for code, paths in sources.items()},
         "vocabulary": words.model_dump(),
         "seed": recipe.seed,
     }
 
     def texts() -> Iterator[str]:
         for paths in sources.values():
-            yield from _drawn(paths, heldout, words.max_bytes // len(sources), recipe.seed)
+            yield from _drawn(paths, words.max_bytes // len(sources), recipe.seed)
 
     def make(folder: Path) -> None:
         (folder / "model").mkdir()
@@ -79,14 +79,14 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Path, start: Pat
     return found
 
 
-def _drawn(paths: list[Path], heldout: Path, max_bytes: int, seed: int) -> Iterator[str]:
+def _drawn(paths: list[Path], max_bytes: int, seed: int) -> Iterator[str]:
     """Documents that may train, in an order of their own, up to so many bytes; the last one is cut."""
-    tables = [open_table(path / "documents.arrow") for path in paths]
-    rows = [np.flatnonzero(may_train(path, heldout)) for path in paths]
+    text_of = [trainable_text(path) for path in paths]
+    rows = [np.flatnonzero(trainable_tokens(path)) for path in paths]
     places = np.concatenate([np.stack([np.full(len(of), i), of], axis=1) for i, of in enumerate(rows)])
     left = max_bytes
     for i, row in np.random.default_rng([seed, 0x30BD]).permutation(places).tolist():
-        raw = tables[i][row]["text"].encode()
+        raw = text_of[i](row).encode()
         yield raw[:left].decode(errors="ignore")
         left -= len(raw)
         if left <= 0:

@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lingraft.artefacts import file_fingerprint, fingerprint, finished, locked, stage
+from lingraft.artefacts import file_fingerprint, fingerprint, finished, stage
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import encode_documents
+from lingraft.disk import locked
+from lingraft.targets import folder_target
 from lingraft.testbed.files import OLD, training_file
 
 if TYPE_CHECKING:
@@ -89,9 +91,14 @@ def code_fingerprint() -> str:
 
 
 def cache_folder() -> Path:
-    """Where what is made once is kept: `LINGRAFT_CACHE`, or a folder in the user's cache."""
+    """Where what is made once is kept: `LINGRAFT_CACHE`, or a folder in the user's cache.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("LINGRAFT_CACHE") or Path(home) / "lingraft").expanduser()
+    folder = Path(os.environ.get("LINGRAFT_CACHE") or Path(home) / "lingraft").expanduser()
+    return folder_target(folder)
 
 
 def _make(files: Path, folder: Path, seed: int) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 logger = logging.getLogger(__name__)
+
+_TRIED_STEPS = 10
 
 OWNED_ARGUMENTS: Mapping[str, str] = {
     "output_dir": "use --out",
@@ -33,6 +38,13 @@ OWNED_ARGUMENTS: Mapping[str, str] = {
         ("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
         "a model is not chosen on the text that it is measured on",
     ),
+    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), "validation has the precision of training"),
+    "auto_find_batch_size": "a run that is started again has the batch that it began with",
+    "enable_jit_checkpoint": "a signal ends a run, which goes on from its newest checkpoint",
+    "restore_callback_states_from_checkpoint": "a run that is started again knows its state by itself",
+    "accelerator_config": "the order of the batches is part of what is resumed",
+    "dataloader_in_order": "the order of the batches is part of what is resumed",
+    "local_rank": "the launcher sets it",
     "label_smoothing_factor": "the loss is the plain cross-entropy, as it is measured",
     **dict.fromkeys(
         ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
@@ -69,6 +81,7 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
     """
     bf16 = mixed_precision(settings) and not settings.get("fp16", False)
     merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
+    merged["use_cpu"] = merged.get("use_cpu", False) or not has_accelerator()  # the Trainer asks for it beside bf16
     arguments = TrainingArguments(
         output_dir=str(folder),
         seed=seed,
@@ -85,16 +98,47 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
 
 
 def check_arguments(settings: Mapping[str, Any]) -> None:
-    """Let the Trainer itself build what it builds from its arguments, around one weight.
+    """Let the Trainer itself build what it builds from its arguments, around one weight, and go a few steps.
 
     Raises:
-        ValueError, TypeError, ImportError, RuntimeError: in the Trainer's or the optimizer's words.
+        Exception: in the words of the Trainer, the optimizer or the scheduler.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         model = nn.Linear(1, 1)
         arguments = training_arguments(settings, Path(folder), seed=0)
         trainer = Trainer(model, arguments, train_dataset=[{}], eval_dataset=[{}])
-        trainer.create_optimizer_and_scheduler(num_training_steps=1)
+        trainer.get_train_dataloader()
+        trainer.get_eval_dataloader()
+        trainer.create_optimizer_and_scheduler(num_training_steps=_TRIED_STEPS)
+        assert trainer.optimizer is not None and trainer.lr_scheduler is not None, "the Trainer has made them"
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        for _ in range(_TRIED_STEPS):
+            trainer.optimizer.step()
+            trainer.lr_scheduler.step()
+            for rate in trainer.lr_scheduler.get_last_lr():
+                if not (isinstance(rate, float | int | Tensor) and 0 <= float(rate) < math.inf):
+                    raise ValueError(f"the scheduler makes {rate} of the learning rate")
+
+
+def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Arguments that ask for what this machine lacks, and what that is."""
+    on_cpu = settings.get("use_cpu", False) or not has_accelerator()
+    cuda = torch.cuda.is_available() and not on_cpu
+    missing = {
+        "fp16": on_cpu and "mixed precision in fp16 needs a GPU; on a CPU bf16 works",
+        "bf16": cuda and not torch.cuda.is_bf16_supported() and "this GPU has no bf16; fp16 works",
+        "tf32": not (cuda and torch.cuda.get_device_capability()[0] >= 8) and "needs a GPU with TF32 (Ampere or newer)",
+        "use_liger_kernel": on_cpu and "its kernels need a GPU",
+        "torch_compile": not any(map(shutil.which, ("cc", "gcc", "clang", "cl"))) and "needs a C compiler",
+    }
+    return {name: problem for name, problem in missing.items() if problem and settings.get(name)}
+
+
+def has_accelerator() -> bool:
+    """Whether there is a GPU, or another device that is not the CPU."""
+    return torch.accelerator.is_available()
 
 
 def mixed_precision(settings: Mapping[str, Any]) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
+
+from lingraft.disk import new_file, remove
+from lingraft.training.checkpoints import step_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +47,18 @@ class EarlyStopping(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Forget weights that no run which resumes from here can go back to."""
-        losses = _losses(state.log_history)
-        if losses and state.is_world_process_zero:
-            best = _best(losses)
+        """Forget weights that no run which resumes from a checkpoint that is left can go back to."""
+        if state.is_world_process_zero:
+            steps = [step_of(path) for path in self.folder.glob("checkpoint-*")]
+            needed = {path for step in steps for path in self.kept(state.log_history, step)}
             for path in self.folder.glob("best-*.safetensors"):
-                if path != self._path(best):
-                    path.unlink()
+                if path not in needed:
+                    remove(path)
+
+    def kept(self, log: Sequence[Mapping[str, Any]], step: float = math.inf) -> list[Path]:
+        """The file of the best weights up to a step, without which a checkpoint of that step cannot be resumed."""
+        losses = {at: loss for at, loss in _losses(log).items() if at <= step}
+        return [self._path(_best(losses))] if losses else []
 
     def is_over(self, log: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the lowest loss lies so many evaluations back."""
@@ -77,10 +86,8 @@ class EarlyStopping(TrainerCallback):
 
         parameters = dict(getattr(model, "module", model).named_parameters())
         weights = {name: parameters[name].detach().cpu().contiguous() for name in self.trainable}
-        temporary = self._path(step).with_suffix(".tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, temporary)
-        temporary.replace(self._path(step))
+        with new_file(self._path(step)) as new:
+            save_file(weights, new)
 
 
 def _losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:

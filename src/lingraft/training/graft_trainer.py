@@ -1,4 +1,4 @@
-"""What every training here adds to the Trainer: finished checkpoints, pulls towards the base, a loss that is a number.
+"""What every training here adds to the Trainer: exact resuming, pulls towards the base, a loss that is a number.
 
 The Trainer does the loop, the optimizer, mixed precision, several GPUs and checkpoints.
 """
@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
+from transformers.trainer_utils import rotate_checkpoints
 
-from lingraft.artefacts import write_json
 from lingraft.errors import TrainingError
+from lingraft.training.checkpoints import mark_finished, newest_checkpoint
 
 if TYPE_CHECKING:
     from lingraft.penalties import Pull
@@ -28,12 +30,10 @@ logger = logging.getLogger(__name__)
 
 DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
 
-_FINISHED = "finished.json"
-
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training did: the Trainer's log, optimizer steps, seconds of this process, and whose weights it left."""
+    """What training did: the Trainer's log, optimizer steps, seconds of all its starts, and whose weights it left."""
 
     log: list[dict[str, Any]]
     num_steps: int
@@ -47,26 +47,36 @@ class GraftTrainer(Trainer):
 
     pulls: Sequence[Pull] = ()
     stopping: EarlyStopping | None = None
+    _started = _seconds_before = 0.0
 
     def run(self) -> TrainingOutcome:
-        """Train from the newest finished checkpoint of the output folder, or from the beginning.
+        """Train from the newest whole checkpoint of the output folder, or from the beginning.
 
         Raises:
             TrainingError: the loss is no longer a number, or there was nothing to train on.
         """
-        started, folder = time.monotonic(), Path(str(self.args.output_dir))
+        self._started, folder = time.monotonic(), Path(str(self.args.output_dir))
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        checkpoint = newest_checkpoint(folder)
+        with self.accelerator.main_process_first():  # it removes those that are not whole
+            was_begun, checkpoint = any(folder.glob("checkpoint-*")), newest_checkpoint(folder)
         if checkpoint:
-            logger.info("resuming from %s", checkpoint)
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            logger.info("resuming from %s", checkpoint.folder)
+            self.add_callback(_AtBegin(self, checkpoint.progress))
+        elif was_begun:
+            logger.warning("no checkpoint is whole: training starts anew")
+        self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
         self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         if self.state.global_step == 0:
             raise TrainingError("training took no step: there is less text than one batch, or num_train_epochs is 0")
         self.accelerator.wait_for_everyone()
-        return TrainingOutcome(self.state.log_history, self.state.global_step, time.monotonic() - started)
+        return TrainingOutcome(self.state.log_history, self.state.global_step, self._seconds)
+
+    @property
+    def _seconds(self) -> float:
+        """How long training took up to now, in this process and in those that it resumes."""
+        return self._seconds_before + time.monotonic() - self._started
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, which looks whether training is over only after one more step."""
@@ -77,8 +87,39 @@ class GraftTrainer(Trainer):
             if is_over or 0 < self.args.max_steps <= state.global_step:
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
-                return None
+                state.is_local_process_zero = self.is_local_process_zero()
+                state.is_world_process_zero = self.is_world_process_zero()
+                self._memory_tracker.start()
+                self.model.train()
+                self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+                num_samples = self.set_initial_training_values(self.args, self.get_train_dataloader())[3]
+                return self._finalize_training(None, num_samples, time.time())
         return super().train(resume_from_checkpoint, *arguments, **named)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """As the Trainer's; the time that it logs is that of all starts, as its loss is that of all steps."""
+        started = start_time - self._seconds_before
+        return super()._finalize_training(trial, num_train_samples, started)  # type: ignore[no-untyped-call]
+
+    def progress(self) -> dict[str, Any]:
+        """What the logs of a run that resumes from here need: sums since the last entry, and of all steps."""
+        pending = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
+        if not math.isfinite(pending):
+            raise self._diverged(pending)
+        return {
+            "total_loss": self._total_loss_scalar,
+            "pending_loss": pending,
+            "last_logged": self._globalstep_last_logged,
+            "seconds": self._seconds,
+        }
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """Go on from what `progress` gave. The Trainer begins its sums anew with each process."""
+        self._initial_global_step = 0
+        self._total_loss_scalar = float(progress["total_loss"])
+        self._tr_loss = torch.tensor(progress["pending_loss"], device=self.args.device)
+        self._globalstep_last_logged = int(progress["last_logged"])
+        self._seconds_before = float(progress["seconds"])
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Tensor:
         """As the Trainer's: forward and backward of a micro-batch; after the last one all gradients are there."""
@@ -98,22 +139,34 @@ class GraftTrainer(Trainer):
         """As the Trainer's, with the size of the pulls."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
-                step = self.state.global_step
-                raise TrainingError(f"the training loss at step {step} is {logs['loss']}; {DIVERGED}")
+                raise self._diverged(logs["loss"])
             for pull in self.pulls:
                 logs |= pull.values()
         super().log(logs, start_time)
 
+    def _diverged(self, loss: float) -> TrainingError:
+        return TrainingError(f"the training loss at step {self.state.global_step} is {loss}; {DIVERGED}")
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save, then mark the checkpoint as finished; one without the mark does not count."""
-        super()._save_checkpoint(model, trial)
+        """Save, then mark the checkpoint as finished, and only then let the Trainer remove older ones."""
+        progress, limit, folder = self.progress(), self.args.save_total_limit, str(self.args.output_dir)
+        self.args.save_total_limit = None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / _FINISHED, {"step": self.state.global_step})
+            best = self.stopping.kept(self.state.log_history) if self.stopping else []
+            mark_finished(Path(folder) / f"checkpoint-{self.state.global_step}", progress, best)
+            rotate_checkpoints(folder, save_total_limit=limit, use_mtime=True)
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    finished = [path.parent for path in folder.glob(f"checkpoint-*/{_FINISHED}")]
-    return max(finished, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+class _AtBegin(TrainerCallback):
+    """Restores the sums of a training that resumes, after the Trainer has set its own to nothing."""
+
+    def __init__(self, trainer: GraftTrainer, progress: Mapping[str, Any]) -> None:
+        self.trainer, self.progress = trainer, progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.restore(self.progress)

@@ -89,6 +89,17 @@ def _quietly() -> Iterator[None]:
 class InstructTrainer(GraftTrainer, SFTTrainer):  # type: ignore[misc]  # trl is not typed
     """trl's trainer with what every training here has; it writes no model cards."""
 
+    def progress(self) -> dict[str, Any]:
+        """As every training's, with trl's own lists of what is logged, the same in all processes."""
+        metrics = {name: list(values) for name, values in self._metrics["train"].items()}
+        return {**super().progress(), "metrics": metrics, "tokens": self._total_train_tokens}
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """As every training's."""
+        super().restore(progress)
+        self._metrics["train"].update(progress["metrics"])
+        self._total_train_tokens = progress["tokens"]
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Nothing: a checkpoint is no model to publish."""
 

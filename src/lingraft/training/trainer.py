@@ -159,6 +159,24 @@ class LanguageTrainer(GraftTrainer):
         self._sums[0].index_add_(0, languages, losses.to(self._sums.dtype))
         self._sums[1].index_add_(0, languages, torch.ones_like(losses, dtype=self._sums.dtype))
 
+    def progress(self) -> dict[str, Any]:
+        """As every training's, with what is logged by language and local loss."""
+        local = self.local_loss.sums if self.local_loss is not None else {}
+        return {
+            **super().progress(),
+            "languages": self.accelerator.reduce(self._sums, reduction="sum").tolist(),
+            "local": {name: self.accelerator.reduce(pair, reduction="sum").tolist() for name, pair in local.items()},
+        }
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """As every training's. The sums are over all processes; the main one goes on with them."""
+        super().restore(progress)
+        if self.accelerator.is_main_process:
+            self._sums = torch.tensor(progress["languages"], dtype=self._sums.dtype)
+            if self.local_loss is not None:
+                device = self.args.device
+                self.local_loss.sums = {name: torch.tensor(of, device=device) for name, of in progress["local"].items()}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add `loss_<language>`, and the local losses, to what the Trainer logs."""
         if "loss" in logs:
@@ -168,7 +186,8 @@ class LanguageTrainer(GraftTrainer):
                     logs[f"loss_{code}"] = float(sums[0, number] / sums[1, number])
             self._sums.zero_()
             if self.local_loss is not None:
-                for name, pair in self.local_loss.sums().items():
+                for name, pair in self.local_loss.sums.items():
                     value, count = self.accelerator.reduce(pair, reduction="sum").tolist()
                     logs[f"local_{name}"] = value / count if count else 0.0
+                self.local_loss.sums.clear()
         super().log(logs, start_time)

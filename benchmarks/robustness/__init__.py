@@ -1,0 +1,1 @@
+"""What `fuzz.py` and `kills.py` share: a small world of valid inputs, commands in child processes, folders compared."""

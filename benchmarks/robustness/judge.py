@@ -1,0 +1,102 @@
+"""How a command ended on an input, and what is wrong with that."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from robustness.folder import Contents, changed
+from robustness.watch import FORBIDDEN
+
+TOO_LONG = 20
+"""Seconds that a command may take."""
+_FRAME = re.compile(r'File "[^"]*/lingraft/([\w/]+\.py)", line (\d+),? in (\w+)')
+_TIMEOUT = "Timeout ("
+"""What faulthandler begins with, before frames of which the innermost is the first."""
+_EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception|Exit|Interrupt|Warning|Stopped)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command on one input."""
+
+    arguments: Sequence[str]
+    code: int
+    """Its exit code, or minus the signal that ended it."""
+    seconds: float
+    stderr: str
+    before: Contents
+    after: Contents
+    outputs: Sequence[str]
+    """Paths that it was to write, relative to its folder."""
+    machine_fault: bool
+
+
+def problems(ended: Ended) -> Iterator[str]:
+    """Each law that was broken, in words that are the same for faults of one kind."""
+    if ended.seconds > TOO_LONG:
+        yield f"over {TOO_LONG} seconds, in {_frame(ended.stderr)}"
+    elif ended.code == 1:
+        exceptions = _EXCEPTION.findall(ended.stderr)
+        yield f"exit 1: {exceptions[-1] if exceptions else 'no exception'} in {_frame(ended.stderr)}"
+    elif ended.code == 3 and not ended.machine_fault:
+        yield f"exit 3 without a fault of the machine: {_last_line(ended.stderr)}"
+    elif ended.code not in (0, 2, 3):
+        yield f"ended with {ended.code}"
+    if ended.code == 2 and ("Traceback" in ended.stderr or "rror" not in ended.stderr):
+        yield f"exit 2 without a message of its own: {_last_line(ended.stderr)}"
+    yield from dict.fromkeys(line for line in ended.stderr.splitlines() if line.startswith(FORBIDDEN))
+    yield from (f"{what}: {_without_numbers(path)}" for what, path in _wrongly_written(ended))
+
+
+def _wrongly_written(ended: Ended) -> Iterator[tuple[str, str]]:
+    """Nothing that was there changes but a file that is the output; what is new lies in the output."""
+    new = [path for path in ended.after if path not in ended.before]
+    for path in sorted(changed(ended.before, ended.after)):
+        if path not in ended.outputs or ended.before[path][0] != "file" or path in _named(ended.arguments):
+            yield "changed or lost", path
+    for path in sorted(new):
+        if ended.code == 2:
+            yield "left after exit 2", path
+        elif not any(_is_within(path, output) or _is_within(output, path) for output in ended.outputs):
+            yield "outside --out", path
+
+
+def outputs(arguments: Sequence[str], folder: Path) -> list[str]:
+    """Where a command line says that it writes, links followed, relative to the folder."""
+    if "--dry-run" in arguments:
+        return []
+    given = [after for option, after in pairwise(arguments) if option in ("--out", "-o")]
+    given += [argument.partition("=")[2] for argument in arguments if argument.startswith("--out=")]
+    given += ["recipe.yaml"] if arguments[:1] == ["init"] else []
+    return [os.path.relpath(os.path.realpath(folder / path), os.path.realpath(folder)) for path in given]
+
+
+def _named(arguments: Sequence[str]) -> set[str]:
+    """Files that the command line names beside its output."""
+    others = [of for option, of in zip(["", *arguments], arguments, strict=False) if option not in ("--out", "-o")]
+    return {os.path.normpath(re.split("[=:]", other)[-1]) for other in others if not other.startswith("--out=")}
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/") or folder == "."
+
+
+def _frame(stderr: str) -> str:
+    """The innermost frame of lingraft in a traceback."""
+    _, timeout, dump = stderr.partition(_TIMEOUT)
+    frames = _FRAME.findall(dump)[:1] if timeout else _FRAME.findall(stderr)
+    return "{}:{} {}".format(*frames[-1]) if frames else "no frame of lingraft"
+
+
+def _last_line(stderr: str) -> str:
+    lines = stderr.strip().splitlines()
+    return lines[-1][:120] if lines else "nothing"
+
+
+def _without_numbers(path: str) -> str:
+    return re.sub(r"\d{3,}", "N", path)

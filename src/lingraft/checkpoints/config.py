@@ -1,0 +1,107 @@
+"""A model's `config.json` as its file has it, checked before any library computes with its numbers.
+
+A library allocates as many layers as the file asks for, and has its own errors for each wrong value. So the keys
+that size a model, or that it computes with, are held to their ranges here, wherever in the file they stand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lingraft.artefacts import read_json
+from lingraft.errors import ModelError
+from lingraft.layer_groups import ARCHITECTURES, EXPORTED
+
+CONFIG = "config.json"
+
+COUNTS = {
+    "vocab_size": 2**26,
+    "hidden_size": 2**18,
+    "intermediate_size": 2**20,
+    "num_hidden_layers": 2**10,
+    "num_attention_heads": 2**14,
+    "num_key_value_heads": 2**14,
+    "head_dim": 2**14,
+    "max_position_embeddings": 2**40,
+    "image_size": 2**14,
+    "patch_size": 2**14,
+    "num_channels": 2**10,
+    "mm_tokens_per_image": 2**20,
+    "moe_intermediate_size": 2**20,
+    "shared_expert_intermediate_size": 2**20,
+    "num_experts": 2**14,
+}
+"""Keys that hold a whole number from 1 on -> the largest that is taken for a model's: many times the largest there is."""
+_DERIVED = ("num_key_value_heads", "head_dim")
+"""Those of them that may be null: the library derives them."""
+_ABOVE_ZERO = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar")
+_PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
+"""Keys that hold an object."""
+
+
+def read_config_file(folder: Path) -> dict[str, Any]:
+    """What `config.json` holds.
+
+    Raises:
+        ModelError: it is not JSON, names no architecture of ours, or has a value that no model can have; says which.
+    """
+    path = folder / CONFIG
+    try:
+        config = read_json(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path} is not JSON; fetch it again") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{path} is not the config of a model: it has no model_type")
+    model_type = config["model_type"]
+    if not isinstance(model_type, str) or not (model_type in ARCHITECTURES or model_type in EXPORTED):
+        known = ", ".join(ARCHITECTURES)
+        raise ModelError(f"{folder}: architecture '{model_type}' is not supported; supported model types: {known}")
+    problem = next(_problems(config), None) or _text_problem(config)
+    if problem:
+        raise ModelError(f"{path}: {problem}; correct it, or fetch the file again")
+    return config
+
+
+def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The language model's part of what a config file holds."""
+    return dict(config.get("text_config", config))
+
+
+def _text_problem(config: Mapping[str, Any]) -> str | None:
+    if str(config["model_type"]).endswith("gemma3"):
+        given = config.get("text_config")
+        return None if isinstance(given, dict) else f"text_config is {given!r}, where an object must stand"
+    return "text_config: this architecture is a language model alone" if "text_config" in config else None
+
+
+def _problems(config: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        shown = repr(value) if len(repr(value)) < 40 else f"{repr(value)[:40]}…"
+        if key in COUNTS:
+            if not (_is_count(value, COUNTS[key]) or (value is None and key in _DERIVED)):
+                yield f"{place}{key} is {shown}, where a whole number from 1 to {COUNTS[key]:,} must stand"
+        elif key in _ABOVE_ZERO:
+            if not _is_above_zero(value):
+                yield f"{place}{key} is {shown}, where a number above 0 must stand"
+        elif key == "per_layer_config" and value:
+            yield f"{place}{key}: layers of different shapes are not supported"
+        elif key in _PARTS and value is not None:
+            if not isinstance(value, dict):
+                yield f"{place}{key} is {shown}, where an object must stand"
+            else:
+                yield from _problems(value, f"{place}{key}.")
+        elif isinstance(value, dict):
+            yield from _problems(value, f"{place}{key}.")
+
+
+def _is_count(value: Any, largest: int) -> bool:
+    return type(value) is int and 1 <= value <= largest
+
+
+def _is_above_zero(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf

@@ -1,0 +1,78 @@
+"""The files that text and records are read from, by their names: one table of formats, one of compressions."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lingraft.corpus.compression import COMPRESSIONS
+from lingraft.corpus.dropped import DroppedText
+from lingraft.corpus.json_records import read_json, read_json_lines
+from lingraft.corpus.parquet_records import read_parquet
+from lingraft.errors import CorpusError
+
+RecordReader = Callable[[Path, Sequence[str] | None, DroppedText], Iterator[tuple[str, Any]]]
+"""A file, the fields that are wanted (`None`: all) -> the place of each record, and the record."""
+
+RECORDS: dict[str, RecordReader] = {".jsonl": read_json_lines, ".json": read_json, ".parquet": read_parquet}
+"""Formats whose records have fields."""
+PLAIN_TEXT = ".txt"
+COMPRESSED_INSIDE = ".parquet"
+FORMATS = (
+    *(name + packed for name in (".jsonl", ".json", PLAIN_TEXT) for packed in ("", *COMPRESSIONS)),
+    COMPRESSED_INSIDE,
+)
+_NAMES = f".jsonl, .json or .txt, each also with {', '.join(COMPRESSIONS)}; or in .parquet"
+
+
+def format_of(path: Path) -> str:
+    """`.jsonl`, `.json`, `.txt` or `.parquet`.
+
+    Raises:
+        CorpusError: the name ends in none of `FORMATS`.
+    """
+    packed = path.suffix in COMPRESSIONS
+    name = Path(path.stem).suffix if packed else path.suffix
+    if name + (path.suffix if packed else "") not in FORMATS:
+        raise CorpusError(f"'{path}': cannot tell its format; file names end in {_NAMES}")
+    return name
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file holds more bytes than it takes on the disk."""
+    return path.suffix in COMPRESSIONS or path.suffix == COMPRESSED_INSIDE
+
+
+def record_reader(path: Path) -> RecordReader:
+    """How the records of a file are read.
+
+    Raises:
+        CorpusError: the file is plain text, which has no fields, or of no format that is read.
+    """
+    reader = RECORDS.get(format_of(path))
+    if reader is None:
+        raise CorpusError(f"'{path}': plain text has no fields; give JSON Lines, JSON or Parquet")
+    return reader
+
+
+def find_files(*patterns: str) -> list[Path]:
+    """The files that paths or glob patterns name, those of a pattern sorted, relative to the current folder.
+
+    Raises:
+        CorpusError: there is none, or one has a suffix that is not in `FORMATS`.
+    """
+    return [path for pattern in patterns for path in _matching(pattern)]
+
+
+def _matching(pattern: str) -> list[Path]:
+    by_name = glob.glob(glob.escape(pattern))  # a name may hold brackets
+    paths = [Path(p) for p in by_name or sorted(glob.glob(pattern, recursive=True))]
+    if not paths:
+        raise CorpusError(f"no file matches '{pattern}' (looked for {Path(pattern).resolve()})")
+    for path in paths:
+        if not path.is_file():
+            raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/*.jsonl.gz'")
+        format_of(path)
+    return paths

@@ -1,0 +1,76 @@
+"""Relative paths in a recipe's file: they start at the folder that the file is in.
+
+Those on the command line, and those of a recipe that is given as a mapping, start at the current folder, as all
+paths of a program do; so nothing has to be done for them.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoints.read import is_hub_name
+from lingraft.errors import RecipeError
+
+_STAGE = re.compile(r"stages\.[^.]*\.")
+_FILES = re.compile(r"(corpus\.\d+|instructions\.\d+)\.files(\.\d+)?|evaluation\.(text|tasks\.[^.]*)\.[^.]*(\.\d+)?")
+_MODELS = re.compile(r"base|chat_template|after\.\d+\.(instruct|soup\.\d+)")
+_MODELS_AS_KEYS = re.compile(r"after\.\d+\.(vectors|soup)")
+
+
+def anchored(values: Any, folder: Path, source: str) -> Any:
+    """The values of a recipe's file with paths that start at `folder`, which is the file's.
+
+    Raises:
+        RecipeError: a model is not there, and the current folder has one of its name.
+    """
+
+    def model(name: str) -> str:
+        if is_hub_name(name) and not (folder / name).exists():
+            if Path(name).exists() and Path(name).resolve() != (folder / name).resolve():
+                there = os.path.relpath(Path(name).resolve(), folder.resolve())
+                problem = f"'{name}' is in the current folder; paths in a recipe start at its own: write {there}"
+                raise RecipeError(source, [problem])
+            return name
+        return str(folder / name)
+
+    return _changed(values, "", lambda pattern: _joined(folder, pattern), model)
+
+
+def unshared(values: Any) -> Any:
+    """A copy in which a value that stands in two places becomes two."""
+    return _changed(values, "", str, str)
+
+
+def _changed(value: Any, place: str, file: Callable[[str], str], model: Callable[[str], str]) -> Any:
+    """A copy in which every path is changed."""
+    inside = _STAGE.sub("", place, count=1)
+    if isinstance(value, list):
+        return [_changed(of, f"{place}.{i}", file, model) for i, of in enumerate(value)]
+    if isinstance(value, dict):
+        are_models = _MODELS_AS_KEYS.fullmatch(inside) is not None
+        return {
+            model(key) if are_models and key else key: _changed(of, _below(place, key), file, model)
+            for key, of in value.items()
+        }
+    if not isinstance(value, str) or not value:
+        return value
+    if _FILES.fullmatch(inside):
+        return file(value)
+    return model(value) if _MODELS.fullmatch(inside) else value
+
+
+def _below(place: str, key: Any) -> str:
+    """The place of a key's value; a dot in a key separates nothing."""
+    name = str(key).replace(".", "_")
+    return f"{place}.{name}" if place else name
+
+
+def _joined(folder: Path, pattern: str) -> str:
+    """A path or glob pattern below a folder whose own name may hold what a pattern is made of."""
+    is_pattern = glob.has_magic(pattern) and not (folder / pattern).exists()
+    return str(Path(glob.escape(str(folder))) / pattern) if is_pattern else str(folder / pattern)

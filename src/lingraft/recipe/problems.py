@@ -1,0 +1,82 @@
+"""What is wrong with the form of a recipe, as its writer reads it: `path.to.key: what is wrong (given: value)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from lingraft.errors import nearest
+from lingraft.methods import METHODS
+from lingraft.penalties import PENALTIES
+from lingraft.recipe.after import STEPS
+from lingraft.recipe.schema import Recipe, Vocabulary
+from lingraft.recipe.text import CorpusEntry, Evaluation, Instructions, Languages, Validation
+from lingraft.recipe.training import EarlyStopping, Penalties, Replay, Training
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "languages": Languages,
+    "vocabulary": Vocabulary,
+    "corpus": CorpusEntry,
+    "instructions": Instructions,
+    "validation": Validation,
+    "penalties": Penalties,
+    "replay": Replay,
+    "early_stopping": EarlyStopping,
+    "evaluation": Evaluation,
+}
+
+
+def describe(problem: dict[str, Any]) -> str:
+    """One of pydantic's errors in a line."""
+    location, section = _place([str(part) for part in problem["loc"]])
+    path = ".".join(location)
+    kind, given = problem["type"], problem["input"]
+    inner = location[2:] if location[:1] == ["stages"] else location
+    if kind == "extra_forbidden":
+        keys = list(section.model_fields)
+        return f"{path}: unknown key{nearest(location[-1], keys)}; allowed here: {', '.join(keys)}"
+    if kind == "missing":
+        return f"{path}: is missing"
+    if kind == "union_tag_not_found" and inner[0] == "after":
+        keys = list(given) if isinstance(given, dict) else [str(given)]
+        return f"{path}: no step of this kind{nearest(' '.join(map(str, keys)), STEPS)}; steps: {', '.join(STEPS)}"
+    if kind == "union_tag_not_found":
+        return f"{path}.name: is missing; methods: {', '.join(METHODS)}"
+    if kind == "union_tag_invalid":
+        name = str(problem["ctx"]["tag"])
+        return f"{path}.name: there is no method '{name}'{nearest(name, METHODS)}; methods: {', '.join(METHODS)}"
+    message: str = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return (f"{path}: " if path else "") + message + ("" if kind == "value_error" else f" (given: {repr(given)[:200]})")
+
+
+def shown(place: Sequence[str | int]) -> str:
+    """A place in a recipe, as messages name it."""
+    return ".".join(map(str, place))[:200] or "recipe"
+
+
+def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
+    """A location as the recipe's writer sees it, and the section that it lies in.
+
+    pydantic puts the name there by which it told methods, or steps, apart.
+    """
+    if location[:1] == ["stages"] and len(location) > 2:
+        of_stage, section = _within(location[2:], Training)
+        return [*location[:2], *of_stage], section
+    return _within(location, Recipe)
+
+
+def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
+    """The same within a recipe, or within one of its stages."""
+    if len(location) > 1:
+        section = SECTIONS.get(location[0], section)
+    if location[:1] == ["penalties"] and len(location) > 2:
+        section = PENALTIES.get(location[1], section)
+    for key, at, forms in (("method", 1, METHODS), ("after", 2, STEPS)):
+        if location[:1] == [key] and len(location) > at and location[at] in forms:
+            section = forms[location.pop(at)]
+            inner = section.model_fields.get(location[at]) if len(location) > at + 1 else None
+            if inner is not None and isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):
+                section = inner.annotation
+    return location, section
