@@ -117,7 +117,9 @@ def digests(folder: Path) -> dict[str, str]:
 def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
     """Names of files that are no longer what `digests` saw: cut, zeroed, replaced or removed."""
     return [
-        name for name, digest in known.items() if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
+        name
+        for name, digest in known.items()
+        if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
     ]
 
 

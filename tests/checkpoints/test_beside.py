@@ -19,7 +19,13 @@ from lingraft.methods import METHODS
 OWN = {"wide-ffn": {"intermediate_size"}, "remote-code": {"model_type", "architectures", "auto_map", "gated_adapter"}}
 OF_MOE = {
     *("model_type", "architectures", "num_experts", "num_experts_per_tok", "norm_topk_prob", "decoder_sparse_step"),
-    *("moe_intermediate_size", "shared_expert_intermediate_size", "mlp_only_layers", "qkv_bias", "output_router_logits"),
+    *(
+        "moe_intermediate_size",
+        "shared_expert_intermediate_size",
+        "mlp_only_layers",
+        "qkv_bias",
+        "output_router_logits",
+    ),
     *("router_aux_loss_coef", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"),
 }
 OWN["qwen2-moe"] = OF_MOE

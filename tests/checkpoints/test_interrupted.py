@@ -156,7 +156,9 @@ def merge_up_to(models, tmp_path) -> Iterator[Callable[..., int]]:
 def what_a_killed_process_leaves(folder: Path, written: Path) -> Path:
     """A staging folder with all that had been written."""
     code = "import os, pathlib, shutil, sys\nfrom lingraft.disk import new_folder\nout, written = sys.argv[1:]\n"
-    code += "with new_folder(pathlib.Path(out)) as new:\n shutil.copytree(written, new, dirs_exist_ok=True)\n os._exit(0)"
+    code += (
+        "with new_folder(pathlib.Path(out)) as new:\n shutil.copytree(written, new, dirs_exist_ok=True)\n os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", code, folder / "out", written], check=True)
     return folder / ".out.lingraft"
 

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 ROWS_ARE_TOKENS = (f"{EMBEDDINGS}.weight", f"{HEAD}.weight")
 """Tensors whose rows are matched by token."""
 
+
 def check_fit(parents: Sequence[Parent], force: bool = False) -> None:
     """Compare each parent with the first: architecture, tensors, shapes apart from the vocabulary, settings.
 

@@ -88,9 +88,7 @@ class Settings:
         if _to_compare(self._stated) == _to_compare(other._stated):
             return {}
         here, there = self.computing, other.computing
-        return {
-            key: (here.get(key), there.get(key)) for key in {**here, **there} if here.get(key) != there.get(key)
-        }
+        return {key: (here.get(key), there.get(key)) for key in {**here, **there} if here.get(key) != there.get(key)}
 
 
 def _to_compare(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,8 +68,7 @@ def demo(
 
 @app.command(
     epilog=example(
-        "lingraft init --base google/gemma-3-1b-pt --learn swh_Latn --retain eng_Latn,spa_Latn --out "
-        "recipe.yaml"
+        "lingraft init --base google/gemma-3-1b-pt --learn swh_Latn --retain eng_Latn,spa_Latn --out recipe.yaml"
     )
 )
 def init(
@@ -87,7 +86,9 @@ def init(
 
 @app.command(epilog=example("lingraft run recipe.yaml --out runs/swahili training.learning_rate=1e-4"))
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the model, the results and the report.")],
     overrides: Annotated[
         list[str] | None,

@@ -31,8 +31,7 @@ Force = Annotated[bool, typer.Option("--force", help="Take models of another bas
 
 @app.command(
     epilog=example(
-        "lingraft merge vectors runs/swahili/model:0.5 runs/galician/model:0.5 --base "
-        "google/gemma-3-1b-pt --out both"
+        "lingraft merge vectors runs/swahili/model:0.5 runs/galician/model:0.5 --base google/gemma-3-1b-pt --out both"
     )
 )
 def vectors(
@@ -120,8 +119,7 @@ def dare(
 
 @app.command(
     epilog=example(
-        "lingraft merge revert runs/swahili/model --base google/gemma-3-1b-pt --layers first=9,last=6 "
-        "--out reverted"
+        "lingraft merge revert runs/swahili/model --base google/gemma-3-1b-pt --layers first=9,last=6 --out reverted"
     )
 )
 def revert(

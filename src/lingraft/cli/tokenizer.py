@@ -42,8 +42,7 @@ def fertility(
 
 @app.command(
     epilog=example(
-        "lingraft tokenizer extend google/gemma-3-1b-pt --text swahili.jsonl --tokens 8000 --out "
-        "gemma-swahili"
+        "lingraft tokenizer extend google/gemma-3-1b-pt --text swahili.jsonl --tokens 8000 --out gemma-swahili"
     )
 )
 def extend(

@@ -16,7 +16,6 @@ Broken = frozenset[tuple[str, ...]]
 """Sections that are not well-formed: `(key,)`, or `("stages", name, key)`."""
 
 
-
 def keys_of(broken: Broken, stage: str | None = None) -> set[str]:
     """Keys of broken sections: those that one stage sees, or all."""
     return {place[-1] for place in broken if len(place) == 1 or stage is None or place[1] == stage}

@@ -155,7 +155,11 @@ def _named(results: dict[str, Any]) -> dict[str, Any]:
     """Results in which the models that were measured have names, no paths."""
     names = {key: without_places(results[key]) for key in ("base", "model") if key in results}
     instruct = results.get("instruct")
-    return {**results, **names, **({"instruct": {**instruct, "base": without_places(instruct["base"])}} if instruct else {})}
+    return {
+        **results,
+        **names,
+        **({"instruct": {**instruct, "base": without_places(instruct["base"])}} if instruct else {}),
+    }
 
 
 def read_files(given: Path) -> list[Path]:
