@@ -69,7 +69,7 @@ def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config less what leads nowhere elsewhere: a place on a disk, and code that is not copied, since nobody ran it."""
+    """A config less what leads nowhere elsewhere: a place on a disk, and code, which is never copied with a model."""
     return {
         key: value
         for key, value in config.items()

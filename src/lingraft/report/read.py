@@ -153,13 +153,10 @@ def _results_file(path: Path) -> Path:
 
 def _named(results: dict[str, Any]) -> dict[str, Any]:
     """Results in which the models that were measured have names, no paths."""
-    names = {key: without_places(results[key]) for key in ("base", "model") if key in results}
-    instruct = results.get("instruct")
-    return {
-        **results,
-        **names,
-        **({"instruct": {**instruct, "base": without_places(instruct["base"])}} if instruct else {}),
-    }
+    named = {key: without_places(of) if key in ("base", "model") else of for key, of in results.items()}
+    if named.get("instruct"):
+        named["instruct"] = {**named["instruct"], "base": without_places(named["instruct"]["base"])}
+    return named
 
 
 def read_files(given: Path) -> list[Path]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from lingraft.checkpoints.names import public_name
 from lingraft.report.bars import Bar, BarGroup, bars
 from lingraft.report.checked import read_object, read_schema
 from lingraft.report.figures import SOFT, escaped
 from lingraft.report.forms import Fertilities
-from lingraft.checkpoints.names import public_name
 from lingraft.report.read import COLOURS, Run, Style, language_name, shortest_ends
 from lingraft.report.tables import Cell
 from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
