@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import file_fingerprint, write_json
-from lingraft.checkpoints.cards import card, code, escaped
+from lingraft.checkpoints.cards import as_code, card, escaped
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.parents import open_parent
@@ -134,9 +134,9 @@ def _card(record: Mapping[str, Any], hub_name: str | None) -> str:
         f"# {escaped(base['name'])} with {extension['tokens']:,} new tokens",
         "",
         f"Made by lingraft without training: new tokens have the ids from {extension['first']:,} on, their rows are "
-        f"initialised by {code(extension['init'])}; all else is the base's.",
+        f"initialised by {as_code(extension['init'])}; all else is the base's.",
         "",
-        f"- base: {escaped(base['name'])}, {code(base['fingerprint'])}",
+        f"- base: {escaped(base['name'])}, {as_code(base['fingerprint'])}",
         f"- rows in the embeddings: {record['rows']:,}",
         "",
         "The base's licence applies.",

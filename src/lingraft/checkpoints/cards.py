@@ -17,7 +17,7 @@ def escaped(text: object) -> str:
     return _MARKS.sub(r"\\\1", _BREAKS.sub(" ", str(text)).strip())
 
 
-def code(text: object) -> str:
+def as_code(text: object) -> str:
     """As `escaped`, in the letters of code, for fingerprints and formulas of our own."""
     return f"`{_BREAKS.sub(' ', str(text)).replace('`', '').replace('|', '')}`"
 
@@ -52,7 +52,7 @@ def adapter_card(base: str, on_hub: bool, method: str, languages: Sequence[str],
     lines = [
         f"# {escaped(base)} with {', '.join(map(escaped, languages))}",
         "",
-        f"An adapter that lingraft trained by the method {code(method)} on {escaped(base)}, to learn "
+        f"An adapter that lingraft trained by the method {as_code(method)} on {escaped(base)}, to learn "
         f"{', '.join(map(escaped, languages))}. What went into it is in `lingraft.json`.",
         "",
         "```python",

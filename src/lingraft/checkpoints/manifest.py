@@ -10,7 +10,7 @@ from typing import Any
 
 from lingraft.artefacts import fingerprint, read_json, write_json, write_text
 from lingraft.checkpoints.assemble import Combination
-from lingraft.checkpoints.cards import card, code, escaped
+from lingraft.checkpoints.cards import as_code, card, escaped
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.parents import RECORD, Origin, Parent
@@ -128,13 +128,14 @@ def merge_card(record: Mapping[str, Any], on_hub: Sequence[str]) -> str:
     lines = [
         f"# {merge['method']} of {len(parents)} models",
         "",
-        f"Made by lingraft without training: {code(merge['formula'])}, in float32, rounded once to {record['dtype']}.",
+        f"Made by lingraft without training: {as_code(merge['formula'])}, in float32, "
+        f"rounded once to {record['dtype']}.",
         "",
         "| model | role | weight | fingerprint |",
         "|---|---|---|---|",
         *(
             f"| {escaped(parent['name'])} | {parent['role']} | {parent.get('weight', '')} "
-            f"| {code(parent['fingerprint'])} |"
+            f"| {as_code(parent['fingerprint'])} |"
             for parent in parents
         ),
         "",

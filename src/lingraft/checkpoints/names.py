@@ -21,7 +21,7 @@ def on_hub(name: str) -> bool:
 
 
 def public_name(name: str) -> str:
-    """A hub name as it is, also of a folder in the hub's cache; else the name of the folder, of a run's model the run's."""
+    """A hub name as it is, also of a folder in the hub's cache; else the folder's own, of a run's model the run's."""
     if on_hub(name):
         return name
     folder = Path(name).expanduser().absolute()
