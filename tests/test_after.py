@@ -59,7 +59,7 @@ def test_the_steps_are_one_sum_of_trained_base_and_others(recipe, other, tmp_pat
 
 def test_an_instruct_step_is_also_measured_against_the_instruct_model(recipe, other, tmp_path) -> None:
     results = lingraft.run({**recipe, "after": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
-    assert results["instruct"]["base"] == str(other)
+    assert results["instruct"]["base"] == other.name
     alone = lingraft.evaluate(str(other), {"eng_Latn": recipe["evaluation"]["text"]["eng_Latn"]}, max_length=32)
     against = results["instruct"]["languages"]["eng_Latn"]["bits_per_byte"]
     assert against["before"] == pytest.approx(alone["languages"]["eng_Latn"]["bits_per_byte"]["after"])
@@ -123,7 +123,7 @@ def test_after_an_instruct_step_the_model_is_no_vector_of_the_base(recipe, other
     """Instruct + 0.7 (theta - base), less the base, would be the instruct model's vector too."""
     lingraft.run({**recipe, "after": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
     origin = json.loads((tmp_path / "out" / "lingraft.json").read_text())
-    assert origin["base"]["name"] == str(other)
+    assert origin["base"]["name"] == other.name
     assert origin["trained_from"]["name"] == recipe["base"]
     with pytest.raises(ModelError, match="a difference means something only from a model's own base"):
         lingraft.merge.vectors(recipe["base"], {str(tmp_path / "out" / "model"): 0.5}, tmp_path / "sum")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 import yaml
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
@@ -379,3 +382,42 @@ def test_help_does_not_load_torch() -> None:
     assert printed.endswith("False False\n")
     for name in ("init", "run", "evaluate", "report"):
         assert name in printed
+
+
+def _commands(group, path=()):
+    for name, command in group.commands.items():
+        yield from _commands(command, (*path, name)) if hasattr(command, "commands") else [((*path, name), command)]
+
+
+def test_every_command_shows_an_example_that_it_reads() -> None:
+    for path, command in _commands(typer.main.get_command(cli.commands.app)):
+        words = shlex.split((command.epilog or "").removeprefix("Example: "))
+        assert words[: len(path) + 1] == ["lingraft", *path], path
+        context = command.make_context(path[-1], words[len(path) + 1 :])
+        assert not context.args
+
+
+def test_the_version_is_one_everywhere(run_cli) -> None:
+    code, out, _ = run_cli("--version")
+    assert (code, out) == (0, f"lingraft {version('lingraft')}\n")
+    assert lingraft.__version__ == version("lingraft")
+
+
+def test_the_package_lists_its_public_names() -> None:
+    assert [name for name in dir(lingraft) if not name.startswith("_")] == lingraft.__all__
+    program = "import sys, lingraft; dir(lingraft), lingraft.__version__; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("option", "said"), [((), True), (("-q",), False), (("-v",), True)])
+def test_quiet_leaves_warnings_and_errors(run_cli, caplog, base, tmp_path, option, said) -> None:
+    assert run_cli(*option, "merge", "soup", base, "--out", tmp_path / "soup")[0] == 0
+    assert ("soup of 1 models" in caplog.text) == said
+    assert run_cli("-q", "-v", "merge", "soup", base, "--out", tmp_path / "soup")[0] == 2
+
+
+def test_shells_complete_commands(run_cli, monkeypatch) -> None:
+    monkeypatch.setenv("_LINGRAFT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "lingraft mer")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert run_cli()[1].split() == ["merge"]

@@ -360,6 +360,36 @@ def test_a_number_that_is_not_finite_is_refused_when_it_is_read(draw, results, n
         draw(results, **{name: text})
 
 
+@pytest.mark.parametrize("name", ["results", "lingraft", "training"])
+@pytest.mark.parametrize("number", ["1e308", "-1e300", "2e15", "1" + "0" * 400, "1" + "0" * 5000])
+def test_a_number_that_nothing_has_is_refused_when_it_is_read(draw, results, name, number) -> None:
+    of = results if name == "results" else {}
+    text = json.dumps({**of, "seconds": "here"}).replace('"here"', number)
+    with pytest.raises(UserError, match=rf"{name}\.json: {number[:40]}… is not|{name}\.json: {number} is not"):
+        draw(results, **{name: text})
+
+
+@pytest.mark.parametrize("name", ["results", "lingraft", "training"])
+@pytest.mark.parametrize("depth", [40, 400, 100_000])
+def test_values_too_deep_in_each_other_are_refused(draw, results, name, depth) -> None:
+    of = results if name == "results" else {}
+    text = json.dumps({**of, "penalties": "here"}).replace('"here"', '{"a":' * depth + "1" + "}" * depth)
+    with pytest.raises(UserError, match=rf"{name}\.json: values lie more than 32 deep in each other"):
+        draw(results, **{name: text})
+
+
+def test_half_a_character_is_refused(draw, results) -> None:
+    with pytest.raises(UserError, match=r"results\.json: this is not a results file"):
+        draw(results, results=json.dumps({**results, "base": "here"}).replace("here", "\\ud800"))
+
+
+@pytest.mark.parametrize("bits", [5e-324, 1e-300, -1e-12])
+def test_a_number_too_small_to_be_the_whole_of_a_percentage_is_refused(draw, results, bits) -> None:
+    results["languages"]["swh_Latn"]["bits_per_byte"]["before"] = bits
+    with pytest.raises(UserError, match="should be 0 or at least 1e-09"):
+        draw(results)
+
+
 def base_rows(page: str) -> list[tuple[str, list[str]]]:
     """Rows of bases in the table of all runs, with the numbers they show."""
     rows = re.findall(r'<tr class="soft"><th[^>]*>(base[^<]*)</th>(.*?)</tr>', page, re.DOTALL)

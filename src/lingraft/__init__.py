@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lingraft.report import report
     from lingraft.run import run
 
+    __version__: str
+
 __all__ = ["demo", "evaluate", "init", "merge", "report", "run", "tokenizer"]
 
 
@@ -27,7 +29,12 @@ class _Package(ModuleType):
     `lingraft.run` stays the function also once its module, of the same name, was imported.
     """
 
+    def __dir__(self) -> list[str]:
+        return sorted({*__all__, *(name for name in super().__dir__() if name.startswith("__")), "__version__"})
+
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("lingraft")
         if name not in __all__:
             raise AttributeError(f"module 'lingraft' has no attribute '{name}'")
         module = import_module(f"lingraft.{name}")

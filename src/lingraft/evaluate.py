@@ -9,6 +9,7 @@ from typing import Any
 
 from lingraft.artefacts import write_json
 from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
@@ -62,8 +63,8 @@ def evaluate(
     sources.check()
     results = {
         "schema": 1,
-        "base": against,
-        "model": model,
+        "base": against and public_name(against),
+        "model": public_name(model),
         "measured": measured_with(folders[model], length),
         **compare(on, after, before, roles),
     }

@@ -28,6 +28,7 @@ from lingraft.checkpoints.expression import (
 from lingraft.checkpoints.formulas import Rule, Sum
 from lingraft.checkpoints.low_rank import write_adapter
 from lingraft.checkpoints.manifest import MergeRecipe, check_holds_only, merge_card, was_made_from, write_manifest
+from lingraft.checkpoints.names import on_hub
 from lingraft.checkpoints.parents import Origin, Parent, check_origin, open_parent
 from lingraft.checkpoints.read import model_files
 from lingraft.checkpoints.ties import Ties
@@ -274,7 +275,7 @@ def _merge(
     started = time.perf_counter()
     with new_folder(out, "another merge is writing this folder; wait for it or choose another --out") as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
-        write_manifest(temporary, record, merge_card(record))
+        write_manifest(temporary, record, merge_card(record, [of.name for of in recipe.roles if on_hub(of.name)]))
         sources.check()
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import read_json, stage_fingerprint
+from lingraft.checkpoints.names import public_name, without_places
 from lingraft.checkpoints.read import find_model, model_fingerprint
 from lingraft.evaluation.measure import read_measurement
 from lingraft.methods.stack import Part, by_group
@@ -25,10 +26,10 @@ def versions() -> dict[str, str]:
 
 def _origin(recipe: Recipe, base: Path) -> dict[str, Any]:
     """The model that a vector of this one is measured from: the instruct model, where the language went to one."""
-    trained_from = {"name": recipe.base, "fingerprint": model_fingerprint(base)}
+    trained_from = {"name": public_name(recipe.base), "fingerprint": model_fingerprint(base)}
     if recipe.instruct is None:
         return {"base": trained_from}
-    instruct = {"name": recipe.instruct, "fingerprint": model_fingerprint(find_model(recipe.instruct))}
+    instruct = {"name": public_name(recipe.instruct), "fingerprint": model_fingerprint(find_model(recipe.instruct))}
     return {"base": instruct, "trained_from": trained_from}
 
 
@@ -104,7 +105,7 @@ def provenance(
     records = {name: _training(of) for name, of in trainings.items()}
     last = list(trainings.values())[-1].adapted
     after = [step.model_dump(mode="json") for step in recipe.after]
-    return {
+    record = {
         "versions": versions(),
         "plan": plan,
         **_origin(recipe, base),
@@ -120,3 +121,5 @@ def provenance(
             },
         },
     }
+    published: dict[str, Any] = without_places(record)
+    return published

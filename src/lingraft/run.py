@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 
 from lingraft.artefacts import json_text, read_json, stage_fingerprint
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import find_model, model_fingerprint
 from lingraft.evaluation.compare import bits_and_sums, compare
 from lingraft.evaluation.measure import measured_with, read_measurement
@@ -116,7 +117,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
 
     results = {
         "schema": 1,
-        "base": recipe.base,
+        "base": public_name(recipe.base),
         "model": "model",
         "measured": measured_with(base, recipe.length),
         **compare(on, read_measurement(after), read_measurement(before), roles),
@@ -125,9 +126,9 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     }
     if steps:
         results["steps"] = steps
-    if instruct:  # what the instruct model lost beside what the base lost
+    if instruct and recipe.instruct:  # what the instruct model lost beside what the base lost
         against = compare(on, read_measurement(after), read_measurement(instruct), roles)
-        results["instruct"] = {"base": recipe.instruct, **against}
+        results["instruct"] = {"base": public_name(recipe.instruct), **against}
     if choice:
         results["forget_at_most"] = read_json(choice / "choice.json")
     words = None
@@ -138,7 +139,7 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     if PartialState().is_main_process:
         publish_folder(exported / "model", out, "model", {"lingraft.json": json_text(origin)}, moved=True)
         if start == base and not recipe.stages:  # an adapter of a model on the way would load on nothing
-            publish_folder(adapted / "adapter", out, "adapter")
+            publish_folder(adapted / "adapter", out, "adapter", {"lingraft.json": json_text(origin)})
         publish_text(out, "lingraft.json", json_text(origin))
         publish_text(out, "training.json", json_text(training_log(trainings)))
         publish_text(out, "results.json", json_text(results))

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.artefacts import file_fingerprint, write_json
+from lingraft.checkpoints.cards import as_code, card, escaped
 from lingraft.checkpoints.config import CONFIG
 from lingraft.checkpoints.manifest import check_holds_only, was_made_from, write_manifest
+from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, model_files
 from lingraft.checkpoints.tokens import check_tokens
@@ -116,7 +118,7 @@ def extend(
     texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field, "split": split}
     record: dict[str, Any] = {
         "extension": {"tokens": tokens, "init": init, "first": len(bpe.strings), **texts},
-        "base": {"name": parent.name, "fingerprint": parent.fingerprint},
+        "base": {"name": public_name(parent.name), "fingerprint": parent.fingerprint},
         "rows": rows,
     }
     check_holds_only(out, "extension")
@@ -129,29 +131,23 @@ def extend(
     _say_left_out(dropped)
     with new_folder(out) as temporary:
         write_extended(parent, extension, init, rows, temporary)
-        write_manifest(temporary, record, _card(record))
+        write_manifest(temporary, record, _card(record, parent.name if on_hub(parent.name) else None))
         sources.check()
     logger.info("%s: %s new tokens in %.1f s", out, f"{tokens:,}", time.perf_counter() - started)
     return out
 
 
-def _card(record: Mapping[str, Any]) -> str:
+def _card(record: Mapping[str, Any], hub_name: str | None) -> str:
     extension, base = record["extension"], record["base"]
     lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [lingraft]",
-        *([] if Path(base["name"]).exists() else ["base_model:", f"- {base['name']}"]),
-        "---",
-        f"# {base['name']} with {extension['tokens']:,} new tokens",
+        f"# {escaped(base['name'])} with {extension['tokens']:,} new tokens",
         "",
         f"Made by lingraft without training: new tokens have the ids from {extension['first']:,} on, their rows are "
-        f"initialised by `{extension['init']}`; all else is the base's.",
+        f"initialised by {as_code(extension['init'])}; all else is the base's.",
         "",
-        f"- base: {base['name']}, `{base['fingerprint']}`",
+        f"- base: {escaped(base['name'])}, {as_code(base['fingerprint'])}",
         f"- rows in the embeddings: {record['rows']:,}",
         "",
         "The base's licence applies.",
-        "",
     ]
-    return "\n".join(lines)
+    return card({"library_name": "transformers", "tags": ["lingraft"], "base_model": hub_name}, lines)

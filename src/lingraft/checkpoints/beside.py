@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.artefacts import copy_files, read_json, write_json
+from lingraft.checkpoints.names import is_place
 from lingraft.checkpoints.read import LICENCES, tokenizer_files
 
 if TYPE_CHECKING:
@@ -45,11 +46,6 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         write_json(described, {key: value for key, value in settings.items() if key != "name_or_path"})
 
 
-def is_place(name: Any) -> bool:
-    """Whether a name is a place on a disk, which nobody else has."""
-    return isinstance(name, str) and (Path(name).is_absolute() or name.startswith(("~", "./", "../")))
-
-
 def config_like(base: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
     """The config of a model, in the words of its base's `config.json`: only what would be read otherwise is changed."""
     from lingraft.nn.own_code import has_own_code
@@ -73,7 +69,7 @@ def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config less what leads nowhere elsewhere: a place on a disk, and code that is not copied, since nobody ran it."""
+    """A config less what leads nowhere elsewhere: a place on a disk, and code, which is never copied with a model."""
     return {
         key: value
         for key, value in config.items()

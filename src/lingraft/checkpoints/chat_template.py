@@ -95,19 +95,16 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return next((int(i) for i in ids[:1] if i in special), None)
 
 
-def set_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a model folder the chat template of a tokenizer, where it has another; generation stops where it ends."""
-    if read_tokenizer(folder).chat_template != tokenizer.chat_template:
-        write_text(folder / "chat_template.jinja", str(tokenizer.chat_template))
-        config = folder / "tokenizer_config.json"
-        settings = read_json(config) if config.is_file() else {}
-        if settings.pop("chat_template", None) is not None:
-            write_json(config, settings)
-    if (end := end_of_turn(tokenizer)) is not None:
-        _stop_at(folder, end)
+def set_chat_template(folder: Path, template: str) -> None:
+    """Give a tokenizer's folder a chat template, in place of the one that it had."""
+    write_text(folder / "chat_template.jinja", template)
+    config = folder / "tokenizer_config.json"
+    settings = read_json(config) if config.is_file() else {}
+    if settings.pop("chat_template", None) is not None:
+        write_json(config, settings)
 
 
-def _stop_at(folder: Path, token: int) -> None:
+def stop_at(folder: Path, token: int) -> None:
     """Let generation stop at a token too, beside those at which it did."""
     path = folder / "generation_config.json"
     settings = read_object(path) if path.is_file() else _ends_of(read_json(folder / "config.json"))

@@ -17,11 +17,13 @@ import numpy as np
 from lingraft.artefacts import write_json
 from lingraft.checkpoints.adapters import CONFIG, FILE
 from lingraft.checkpoints.assemble import Combination, operands_of
+from lingraft.checkpoints.beside import copy_tokenizer
 from lingraft.checkpoints.combine import Task, combine
 from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.dtypes import Floats
 from lingraft.checkpoints.fit import ROWS_ARE_TOKENS
 from lingraft.checkpoints.formulas import Each, Formula, Linear
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.operands import Desk, Operand, Rows, open_files
 from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.vocabulary import num_rows
@@ -72,6 +74,7 @@ def write_adapter(combination: Combination, folder: Path) -> None:
     shard = plan_shard(folder / FILE, [(name, "F32", _shape(formula)) for name, formula in formulas.items()])
     combine([Task(tensor, [formulas[tensor.name]]) for tensor in shard.tensors], [shard])
     write_json(folder / CONFIG, _config(adapters, base, ranks))
+    copy_tokenizer(combination.like.tokenizer_folder, folder)
 
 
 def _adapters_and_base(combination: Combination) -> tuple[Sequence[Parent], Parent]:
@@ -121,7 +124,7 @@ def _config(adapters: Sequence[Parent], base: Parent, ranks: Mapping[str, int]) 
     others = {module: rank for module, rank in ranks.items() if rank != usual}
     return {
         **configs[0],
-        "base_model_name_or_path": str(base.folder.resolve()) if Path(base.name).is_dir() else base.name,
+        "base_model_name_or_path": public_name(base.name),
         "target_modules": list(ranks),
         "exclude_modules": None,
         "layers_to_transform": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Any
 
 from lingraft.artefacts import damaged_files, digests, fingerprint, read_record, write_json, write_text
 from lingraft.checkpoints.assemble import Combination
+from lingraft.checkpoints.cards import as_code, card, escaped
 from lingraft.checkpoints.dtypes import TORCH_NAMES
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.parents import RECORD, Origin, Parent
 from lingraft.checkpoints.published import changed
 from lingraft.errors import OutputError
@@ -32,19 +34,19 @@ class MergeRecipe:
 
     def record(self, combination: Combination, origin: Parent | Origin | None) -> dict[str, Any]:
         """What `lingraft.json` holds; `origin` is what `base` is to a trained model: the result less it is a vector."""
-        base = {"base": {"name": origin.name, "fingerprint": origin.fingerprint}} if origin else {}
+        base = {"base": {"name": public_name(origin.name), "fingerprint": origin.fingerprint}} if origin else {}
         return {
             "merge": {"method": self.method, "formula": self.formula, **self.settings},
             **base,
             "parents": [self._entry(parent, role) for parent, role in self.roles.items()],
-            "tokenizer": combination.vocabulary.owner.name,
+            "tokenizer": public_name(combination.vocabulary.owner.name),
             "rows": combination.vocabulary.num_rows,
             "dtype": TORCH_NAMES[combination.dtype],
         }
 
     def _entry(self, parent: Parent, role: str) -> dict[str, Any]:
         weight = {"weight": self.weights[parent]} if parent in self.weights else {}
-        return {"name": parent.name, "role": role, **weight, "fingerprint": parent.fingerprint}
+        return {"name": public_name(parent.name), "role": role, **weight, "fingerprint": parent.fingerprint}
 
 
 def check_holds_only(out: Path, kind: str) -> None:
@@ -105,41 +107,43 @@ def _recorded(folder: Path) -> dict[str, Any]:
     return read_record(folder / RECORD) or {}
 
 
-def write_manifest(folder: Path, record: Mapping[str, Any], card: str) -> None:
+def write_manifest(folder: Path, record: Mapping[str, Any], readme: str) -> None:
     """`lingraft.json` and the model card."""
     versions = {name: version(name) for name in ("lingraft", "numpy")}
-    write_text(folder / "README.md", card)
+    write_text(folder / "README.md", readme)
     files = digests(folder)
     whole = {"versions": versions, "fingerprint": fingerprint(record), **record, "files": files}
     write_json(folder / RECORD, whole)
 
 
-def merge_card(record: Mapping[str, Any]) -> str:
-    """The card of a merged model."""
+def merge_card(record: Mapping[str, Any], on_hub: Sequence[str]) -> str:
+    """The card of a merged model, or adapter; `on_hub` has those of its parents that anybody can look up."""
     merge, parents = record["merge"], record["parents"]
-    hub = [parent["name"] for parent in parents if not Path(parent["name"]).exists()]
     settings = {key: value for key, value in merge.items() if key not in ("method", "formula")}
+    adapter = bool(record.get("adapter"))
+    head = {
+        "library_name": "peft" if adapter else "transformers",
+        "tags": ["merge", "lingraft"],
+        "base_model": list(on_hub),
+        "base_model_relation": "merge" if on_hub else None,
+    }
     lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [merge, lingraft]",
-        *(["base_model:", *(f"- {name}" for name in hub), "base_model_relation: merge"] if hub else []),
-        "---",
         f"# {merge['method']} of {len(parents)} models",
         "",
-        f"Made by lingraft without training: `{merge['formula']}`, in float32, rounded once to {record['dtype']}.",
+        f"Made by lingraft without training: {as_code(merge['formula'])}, in float32, "
+        f"rounded once to {record['dtype']}.",
         "",
         "| model | role | weight | fingerprint |",
         "|---|---|---|---|",
         *(
-            f"| {parent['name']} | {parent['role']} | {parent.get('weight', '')} | `{parent['fingerprint']}` |"
+            f"| {escaped(parent['name'])} | {parent['role']} | {parent.get('weight', '')} "
+            f"| {as_code(parent['fingerprint'])} |"
             for parent in parents
         ),
         "",
-        *(f"- {key}: {value}" for key, value in settings.items()),
-        f"- tokenizer: that of {record['tokenizer']}; {record['rows']:,} rows in the embeddings",
+        *(f"- {key}: {escaped(value)}" for key, value in settings.items()),
+        f"- tokenizer: that of {escaped(record['tokenizer'])}; {record['rows']:,} rows in the embeddings",
         "",
         "The licences of all models in the table apply.",
-        "",
     ]
-    return "\n".join(lines)
+    return card(head, lines)

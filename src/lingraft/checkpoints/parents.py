@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lingraft.artefacts import read_json
 from lingraft.checkpoints.adapters import Adapter, LowRank, adapter_fingerprint, is_adapter, read_adapter
 from lingraft.checkpoints.config import read_config_file, text_part
@@ -160,19 +162,50 @@ def _check_tied(folder: Path, adapter: Adapter, base: Parent) -> None:
 
 
 def _base_of(folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:
-    """The base of the combination if the adapter is on it, else the one that the adapter names."""
-    if base and adapter.base in (base.name, str(base.folder), str(base.folder.resolve())):
+    """The base of the combination if the adapter is on it, else the one that the adapter, or its run, names."""
+    said = _recorded_base(folder)
+    if base and (said.fingerprint == base.fingerprint if said else adapter.base in _names_of(base)):
         return base
     try:
-        if is_adapter(find_folder(adapter.base)):
-            raise ModelError(f"'{adapter.base}' is an adapter itself: merge it first")
-        own = open_parent(adapter.base)
+        name = _base_of_run(folder) or adapter.base
+        if is_adapter(find_folder(name)):
+            raise ModelError(f"'{name}' is an adapter itself: merge it first")
+        own = open_parent(name)
     except ModelError as error:
         if base and force:
             return base
         way_out = "give --force to take --base for it" if base else "correct base_model_name_or_path"
         raise ModelError(f"{folder}: the base that this adapter names cannot be had ({error}); {way_out}") from None
+    if said and said.fingerprint != own.fingerprint and not force:
+        raise ModelError(
+            f"{folder}: the adapter was trained on a {said.name} of fingerprint {said.fingerprint}, and {own.name} is "
+            f"another ({own.fingerprint}); give the base that it was trained on, or --force"
+        )
     return base if base and base.fingerprint == own.fingerprint else own
+
+
+def _names_of(base: Parent) -> tuple[str, ...]:
+    return base.name, str(base.folder), str(base.folder.resolve())
+
+
+def _recorded_base(folder: Path) -> Origin | None:
+    """What an adapter that lingraft wrote says of the model under it."""
+    try:
+        record = read_json(folder / RECORD)
+        base = record.get("trained_from", record["base"])
+        return Origin(base["name"], base["fingerprint"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _base_of_run(folder: Path) -> str | None:
+    """The base's folder, which nothing published names: the recipe beside the adapter does."""
+    recipe = folder.parent / "recipe.resolved.yaml"
+    try:
+        base = yaml.safe_load(recipe.read_text(encoding="utf-8"))["base"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError, RecursionError):
+        return None
+    return base if isinstance(base, str) and folder.name == "adapter" else None
 
 
 def _without_tied_head(weights: Weights, config: dict[str, Any], where: Path) -> Weights:

@@ -11,17 +11,36 @@ from rich.markup import escape
 
 import lingraft
 from lingraft.cli import merge, tokenizer
-from lingraft.cli.console import is_main_process, say_written
-from lingraft.cli.options import FILES, Split, codes, pairs, tasks
+from lingraft.cli.console import is_main_process, say_written, speak
+from lingraft.cli.options import FILES, Split, codes, example, pairs, tasks
+from lingraft.errors import UserError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Add new languages to a pretrained language model without losing the old ones, and prove it.",
 )
 app.add_typer(merge.app, name="merge")
 app.add_typer(tokenizer.app, name="tokenizer")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lingraft {lingraft.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and what libraries say too.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say no more than warnings and errors.")] = False,
+) -> None:
+    if verbose and quiet:
+        raise UserError("-v says more and -q says less; give one of them")
+    speak(more=verbose, less=quiet)
 
 
 def _load_quietly() -> None:
@@ -34,7 +53,7 @@ def _load_quietly() -> None:
     enable_progress_bars()
 
 
-@app.command()
+@app.command(epilog=example("lingraft demo --out lingraft-demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and their report.")] = Path("lingraft-demo"),
     seed: Annotated[int, typer.Option(help="Of the world, its languages and the training.")] = 0,
@@ -47,7 +66,11 @@ def demo(
     say_written(out / "report.html")
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft init --base google/gemma-3-1b-pt --learn swh_Latn --retain eng_Latn,spa_Latn --out recipe.yaml"
+    )
+)
 def init(
     base: Annotated[str, typer.Option(help="Hub name or folder of the base model.")],
     learn: Annotated[str, typer.Option(help="Languages to learn, as in swh_Latn,glg_Latn.")],
@@ -61,7 +84,7 @@ def init(
     say_written(out, escape(f"; check it with: lingraft run {out} --out OUT --dry-run"))
 
 
-@app.command()
+@app.command(epilog=example("lingraft run recipe.yaml --out runs/swahili training.learning_rate=1e-4"))
 def run(
     recipe: Annotated[
         Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")
@@ -95,7 +118,13 @@ def run(
     typer.echo(whole_plan(resolved))
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft evaluate runs/swahili/model --against google/gemma-3-1b-pt --text "
+        "swh_Latn=swahili.jsonl --text eng_Latn=english.jsonl --learn swh_Latn --retain eng_Latn --out "
+        "results.json"
+    )
+)
 def evaluate(
     model: Annotated[str, typer.Argument(help="Hub name or folder of the model.")],
     text: Annotated[list[str], typer.Option(help=f"LANGUAGE=FILE, as often as needed. {FILES}")],
@@ -125,7 +154,7 @@ def evaluate(
     _print_results(results)
 
 
-@app.command()
+@app.command(epilog=example("lingraft report runs/swahili runs/galician --out report.html"))
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs, results files, fertility files.")],
     out: Annotated[Path, typer.Option(help="The page to write.")],

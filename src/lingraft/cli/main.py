@@ -44,18 +44,18 @@ def main() -> None:
 
 def _run() -> None:
     from lingraft.cli.commands import app
-    from lingraft.cli.console import is_main_process
+    from lingraft.cli.console import speak
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows its number
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
-    logging.getLogger("lingraft").setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    speak()
     for argument in sys.argv[1:]:
         _check_is_text(argument)
     try:
-        app()
+        app(prog_name="lingraft")
     finally:
         if sys.stdout is not None:  # a full disk, or a closed pipe, shows here
             sys.stdout.flush()

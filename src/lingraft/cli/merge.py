@@ -9,6 +9,7 @@ import typer
 
 import lingraft
 from lingraft.cli.console import say_written
+from lingraft.cli.options import example
 from lingraft.errors import UserError
 
 app = typer.Typer(
@@ -28,7 +29,11 @@ Adapter = Annotated[bool, typer.Option("--adapter", help="Write a PEFT adapter, 
 Force = Annotated[bool, typer.Option("--force", help="Take models of another base, or with other settings.")]
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft merge vectors runs/swahili/model:0.5 runs/galician/model:0.5 --base google/gemma-3-1b-pt --out both"
+    )
+)
 def vectors(
     models: Weighted,
     base: Base,
@@ -46,7 +51,7 @@ def vectors(
     )
 
 
-@app.command()
+@app.command(epilog=example("lingraft merge soup runs/seed1/model runs/seed2/model:2 --out soup"))
 def soup(
     models: Weighted,
     out: Out,
@@ -61,7 +66,12 @@ def soup(
     )
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft merge ties runs/swahili/model runs/galician/model --base google/gemma-3-1b-pt "
+        "--density 0.2 --out both"
+    )
+)
 def ties(
     models: Weighted,
     base: Base,
@@ -81,7 +91,12 @@ def ties(
     )
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft merge dare runs/swahili/model runs/galician/model --base google/gemma-3-1b-pt "
+        "--density 0.1 --seed 1 --out both"
+    )
+)
 def dare(
     models: Weighted,
     base: Base,
@@ -102,7 +117,11 @@ def dare(
     )
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft merge revert runs/swahili/model --base google/gemma-3-1b-pt --layers first=9,last=6 --out reverted"
+    )
+)
 def revert(
     model: Model,
     base: Base,
@@ -121,7 +140,12 @@ def revert(
     )
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft merge interpolate runs/swahili/model --base google/gemma-3-1b-pt --layers "
+        "first=9,last=6 --scale middle=0.25,embeddings=0.5 --out between"
+    )
+)
 def interpolate(
     model: Model,
     base: Base,
@@ -150,7 +174,12 @@ def interpolate(
     )
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft merge instruct runs/swahili/model --base google/gemma-3-1b-pt --instruct "
+        "google/gemma-3-1b-it --scale 0.7 --out chat"
+    )
+)
 def instruct(
     model: Model,
     base: Base,

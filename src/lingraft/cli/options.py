@@ -18,6 +18,11 @@ Split = Annotated[
 FILES = "Files are .jsonl, .json, .parquet or .txt; all but .parquet also .gz, .bz2, .xz, .zst."
 
 
+def example(line: str) -> str:
+    """What stands below the options in `--help`."""
+    return f"Example: {line}"
+
+
 def pairs(values: list[str], option: str) -> dict[str, list[str]]:
     """`swh_Latn=FILE` options, one or more a language."""
     found: dict[str, list[str]] = {}

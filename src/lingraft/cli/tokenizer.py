@@ -9,7 +9,7 @@ import typer
 
 import lingraft
 from lingraft.cli.console import say_written
-from lingraft.cli.options import FILES, Split, pairs
+from lingraft.cli.options import FILES, Split, example, pairs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +19,12 @@ app = typer.Typer(
 TextField = Annotated[str, typer.Option(help="The field of a record that holds the text.")]
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft tokenizer fertility google/gemma-3-1b-pt --text swh_Latn=swahili.jsonl --text "
+        "eng_Latn=english.jsonl --out fertility.json"
+    )
+)
 def fertility(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub names.")],
     text: Annotated[
@@ -35,7 +40,11 @@ def fertility(
         _print_table(model, languages)
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "lingraft tokenizer extend google/gemma-3-1b-pt --text swahili.jsonl --tokens 8000 --out gemma-swahili"
+    )
+)
 def extend(
     model: Annotated[str, typer.Argument(help="Folder or hub name of the base model.")],
     text: Annotated[list[str], typer.Option(help=f"FILE of text in the new language, as often as needed. {FILES}")],

@@ -1,4 +1,4 @@
-"""A language model, with its head or without, whose feed-forward blocks have gated adapters, of any architecture of transformers.
+"""A language model, with its head or without, of any architecture, whose feed-forward blocks have gated adapters.
 
 Its tensors have the names of the base's; those of the adapters lie under `mlp.adapter`. The config is
 the base's, with `gated_adapter: {rank, gate}`, and a model type that begins with `gated_`.

@@ -1,7 +1,7 @@
 """Models that travel with the code that computes them: written beside the weights, known here by name.
 
-`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)`, or `AutoModel`, needs transformers alone. Here the same
-code is ours already, so what lies in a folder is never run.
+`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)`, or `AutoModel`, needs transformers alone.
+Here the same code is ours already, so what lies in a folder is never run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def gated_types(plain_config: type) -> tuple[Any, ...]:
     """The config, the causal language model and the model without a head, with adapters, of an architecture."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
-    return gated_classes(plain_config, MODEL_FOR_CAUSAL_LM_MAPPING[plain_config], MODEL_MAPPING[plain_config])  # type: ignore[arg-type]
+    return gated_classes(plain_config, MODEL_FOR_CAUSAL_LM_MAPPING[plain_config], MODEL_MAPPING[plain_config])
 
 
 def auto_map(config_class: type, model_class: type, body_class: type) -> dict[str, str]:

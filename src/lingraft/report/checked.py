@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import UserError
 from lingraft.report.forms import Fertilities, Origin, Results, Training, problem
+
+LARGEST = 1e15
+"""What a number may be, either way: more than weights, tokens and bytes ever are, and its square is still finite."""
+DEEPEST = 32
+_SHOWN = 40
 
 
 def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dict[str, Any]:
@@ -43,16 +47,45 @@ def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[st
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """An object of JSON whose numbers are all finite; `None` where the file holds something else."""
+    """An object of JSON whose numbers can all be drawn; `None` where the file holds something else.
+
+    Raises:
+        UserError: a number that is not finite, or of a size that nothing has; values in values without end.
+    """
 
     def refuse(number: str) -> NoReturn:
-        raise UserError(f"{path}: {number} is not a number that can be drawn; lingraft writes none such")
+        shown = number if len(number) <= _SHOWN else f"{number[:_SHOWN]}…"
+        raise UserError(f"{path}: {shown} is not a number that can be drawn; lingraft writes none such")
 
-    def finite(number: str) -> float:
-        return value if math.isfinite(value := float(number)) else refuse(number)
+    def drawable(number: str) -> float:
+        return value if abs(value := float(number)) <= LARGEST else refuse(number)
+
+    def drawable_int(number: str) -> int:
+        return int(number) if len(number) <= _SHOWN and abs(int(number)) <= LARGEST else refuse(number)
 
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
+        value = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=drawable, parse_int=drawable_int
+        )
+        too_deep = _is_deeper(value, DEEPEST)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise UserError(f"{path}: values lie more than {DEEPEST} deep in each other; lingraft writes nothing such")
+    return value if isinstance(value, dict) and _is_text(value) else None
+
+
+def _is_deeper(value: Any, left: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left == 0 or any(_is_deeper(of, left - 1) for of in inner)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all strings can be written: JSON can hold halves of characters, which no file can."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

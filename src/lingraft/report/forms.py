@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SMALLEST = 1e-9
+"""What bits per byte and accuracies are at least, where they are not 0."""
 
 
 class _Form(BaseModel):
@@ -20,11 +23,21 @@ class _Pair(_Form):
     after: float = 0
 
 
+def _divisible(value: float) -> float:
+    if 0 < abs(value) < SMALLEST:
+        raise ValueError(f"should be 0 or at least {SMALLEST:g}")
+    return value
+
+
+_Divisor = Annotated[float, AfterValidator(_divisible)]
+"""A number in percent of which others are said."""
+
+
 class _Measured(_Form):
     """A number after training, and its change where a base was measured too."""
 
-    after: float
-    before: float = 0
+    after: _Divisor
+    before: _Divisor = 0
     delta: float = 0
     ci95: Annotated[list[float], Field(min_length=2, max_length=2)] = [0, 0]
 
@@ -123,7 +136,7 @@ class _Step(_Form):
     """The model after a step of a run of several stages: bits per byte of each language."""
 
     name: str
-    languages: dict[str, float]
+    languages: dict[str, _Divisor]
     learning: float | None = None
     forgetting: float | None = None
 

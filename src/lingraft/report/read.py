@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+import yaml
+
+from lingraft.checkpoints.names import without_places
 from lingraft.errors import UserError
 from lingraft.languages import BETWEEN, parse_language
 from lingraft.report.checked import read_beside, read_schema
@@ -97,8 +100,8 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
         UserError: a folder without results, or a file that is not what its name says.
     """
     files = [_results_file(Path(folder)) for folder in folders]
-    results = [read_schema(file, Results, "results file") for file in files]
-    origins = [read_beside(file, "lingraft.json", Origin) for file in files]
+    results = [_named(read_schema(file, Results, "results file")) for file in files]
+    origins = [without_places(read_beside(file, "lingraft.json", Origin)) for file in files]
     logs = [read_beside(file, "training.json", Training) for file in files]
     names = shortest_ends([file.parent if file.name == "results.json" else file.with_suffix("") for file in files])
     methods = [method_name(stages(origin, log)) for origin, log in zip(origins, logs, strict=True)]
@@ -148,14 +151,29 @@ def _results_file(path: Path) -> Path:
     return file.resolve()
 
 
+def _named(results: dict[str, Any]) -> dict[str, Any]:
+    """Results in which the models that were measured have names, no paths."""
+    named = {key: without_places(of) if key in ("base", "model") else of for key, of in results.items()}
+    if named.get("instruct"):
+        named["instruct"] = {**named["instruct"], "base": without_places(named["instruct"]["base"])}
+    return named
+
+
 def read_files(given: Path) -> list[Path]:
     """All files that are read of a run's folder, or the file itself."""
     return [given / name for name in _FILES] if given.is_dir() else [given, *(given.parent / name for name in _BESIDE)]
 
 
 def _recipe(file: Path) -> str | None:
+    """The recipe with names in place of paths: a page is shown to others."""
     path = file.parent / "recipe.resolved.yaml"
-    return path.read_text("utf-8", "replace") if file.name == "results.json" and path.is_file() else None
+    if file.name != "results.json" or not path.is_file():
+        return None
+    text = path.read_text("utf-8", "replace")
+    try:
+        return str(yaml.safe_dump(without_places(yaml.safe_load(text)), sort_keys=False, allow_unicode=True))
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return None
 
 
 def shortest_ends(paths: Sequence[PurePath]) -> list[str]:

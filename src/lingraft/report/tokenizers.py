@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from lingraft.checkpoints.names import public_name
 from lingraft.report.bars import Bar, BarGroup, bars
 from lingraft.report.checked import read_object, read_schema
 from lingraft.report.figures import SOFT, escaped
@@ -130,7 +131,7 @@ def _of_files(measured: Sequence[dict[str, Languages]], number: int) -> list[Tok
     labels = [f"{ends[name]} {of}".rstrip() for name, of in zip(names, number_of, strict=True)]
     colours = [COLOURS[(number + i) % len(COLOURS)] for i in range(len(found))]
     return [
-        Tokenizer(label, name, Style(colour, "square", "■"), languages)
+        Tokenizer(label, public_name(name), Style(colour, "square", "■"), languages)
         for label, colour, (name, languages) in zip(labels, colours, found, strict=True)
     ]
 

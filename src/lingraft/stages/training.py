@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lingraft.artefacts import fingerprint, finished, read_json, stage_fingerprint, write_json
-from lingraft.checkpoints.chat_template import set_chat_template, tokenizer_for_chat
+from lingraft.artefacts import fingerprint, finished, read_json, stage_fingerprint, write_json, write_text
+from lingraft.checkpoints.beside import copy_tokenizer
+from lingraft.checkpoints.cards import adapter_card
+from lingraft.checkpoints.chat_template import end_of_turn, set_chat_template, stop_at, tokenizer_for_chat
 from lingraft.checkpoints.export import probe_logits, verify_model, write_model
+from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.read import find_model, model_fingerprint, read_config, read_model, read_tokenizer
 from lingraft.corpus.read import read_records
 from lingraft.corpus.tokenize import open_table
@@ -32,6 +35,7 @@ from lingraft.training.trainer import train
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
     from lingraft.penalties import Pull
@@ -195,16 +199,33 @@ def _write_adapted(
     recipe: Recipe, adaptation: Adaptation, tokenizer: PreTrainedTokenizerBase, base: Path, folder: Path
 ) -> float:
     """Fold the adaptation into a plain float32 model, save it, and check it against the live one."""
+    template = tokenizer.chat_template if recipe.instructions else None
+    if template == read_tokenizer(base).chat_template:
+        template = None
     if adaptation.adapter is not None:
-        name = recipe.base if base == find_model(recipe.base) else str(base)
-        adaptation.adapter.peft_config["default"].base_model_name_or_path = name
-        adaptation.adapter.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        _write_adapter(recipe, adaptation.adapter, base, folder / "adapter")
+        if template:
+            set_chat_template(folder / "adapter", template)
     config = adaptation.model.config
     live = probe_logits(adaptation.model.cpu().float(), config)
     if not live.isfinite().all():
         raise TrainingError(f"the trained model's logits are not numbers; {DIVERGED}")
     adaptation.plain.config = read_config(base)  # less what training set in it: no cache, other special tokens
     write_model(adaptation.exports[recipe.form](), base, folder / "model")
-    if recipe.instructions:
-        set_chat_template(folder / "model", tokenizer)
+    if template:
+        set_chat_template(folder / "model", template)
+    if recipe.instructions and (end := end_of_turn(tokenizer)) is not None:
+        stop_at(folder / "model", end)
     return verify_model(folder / "model", live, torch.float32, MERGE_TOLERANCE)
+
+
+def _write_adapter(recipe: Recipe, adapter: PeftModel, base: Path, folder: Path) -> None:
+    """Save an adapter, its base's tokenizer and a card; the base by a name that says nothing of this machine."""
+    given = recipe.base if base == find_model(recipe.base) else str(base)
+    config = adapter.peft_config["default"]
+    config.base_model_name_or_path = public_name(given)
+    adapter.save_pretrained(folder, save_embedding_layers=False)
+    copy_tokenizer(base, folder)
+    plain = str(config.peft_type.value if hasattr(config.peft_type, "value") else config.peft_type) == "LORA"
+    card = adapter_card(public_name(given), on_hub(given), recipe.method.name, recipe.languages.learn, plain)
+    write_text(folder / "README.md", card)

@@ -1,0 +1,41 @@
+"""What a model is called in what is published: by its hub name, or by the name of its folder, never the way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_IN_A_RUN = ("model", "adapter")
+_CACHED = "models--"
+
+
+def is_place(name: Any) -> bool:
+    """Whether a name is a way to a place on a disk, which nobody else has."""
+    return isinstance(name, str) and (Path(name).is_absolute() or name.startswith(("~", "./", "../")) or name == ".")
+
+
+def on_hub(name: str) -> bool:
+    """Whether a model that was given by this name is the hub's, as far as one can tell."""
+    return not is_place(name) and not Path(name).exists()
+
+
+def public_name(name: str) -> str:
+    """A hub name as it is, also of a folder in the hub's cache; else the folder's own, of a run's model the run's."""
+    if on_hub(name):
+        return name
+    folder = Path(name).expanduser().absolute()
+    cached = next((part for part in folder.parts if part.startswith(_CACHED)), None)
+    if cached and folder.parent.name == "snapshots":
+        return cached.removeprefix(_CACHED).replace("--", "/", 1)
+    own, above = folder.resolve().name, folder.resolve().parent.name
+    return (above if own in _IN_A_RUN else own) or "model"
+
+
+def without_places(value: Any) -> Any:
+    """A record in which every place on a disk, also as a key, has become a name."""
+    if isinstance(value, Mapping):
+        return {public_name(key) if is_place(key) else key: without_places(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(of) for of in value]
+    return public_name(value) if is_place(value) else value
