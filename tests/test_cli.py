@@ -250,7 +250,8 @@ def test_evaluate_against_a_base_gives_roles_and_sums(run_cli, base, texts, tmp_
     ("arguments", "message"),
     [
         (["--text", "eng_Latn"], "this option is --text LANGUAGE=FILE"),
-        (["--text", "english=x.jsonl"], "'english' is not a language code"),
+        (["--text", "chinese=x.jsonl"], "'chinese' is not a language code"),
+        (["--text", "eng_Latn=TEXT", "--text", "English=TEXT"], "eng_Latn is named twice"),
         (["--text", "eng_Latn=TEXT", "--task", "eng_Latn=x"], "this option is --task NAME:LANGUAGE=FILE"),
         (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn"], "this option is --task NAME:LANGUAGE=FILE"),
         (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn=no.jsonl"], "no file matches 'no.jsonl'"),

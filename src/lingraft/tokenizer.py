@@ -21,7 +21,7 @@ from lingraft.checkpoints.parents import check_output_is_no_parent, open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder
 from lingraft.corpus.read import DroppedText, find_files, read_documents
 from lingraft.errors import ModelError, UserError, nearest
-from lingraft.languages import parse_language
+from lingraft.languages import by_code
 from lingraft.vocabulary.extend import extend as extend_bpe
 from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
 from lingraft.vocabulary.fertility import fertility as count
@@ -50,8 +50,7 @@ def fertility(
     """
     if out is not None:
         check_file_target(Path(out))
-    for code in text:
-        parse_language(code)
+    text = by_code(text)
     files = {code: find_files(*([of] if isinstance(of, str) else of)) for code, of in text.items()}
     found: dict[str, dict[str, Any]] = {}
     for model in models:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import UserError
+from lingraft.plain_data import unbounded, unusable_values
 from lingraft.report.forms import Fertilities, Origin, Results, Training, problem
 
 
@@ -43,7 +44,11 @@ def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[st
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """An object of JSON whose numbers are all finite; `None` where the file holds something else."""
+    """An object of JSON whose values can all be drawn; `None` where the file holds something else.
+
+    Raises:
+        UserError: a number that is not finite, text that is no Unicode, or nesting without bounds; says where.
+    """
 
     def refuse(number: str) -> NoReturn:
         raise UserError(f"{path}: {number} is not a number that can be drawn; lingraft writes none such")
@@ -53,6 +58,13 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
+        problem = unbounded(value)
     except ValueError:
         return None
+    except RecursionError:
+        problem = "values are nested too deeply"
+    if problem:
+        raise UserError(f"{path}: {problem}; lingraft writes none such")
+    for place, problem in unusable_values(value):
+        raise UserError(f"{path}: {'.'.join(map(str, place))[:200]}: {problem}; lingraft writes none such")
     return value if isinstance(value, dict) else None
