@@ -77,6 +77,10 @@ LATE = {
         "corpus.1={language: eng_Latn, files: ONE, share: 0.9}",
         "give more text",
     ),
+    "all text dropped as less than a batch": (
+        "training={dataloader_drop_last: true, per_device_train_batch_size: 1000}",
+        "training.dataloader_drop_last drops all that there is",
+    ),
     "a line that is no question": ("evaluation.tasks={cloze: {eng_Latn: ONE}}", "one.jsonl:1: context: Field required"),
 }
 

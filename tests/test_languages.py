@@ -88,9 +88,10 @@ def test_a_name_of_none_or_of_several_languages_is_an_error_that_helps(given, to
 def test_every_language_by_its_code_alone_is_itself_or_an_error():
     for language in random_languages(300):
         try:
-            assert code_of(language.alpha_3).startswith(f"{language.alpha_3}_")
+            found = code_of(language.alpha_3)
         except UserError as error:
-            assert "_" in str(error).split("such as swh_Latn")[1] or "several languages" in str(error)
+            found = str(error)
+        assert re.search(f"{language.alpha_3}_|is several languages", found)
 
 
 def test_two_names_of_one_language_are_refused_where_each_is_given_once():
@@ -118,8 +119,12 @@ def test_every_place_that_takes_a_language_records_its_code(recipe, base, texts,
     measured = lingraft.evaluate(base, {"English": str(texts["eng_Latn"])}, max_length=32, retain=["en"])
     assert list(measured["languages"]) == ["eng_Latn"]
     assert measured["languages"]["eng_Latn"]["role"] == "retain"
-    assert list(lingraft.tokenizer.fertility([base], {"gl": str(texts["spa_Latn"])})["models"][str(base)]) == ["glg_Latn"]
-    assert "learn: [glg_Latn], retain: [eng_Latn]" in lingraft.init(str(base), ["gl"], ["English"], out=tmp_path / "r.yaml")
+    assert list(lingraft.tokenizer.fertility([base], {"gl": str(texts["spa_Latn"])})["models"][str(base)]) == [
+        "glg_Latn"
+    ]
+    assert "learn: [glg_Latn], retain: [eng_Latn]" in lingraft.init(
+        str(base), ["gl"], ["English"], out=tmp_path / "r.yaml"
+    )
 
 
 def test_one_language_under_two_names_is_a_problem_of_the_recipe(recipe, texts):

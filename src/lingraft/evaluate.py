@@ -33,8 +33,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
-    A language is named by its code, or in any way that can mean only one. `text` maps a language to files or glob patterns, `tasks` the name of a task to languages and
-    their files of questions (`evaluation.questions`). Without `against` only `after` is given.
+    A language is named by its code, or in any way that can mean only one. `text` maps a language to files or
+    glob patterns, `tasks` the name of a task to languages and their files of questions (`evaluation.questions`).
+    Without `against` only `after` is given.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
 
     Raises:
@@ -45,7 +46,9 @@ def evaluate(
         check_file_target(Path(out))
     text, learn, retain = by_code(text), list(map(code_of, learn)), list(map(code_of, retain))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
-    questions = {name: {code: _as_list(of) for code, of in by_code(files).items()} for name, files in (tasks or {}).items()}
+    questions = {
+        name: {code: _as_list(of) for code, of in by_code(files).items()} for name, files in (tasks or {}).items()
+    }
     _check_languages(text, questions, learn, retain)
     texts = _texts(text, text_field)
     on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})

@@ -85,7 +85,7 @@ def _from(out: Path, base: str) -> str:
     if not Path(base).exists() or Path(base).is_absolute():
         return base
     above = out.absolute().parent.resolve()
-    return os.path.join(".", os.path.relpath(Path(base).resolve(), above))
+    return f"./{os.path.relpath(Path(base).resolve(), above)}"  # so that it is no hub name
 
 
 def _layers(base: str) -> tuple[int, int, str]:

@@ -1,7 +1,8 @@
 """Language codes in the FLORES style: an ISO 639-3 code and an ISO 15924 script, `swh_Latn`.
 
 The tables are those of the standards (pycountry), so that any living language can be named. What a user writes may be
-shorter, where it can mean only one; every record has the code. `qaa` to `qtz`, the range that ISO 639-3 keeps for private use, are allowed as well.
+shorter, where it can mean only one; every record has the code. `qaa` to `qtz`, the range that ISO 639-3 keeps for
+private use, are allowed as well.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from lingraft.stages import folder_of, text
 from lingraft.stages import model as models
 from lingraft.stages.choice import choose, chosen_steps, warn_of_new_words
 from lingraft.stages.instructions import read_instructions
-from lingraft.stages.training import Trained, adapt, training_log
+from lingraft.stages.training import Trained, adapt, check_takes_a_step, training_log
 from lingraft.stages.vocabulary import check_vocabulary, extend_vocabulary, measure_fertility
 from lingraft.stages.written import write_replay
 
@@ -142,5 +142,8 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
 def _learnable(stage: Recipe, model: Path, tables: Sequence[Path], heldout: Path, folder: Path) -> Path:
     """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
     if stage.instructions:
-        return read_instructions(stage, model, heldout, folder)
-    return text.pack_corpora(stage, model, tables, heldout, folder)
+        blocks = read_instructions(stage, model, heldout, folder)
+    else:
+        blocks = text.pack_corpora(stage, model, tables, heldout, folder)
+    check_takes_a_step(stage, blocks)
+    return blocks

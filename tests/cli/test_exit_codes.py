@@ -48,7 +48,11 @@ ENDINGS = {
     "disk in torch": (RuntimeError("[enforce fail at inline_container.cc:858] . unexpected pos 1"), 3, "disk is full"),
     "disk in Arrow": (OSError("Error writing bytes to file. Detail: [errno 28] No space left"), 3, "the disk is full"),
     "threads": (RuntimeError("can't start new thread"), 3, "ulimit -u"),
-    "below a library's": (caused(RuntimeError("generating the dataset"), OSError(errno.EIO, "x")), 3, "the disk failed"),
+    "below a library's": (
+        caused(RuntimeError("generating the dataset"), OSError(errno.EIO, "x")),
+        3,
+        "the disk failed",
+    ),
     "below ours": (below(ModelError("cannot be loaded"), OSError(errno.EMFILE, "Too many")), 3, "ulimit -n"),
     "no input can be told from it": (below(UserError("no such file"), FileNotFoundError(2, "x")), 2, "no such file"),
     "words of ours": (ModelError("'out of memory' is no model"), 2, "is no model"),
@@ -87,7 +91,7 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
 
 
 def test_standard_output_that_is_full_ends_with_3() -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         ended = lingraft("--help", stdout=full)
     assert ended.returncode == 3
     assert ended.stderr.decode().count("\n") == 1

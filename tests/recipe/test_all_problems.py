@@ -55,15 +55,26 @@ def test_a_broken_section_hides_no_problem_of_another_and_makes_none_up(places, 
 
 
 def test_a_broken_section_hides_no_problem_with_the_base(places) -> None:
-    assert places("corpus.0.tokens=-1", "method.first=40", "max_length=999") == ["corpus.0.tokens", "max_length", "method"]
+    assert places("corpus.0.tokens=-1", "method.first=40", "max_length=999") == [
+        "corpus.0.tokens",
+        "max_length",
+        "method",
+    ]
     assert places("seed=-1", "base=./nowhere") == ["base", "seed"]
 
 
 def test_a_broken_stage_hides_no_problem_of_another(places, recipe) -> None:
     stage = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
     values = {**recipe, "stages": {"one": {**stage, "method": {"name": "layra", "rank": 0}}, "two": stage}}
-    found = places("stages.two.method.first=40", "stages.two.training.foo=1", "stages.one.training.foo=1", values=values)
-    assert found == ["stages.one.method.rank", "stages.one.training.foo", "stages.two.method", "stages.two.training.foo"]
+    found = places(
+        "stages.two.method.first=40", "stages.two.training.foo=1", "stages.one.training.foo=1", values=values
+    )
+    assert found == [
+        "stages.one.method.rank",
+        "stages.one.training.foo",
+        "stages.two.method",
+        "stages.two.training.foo",
+    ]
 
 
 def test_a_recipe_that_is_wrong_as_a_whole_has_its_problem_of_form(places, recipe) -> None:

@@ -29,7 +29,10 @@ def test_every_argument_of_the_trainer_is_decided_on_exactly_once() -> None:
 
 def test_every_number_has_a_range() -> None:
     numbers = {f.name for f in dataclasses.fields(TrainingArguments) if "int" in str(f.type) or "float" in str(f.type)}
-    words = {"include_num_input_tokens_seen", *(f.name for f in dataclasses.fields(TrainingArguments) if "Interval" in str(f.type))}
+    words = {
+        "include_num_input_tokens_seen",
+        *(f.name for f in dataclasses.fields(TrainingArguments) if "Interval" in str(f.type)),
+    }
     assert numbers - set(OWNED_ARGUMENTS) - words - set(RANGES) == set()
 
 

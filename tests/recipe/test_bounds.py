@@ -1,4 +1,4 @@
-"""What YAML can say and no library after it can take is one word of ours: in files, on the command line, in mappings."""
+"""What YAML can say and no library after it can take is one word of ours: in files, overrides, mappings."""
 
 from __future__ import annotations
 

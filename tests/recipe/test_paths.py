@@ -90,7 +90,9 @@ def test_a_model_of_the_current_folder_is_not_taken_for_one_of_the_recipes(writt
     recipe["base"] = "mine"
     with pytest.raises(RecipeError) as caught:
         load_recipe(written())
-    assert "'mine' is in the current folder; paths in a recipe start at its own: write ../elsewhere/mine" in str(caught.value)
+    assert "'mine' is in the current folder; paths in a recipe start at its own: write ../elsewhere/mine" in str(
+        caught.value
+    )
 
 
 def test_a_first_recipe_names_its_base_from_its_own_folder(elsewhere, base) -> None:

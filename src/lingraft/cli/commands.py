@@ -63,7 +63,9 @@ def init(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="The recipe, a YAML file; relative paths in it start at its own folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the model, the results and the report.")],
     overrides: Annotated[
         list[str] | None,

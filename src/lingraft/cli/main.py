@@ -70,7 +70,7 @@ def _check_is_text(argument: str) -> None:
     try:
         argument.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{ascii(argument)}: this argument is not UTF-8; rename the file, or set LC_ALL") from None
+        raise UserError(f"{argument!a}: this argument is not UTF-8; rename the file, or set LC_ALL") from None
 
 
 def _drop_what_cannot_be_printed() -> None:

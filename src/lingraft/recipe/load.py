@@ -19,9 +19,7 @@ from lingraft.recipe.well_formed import well_formed
 from lingraft.recipe.yaml import read_yaml
 
 
-def load_recipe(
-    recipe: Path | str | dict[str, Any], overrides: Sequence[str] = (), runs_here: bool = True
-) -> Recipe:
+def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = (), runs_here: bool = True) -> Recipe:
     """The resolved recipe of a YAML file (or of a mapping), with `key.path=value` overrides.
 
     Relative paths in a file start at the folder that it is in; those of overrides, and of a mapping, at the current

@@ -94,8 +94,9 @@ class Validation(Section):
 
     share: Share = 0.05
     max_tokens: Count = 1_000_000
-    blocks: Count = 64
-    """Blocks per language that each evaluation during training looks at."""
+    blocks: Count | None = None
+    """Blocks per language that each evaluation during training looks at; not said, as many as keep all of them within a
+    tenth of the tokens that train, 2 to 64 (`training/schedule.py`). Of instructions, conversations."""
     choice: Share | None = None
     """Of the text that would be measured, what decides instead: when training stops, how much of it is kept.
 

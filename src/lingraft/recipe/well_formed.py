@@ -16,7 +16,6 @@ Broken = frozenset[tuple[str, ...]]
 """Sections that are not well-formed: `(key,)`, or `("stages", name, key)`."""
 
 
-
 def keys_of(broken: Broken, stage: str | None = None) -> set[str]:
     """Keys of broken sections: those that one stage sees, or all."""
     return {place[-1] for place in broken if len(place) == 1 or stage is None or place[1] == stage}
@@ -39,7 +38,7 @@ def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str
     problems = [f"{shown(place)}: {problem}" for place, problem in unusable]
     broken = frozenset(_section(place) for place, _ in unusable)
     while True:
-        if any(section in ((), ("stages",)) or section[0] == "stages" and len(section) < 3 for section in broken):
+        if any(section in ((), ("stages",)) or (section[0] == "stages" and len(section) < 3) for section in broken):
             return None, broken, problems
         try:
             return Recipe.model_validate(_without(values, broken)), broken, problems

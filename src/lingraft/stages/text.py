@@ -6,7 +6,9 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import compress
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ from lingraft.evaluation.questions import Tasks
 from lingraft.evaluation.samples import draw_prompts
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.stages import folder_of, one_after_another
+from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, num_steps, validation_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -218,6 +221,7 @@ def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: P
         "tokenizer": tokenizer_fingerprint(model),
         "entries": [entry.model_dump(include={"tokens", "share", "repeat"}) for entry in recipe.corpus],
         "validation": recipe.validation.model_dump(),
+        **schedule_inputs(recipe),
         "written": recipe.written_share,
         "max_length": recipe.max_length,
         "seed": recipe.seed,
@@ -228,7 +232,6 @@ def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: P
 def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, folder: Path) -> None:
     documents = [open_table(path / "documents.arrow") for path in paths]
     lengths = [column(table, "num_tokens") for table in documents]
-    write_heldout_blocks(recipe, model, heldout, folder)
     rows = [np.flatnonzero(may_train(path, heldout)) for path in paths]
     draws = mix(
         [
@@ -242,6 +245,11 @@ def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, fol
     codes = list(recipe.languages.roles)
     numbers = [[codes.index(code) for code in entry.languages] for entry in recipe.corpus]
     blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
+    looked_at = recipe.validation.blocks
+    if looked_at is None:
+        steps = num_steps(recipe.training, ceil(blocks / (1 - recipe.written_share)))
+        looked_at = validation_blocks(recipe.training, steps, len(codes))
+    write_heldout_blocks(recipe, model, heldout, folder, looked_at)
     total = round(sum(draw.total for draw in draws) / (1 - recipe.written_share))
     entries = []
     for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
@@ -260,17 +268,25 @@ def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, fol
     write_json(folder / "mix.json", {"blocks": blocks, "tokens": total, "entries": entries})
 
 
-def write_heldout_blocks(recipe: Recipe, model: Path, heldout: Path, folder: Path) -> None:
-    """What is looked at while it trains, and what decides, as blocks in a model's tokens."""
+def schedule_inputs(recipe: Recipe) -> dict[str, Any]:
+    """What the number of blocks to look at follows from, where the recipe does not say it."""
+    if recipe.validation.blocks is not None:
+        return {}
+    return {"schedule": {name: recipe.training.get(name) for name in SCHEDULE_ARGUMENTS}}
+
+
+def write_heldout_blocks(recipe: Recipe, model: Path, heldout: Path, folder: Path, num_blocks: int) -> None:
+    """As blocks in a model's tokens: what is looked at while it trains, `num_blocks` a language, and what decides."""
+    deciding = recipe.validation.blocks or MOST_BLOCKS
     tokenizer = read_tokenizer(model)
     for language in recipe.languages.roles:
-        for blocks, texts in (("validation", "heldout"), ("choice", "choice")):
+        for blocks, texts, most in (("validation", "heldout", num_blocks), ("choice", "choice", deciding)):
             write_text_blocks(
                 folder / f"{blocks}-{language}.arrow",
                 read_texts(heldout / f"{texts}-{language}.jsonl"),
                 tokenizer,
                 recipe.length,
-                recipe.validation.blocks,
+                most,
             )
 
 

@@ -61,9 +61,7 @@ RANGES: Mapping[str, Range] = {
     "save_steps": STEPS,
     "eval_delay": Range(0, MANY),
     "eval_accumulation_steps": Range(1, MANY),
-    "save_total_limit": Range(
-        2, MANY, reason=": a killed run needs the checkpoint before the unfinished one"
-    ),
+    "save_total_limit": Range(2, MANY, reason=": a killed run needs the checkpoint before the unfinished one"),
     "dataloader_num_workers": Range(0, 256),
     "dataloader_prefetch_factor": Range(1, 10**4),
     "ddp_bucket_cap_mb": Range(1, 10**6),
@@ -117,7 +115,13 @@ DEVICE_ARGUMENTS = frozenset({"bf16", "fp16", "tf32", "torch_compile", "torch_co
 """What a machine may lack."""
 HARMLESS = frozenset(
     {
-        *("average_tokens_across_devices", "activation_checkpointing", "gradient_checkpointing", "use_cache", "use_cpu"),
+        *(
+            "average_tokens_across_devices",
+            "activation_checkpointing",
+            "gradient_checkpointing",
+            "use_cache",
+            "use_cpu",
+        ),
         *("liger_kernel_config", "logging_first_step", "log_on_each_node", "run_name", "project"),
         *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "eval_on_start"),
         *("eval_do_concat_batches", "eval_use_gather_object", "include_for_metrics", "batch_eval_metrics"),
@@ -143,5 +147,7 @@ def rule_problem(name: str, value: object) -> str | None:
     if name in KEYS and isinstance(value, str):
         return "give a mapping of keys to values"
     if name in KEYS and isinstance(value, dict) and (unknown := [key for key in value if key not in KEYS[name]]):
-        return f"unknown key '{unknown[0]}'{nearest(str(unknown[0]), KEYS[name])}; allowed here: {', '.join(KEYS[name])}"
+        return (
+            f"unknown key '{unknown[0]}'{nearest(str(unknown[0]), KEYS[name])}; allowed here: {', '.join(KEYS[name])}"
+        )
     return None

@@ -111,7 +111,8 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
         trainer.get_train_dataloader()
         trainer.get_eval_dataloader()
         trainer.create_optimizer_and_scheduler(num_training_steps=_TRIED_STEPS)
-        assert trainer.optimizer is not None and trainer.lr_scheduler is not None, "the Trainer has made them"
+        assert trainer.optimizer is not None, "the Trainer has made it"
+        assert trainer.lr_scheduler is not None, "the Trainer has made it"
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         for _ in range(_TRIED_STEPS):
