@@ -56,9 +56,10 @@ def _run() -> None:
         _check_is_text(argument)
     try:
         app()
-    finally:
-        if sys.stdout is not None:  # a full disk, or a closed pipe, shows here
-            sys.stdout.flush()
+    except SystemExit as end:
+        if not end.code and sys.stdout is not None:
+            sys.stdout.flush()  # a full disk, or a closed pipe, shows here
+        raise
 
 
 def _check_is_text(argument: str) -> None:

@@ -43,8 +43,8 @@ def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str
         try:
             return Recipe.model_validate(_without(values, broken)), broken, problems
         except ValidationError as error:
-            errors = [dict(problem) for problem in error.errors()]
-        problems += map(describe, errors)
+            errors = error.errors()
+        problems += [describe(dict(problem)) for problem in errors]
         if (more := frozenset(_section(problem["loc"]) for problem in errors)) <= broken:
             return None, broken, problems
         broken |= more
