@@ -80,6 +80,10 @@ LATE = {
         "corpus.1={language: eng_Latn, files: ONE, share: 0.9}",
         "give more text",
     ),
+    "all text dropped as less than a batch": (
+        "training={dataloader_drop_last: true, per_device_train_batch_size: 1000}",
+        "training.dataloader_drop_last drops all that there is",
+    ),
     "a line that is no question": ("evaluation.tasks={cloze: {eng_Latn: ONE}}", "one.jsonl:1: context: Field required"),
 }
 
@@ -309,7 +313,8 @@ def test_evaluate_against_a_base_gives_roles_and_sums(run_cli, base, texts, tmp_
     ("arguments", "message"),
     [
         (["--text", "eng_Latn"], "this option is --text LANGUAGE=FILE"),
-        (["--text", "english=x.jsonl"], "'english' is not a language code"),
+        (["--text", "chinese=x.jsonl"], "'chinese' is not a language code"),
+        (["--text", "eng_Latn=TEXT", "--text", "English=TEXT"], "eng_Latn is named twice"),
         (["--text", "eng_Latn=TEXT", "--task", "eng_Latn=x"], "this option is --task NAME:LANGUAGE=FILE"),
         (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn"], "this option is --task NAME:LANGUAGE=FILE"),
         (["--text", "eng_Latn=TEXT", "--task", "cloze:eng_Latn=no.jsonl"], "no file matches 'no.jsonl'"),

@@ -39,7 +39,7 @@ def test_nothing_is_overwritten(base, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learn": ["swahili"]}, "'swahili' is not a language code"),
+        ({"learn": ["swahilli"]}, "'swahilli' is not a language code"),
         ({"learn": []}, "no language to learn"),
         ({"retain": ["swh_Latn"]}, "swh_Latn is named more than once"),
         ({"goal": "fame"}, "there is no such goal; goals: balanced, comprehension, translation, coverage"),

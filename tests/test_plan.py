@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 import transformers
 
-from lingraft.plan import make_plan, plan_text
+from lingraft.plan import make_plan, plan_text, whole_plan
 from lingraft.recipe import load_recipe
 
 LLAMA_8B = transformers.LlamaConfig(
@@ -102,3 +103,20 @@ def test_planning_allocates_no_weights(recipe_of, monkeypatch) -> None:
     make_plan(resolved)
     assert len(built) > 200
     assert all(weight.is_meta for weight in built if weight.numel() > 1_000_000)
+
+
+def test_the_plan_says_what_validation_costs(recipe) -> None:
+    del recipe["validation"]["blocks"]
+    recipe["training"]["eval_steps"] = 0.1
+    text = whole_plan(load_recipe(recipe))
+    assert re.search(
+        r"validation  \d+ times 2 blocks of 3 languages: at most [\d,]+ tokens, \d+% of those that train", text
+    )
+
+
+def test_the_plan_says_which_devices_are_missing_here(recipe) -> None:
+    recipe["training"]["fp16"] = True
+    resolved = load_recipe(recipe, runs_here=False)
+    assert (
+        "training.fp16: mixed precision in fp16 needs a GPU" in whole_plan(resolved)
+    ) is not torch.accelerator.is_available()

@@ -471,9 +471,26 @@ def test_a_limit_of_a_wrong_form_is_named_with_its_file(draw, results, limit, ch
 
 
 def test_a_comparison_is_measured_whole_or_not_at_all(draw, results) -> None:
-    del results["languages"]["swh_Latn"]["bits_per_byte"]["ci95"]
-    with pytest.raises(UserError, match=r"swh_Latn\.bits_per_byte: .*'before' without 'delta' and 'ci95'"):
+    del results["languages"]["swh_Latn"]["bits_per_byte"]["delta"]
+    with pytest.raises(UserError, match=r"swh_Latn\.bits_per_byte: .*'before' without 'delta'"):
         draw(results)
+
+
+def test_without_an_interval_none_is_drawn_or_printed_and_nothing_is_called_lost(draw, results) -> None:
+    for entry in results["languages"].values():
+        del entry["bits_per_byte"]["ci95"]
+    accuracy = {"before": 1.0, "after": 0.0, "delta": -1.0}
+    of_task = {"languages": {"eng_Latn": {"role": "retain", "chance": 0.5, "accuracy": accuracy}}}
+    page = draw({**results, "tasks": {"cloze": of_task}}, {**results, "model": "other"})
+    shown = Scripts(page).shown
+    assert "none: one document" in shown
+    assert not re.search(r"[+-]\d[\d.]* to [+-]\d", shown)
+    assert "▲ +25.0 %" in shown
+    assert 'class="lost" data-value' not in page
+    bars = [trace["error_x"] for figure in figures(page) for trace in figure["data"] if "error_x" in trace]
+    assert bars
+    assert not any(any(bar["array"] + bar["arrayminus"]) for bar in bars)
+    assert "95 %:" not in page.replace(get_plotlyjs(), "")
 
 
 def cells(page: str, code: str) -> list[str]:

@@ -288,3 +288,16 @@ def test_two_processes_train_what_one_trains(recipe, tmp_path) -> None:
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert two["learning"] == pytest.approx(one["learning"], rel=1e-3)
     assert two["forgetting"] == pytest.approx(one["forgetting"], rel=1e-3)
+
+
+def test_where_nothing_is_said_validation_looks_at_few_blocks(recipe, tmp_path) -> None:
+    """Early stopping included, whose text is looked at as often."""
+    recipe["validation"] = {"share": 0.2}
+    recipe["early_stopping"] = {"patience": 3}
+    out = tmp_path / "out"
+    lingraft.run(recipe, out)
+    table = {path.stem: len(open_table(path)) for path in (out / "work" / "blocks").glob("*.arrow")}
+    assert {code: table[f"validation-{code}"] for code in ("swh_Latn", "eng_Latn", "spa_Latn")} == dict.fromkeys(
+        ("swh_Latn", "eng_Latn", "spa_Latn"), 2
+    )
+    assert table["choice-swh_Latn"] > 8  # more than is looked at while it trains, for what is decided afterwards

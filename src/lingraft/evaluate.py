@@ -17,7 +17,7 @@ from lingraft.evaluation.compare import Role, compare
 from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
 from lingraft.evaluation.questions import read_tasks
 from lingraft.evaluation.samples import draw_prompts
-from lingraft.languages import parse_language
+from lingraft.languages import by_code, code_of
 from lingraft.sources import Sources
 from lingraft.targets import file_target, is_results
 
@@ -38,8 +38,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
-    `text` maps a language to files or glob patterns, `tasks` the name of a task to languages and
-    their files of questions (`evaluation.questions`). Without `against` only `after` is given.
+    A language is named by its code, or in any way that can mean only one. `text` maps a language to files or
+    glob patterns, `tasks` the name of a task to languages and their files of questions (`evaluation.questions`).
+    Without `against` only `after` is given.
     `split` says what a document of plain text is (`corpus.plain_text`); by default the lines between blank lines.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
 
@@ -47,8 +48,11 @@ def evaluate(
         UserError: text, models or languages that are not there, or roles without a text.
     """
     model, against = str(model), str(against) if against is not None else None
+    text, learn, retain = by_code(text), list(map(code_of, learn)), list(map(code_of, retain))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
-    questions = {name: {code: _as_list(of) for code, of in files.items()} for name, files in (tasks or {}).items()}
+    questions = {
+        name: {code: _as_list(of) for code, of in by_code(files).items()} for name, files in (tasks or {}).items()
+    }
     _check_languages(text, questions, learn, retain)
     target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
@@ -87,15 +91,13 @@ def _as_list(patterns: str | Sequence[str]) -> list[str]:
 def _check_languages(
     text: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], learn: Sequence[str], retain: Sequence[str]
 ) -> None:
-    """Refuse codes that are no languages, roles of languages that are not measured, and two roles of one."""
+    """Refuse roles of languages that are not measured, and two roles of one."""
     if not text:
         raise UserError("there is no text to measure on; give at least one, as in --text swh_Latn=FILE")
     both = sorted(set(learn) & set(retain))
     if both:
         raise UserError(f"{', '.join(both)}: given as learned and as retained; a language has one role")
     measured = dict.fromkeys([*text, *(code for files in tasks.values() for code in files)])
-    for code in measured:
-        parse_language(code)
     for code in [*learn, *retain]:
         if code not in measured:
             raise UserError(f"{code} has a role but no text; add --text {code}=FILE (measured: {', '.join(measured)})")

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from lingraft.artefacts import write_text
 from lingraft.checkpoints.read import CONFIG_ONLY, find_model, read_config
 from lingraft.errors import ModelError, OutputError, UserError
-from lingraft.languages import parse_language
+from lingraft.languages import code_of
 from lingraft.layer_groups import depth
 from lingraft.targets import file_target
 
@@ -69,8 +69,8 @@ def init(
         raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}")
     if not learn:
         raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
+    learn, retain = list(map(code_of, learn)), list(map(code_of, retain))
     for code in [*learn, *retain]:
-        parse_language(code)
         if [*learn, *retain].count(code) > 1:
             raise UserError(f"{code} is named more than once; a language is learned or retained")
     if out.exists():
@@ -86,7 +86,7 @@ def _from(out: Path, base: str) -> str:
     if not Path(base).exists() or Path(base).is_absolute():
         return base
     above = out.absolute().parent.resolve()
-    return os.path.join(".", os.path.relpath(Path(base).resolve(), above))
+    return f"./{os.path.relpath(Path(base).resolve(), above)}"  # so that it is no hub name
 
 
 def _layers(base: str) -> tuple[int, int, str]:

@@ -1,15 +1,20 @@
 """Language codes in the FLORES style: an ISO 639-3 code and an ISO 15924 script, `swh_Latn`.
 
-The tables are those of the standards (pycountry), so that any living language can be named.
-`qaa` to `qtz`, the range that ISO 639-3 keeps for private use, are allowed as well.
+The tables are those of the standards (pycountry), so that any living language can be named. What a user writes may be
+shorter, where it can mean only one; every record has the code. `qaa` to `qtz`, the range that ISO 639-3 keeps for
+private use, are allowed as well.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import pycountry
+from langcodes.data_dicts import LIKELY_SUBTAGS, MACROLANGUAGES
 
 from lingraft.errors import UserError, nearest
 
@@ -20,6 +25,9 @@ BETWEEN = "–"
 """Between the two languages of aligned pairs, where both are called."""
 
 
+T = TypeVar("T")
+
+
 class Language(NamedTuple):
     """A language in a script."""
 
@@ -28,43 +36,137 @@ class Language(NamedTuple):
     script: str  # Latin
 
 
-def parse_language(code: str) -> Language:
-    """The language of a code such as `swh_Latn`.
+@cache
+def parse_language(given: str) -> Language:
+    """The language of a code such as `swh_Latn`, or of what can mean only one: `gl`, `glg`, `Galician`, `sr-Latn`.
+
+    Without a script it is the one that the language is written in everywhere.
 
     Raises:
-        UserError: the code is not of that form, or names a language or script that the
-            standards do not have.
+        UserError: it names no language, or several, or a language or script that the standards do not have.
     """
-    match = _CODE.fullmatch(code)
+    match = _CODE.fullmatch(given)
     if match is None:
-        raise UserError(
-            f"'{code}' is not a language code; codes are an ISO 639-3 language, an underscore and "
-            f"an ISO 15924 script, such as swh_Latn{_suggest(code)}"
-        )
+        return _meant(given)
     language = pycountry.languages.get(alpha_3=match[1])
     script = pycountry.scripts.get(alpha_4=match[2])
     if language is None and not _PRIVATE_USE.fullmatch(match[1]):
-        raise UserError(f"'{code}': ISO 639-3 has no language '{match[1]}'{_suggest(match[1])}")
+        raise UserError(f"'{given}': ISO 639-3 has no language '{match[1]}'{_nearest_language(match[1])}")
     if script is None:
         scripts = [s.alpha_4 for s in pycountry.scripts]
-        raise UserError(f"'{code}': ISO 15924 has no script '{match[2]}'{nearest(match[2], scripts)}")
+        raise UserError(f"'{given}': ISO 15924 has no script '{match[2]}'{nearest(match[2], scripts)}")
     name = language.name if language else f"private-use language {match[1]}"
-    return Language(code, name, script.name)
+    return Language(given, name, script.name)
 
 
-def _suggest(given: str) -> str:
-    """A hint for what is nearly a code: `sw`, `Swahili`, `swh_Latin`, `shw`."""
-    word, _, script = given.replace("-", "_").partition("_")
+def code_of(given: str) -> str:
+    """The code of a language that is named in any way, as everything here records it.
+
+    Raises:
+        UserError: as `parse_language`.
+    """
+    return parse_language(given).code
+
+
+def by_code(given: Mapping[str, T]) -> dict[str, T]:
+    """The same by code.
+
+    Raises:
+        UserError: as `parse_language`, or two names are of one language.
+    """
+    found: dict[str, T] = {}
+    for name, value in given.items():
+        if (code := code_of(name)) in found:
+            raise UserError(f"'{name}': {code} is named twice; give it once")
+        found[code] = value
+    return found
+
+
+def _meant(given: str) -> Language:
+    languages, script = _named(given), None
+    word, separator, last = given.replace("-", "_").rpartition("_")
+    if not languages and separator and (script := _script(last)):
+        languages = _named(word)
+    if not languages and _PRIVATE_USE.fullmatch(given):
+        raise _no_code(given, f" (it needs its script, as in {given}_Latn)")
+    if not languages:
+        raise _no_code(given, _nearest_language(word or given))
+    if len(languages) > 1 or languages[0].scope == "M":
+        raise _no_code(given, f" ({_choices(languages)})")
+    language = languages[0]
+    scripts = [script] if script else _scripts(language)
+    if len(scripts) != 1:
+        code = language.alpha_3
+        several = f"is written in several scripts: {_either([f'{code}_{of}' for of in scripts])}"
+        raise _no_code(given, f" ({language.name} {several if scripts else f'needs its script, as in {code}_Latn'})")
+    return parse_language(f"{language.alpha_3}_{scripts[0]}")
+
+
+def _no_code(given: str, hint: str) -> UserError:
+    return UserError(
+        f"'{given}' is not a language code; codes are an ISO 639-3 language, an underscore and "
+        f"an ISO 15924 script, such as swh_Latn{hint}"
+    )
+
+
+def _named(word: str) -> list[Any]:
+    """The languages that a code or an English name stands for; of a name no macrolanguage beside its languages."""
     word = word.lower()
-    known = pycountry.languages.get(alpha_3=word)
-    if known and not script:
-        return f" ('{word}' is {known.name}; add the script, as in {word}_Latn)"
-    if known:
-        return nearest(f"{word}_{script.title()}", [f"{word}_{s.alpha_4}" for s in pycountry.scripts])
-    by_two_letters = pycountry.languages.get(alpha_2=word.lower())
-    if by_two_letters:
-        return f" ('{word}' is {by_two_letters.name}, {by_two_letters.alpha_3} in ISO 639-3)"
-    named = [x for x in pycountry.languages if x.name.lower().split(" (")[0] == word.lower()]
-    if named:
-        return f" ({' or '.join(f'{x.alpha_3} is {x.name}' for x in named)})"
-    return nearest(word.lower(), [language.alpha_3 for language in pycountry.languages])
+    if not word:
+        return []
+    for kind in ("alpha_2", "alpha_3", "bibliographic"):
+        if language := pycountry.languages.get(**{kind: word}):
+            return [language]
+    named = [of for of in pycountry.languages if word in (_plain_name(of), getattr(of, "common_name", "").lower())]
+    if not named:  # "Greek", of "Greek, Modern (1453-)"
+        inverted = [of for of in pycountry.languages if getattr(of, "inverted_name", "").lower().startswith(f"{word},")]
+        named = [of for of in inverted if of.type == "L"]
+    return [of for of in named if of.scope != "M"] or named
+
+
+def _plain_name(language: Any) -> str:
+    name: str = language.name.split(" (")[0].lower()
+    return name
+
+
+def _script(word: str) -> str | None:
+    by_name = (of for of in pycountry.scripts if of.name.lower() == word.lower())
+    script = pycountry.scripts.get(alpha_4=word.title()) or next(by_name, None)
+    return script.alpha_4 if script else None
+
+
+def _scripts(language: Any) -> list[str]:
+    """The scripts that a language is written in, country by country (CLDR's likely subtags); the usual one first.
+
+    What it has not of a language it has of the macrolanguage: of Swahili for `swh`.
+    """
+    own = [getattr(language, "alpha_2", language.alpha_3), MACROLANGUAGES.get(language.alpha_3, "")]
+    tag = next((tag for tag in own if tag in LIKELY_SUBTAGS), None)
+    in_country = re.compile(f"{tag}(-([A-Z]{{2}}|[0-9]{{3}}))?")
+    if language.type == "S":  # no language of its own, as "undetermined"
+        return []
+    likely = {key: of for key, of in LIKELY_SUBTAGS.items() if tag and in_country.fullmatch(key)}
+    return list(dict.fromkeys(of.split("-")[1] for _, of in sorted(likely.items(), key=lambda item: len(item[0]))))
+
+
+def _choices(languages: Sequence[Any]) -> str:
+    """What a name of several languages, or of a macrolanguage, can mean."""
+    first = languages[0]
+    if len(languages) > 1:
+        return f"it can be {_either([f'{of.alpha_3} ({of.name})' for of in languages[:8]])}"
+    of_it = [tag for tag, macro in MACROLANGUAGES.items() if macro in (getattr(first, "alpha_2", ""), first.alpha_3)]
+    members = [of for tag in of_it if (of := pycountry.languages.get(**{f"alpha_{len(tag)}": tag}))]
+    members.sort(key=lambda of: (_plain_name(first) not in _plain_name(of), of.alpha_3))
+    shown = _either([f"{of.alpha_3} ({of.name})" for of in members[:8]]) + (" and others" if len(members) > 8 else "")
+    return f"{first.name}, {first.alpha_3} in ISO 639-3, is several languages: {shown or 'name one, with its script'}"
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(words)
+
+
+def _nearest_language(word: str) -> str:
+    codes = {of.alpha_3: of.alpha_3 for of in pycountry.languages}
+    names = {_plain_name(of): of.name for of in pycountry.languages if len(word) > 3}
+    close = get_close_matches(word.lower(), [*codes, *names], n=1, cutoff=0.6)
+    return f" (did you mean '{({**names, **codes})[close[0]]}'?)" if close else ""

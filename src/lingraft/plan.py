@@ -5,7 +5,6 @@ Shapes come from the meta device, so a model of any size is planned on any machi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +36,7 @@ from lingraft.methods.stack import Part, by_group, stack
 from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.token_loss import LOGITS_PER_CHUNK
 from lingraft.training.arguments import missing_here, mixed_precision
+from lingraft.training.schedule import num_evaluations, num_steps, sequences_per_step, validation_blocks
 
 OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
 """Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""
@@ -102,7 +102,7 @@ def make_plan(recipe: Recipe, handed_over: bool = False) -> Plan:
     layers = recipe.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapted = recipe.method.apply(model)
-    sequences = _sequences_per_step(recipe)
+    sequences = sequences_per_step(recipe.training)
     written: int | None = None
     num_rows: int | None
     if recipe.instructions:
@@ -114,10 +114,8 @@ def make_plan(recipe: Recipe, handed_over: bool = False) -> Plan:
         share = recipe.written_share
         written = round(sum(known) * share / (1 - share)) if share and all_known else None
         num_rows = ceil((sum(known) + (written or 0)) / recipe.length) if all_known else None
-    epochs = float(recipe.training.get("num_train_epochs", 1))
-    steps = ceil(ceil(num_rows / sequences) * epochs) if num_rows is not None else None
-    if recipe.training.get("max_steps", -1) > 0:
-        steps = int(recipe.training["max_steps"])
+    has_end = num_rows is not None or recipe.training.get("max_steps", -1) > 0
+    steps = num_steps(recipe.training, num_rows or 1) if has_end else None
     device, device_bytes = _device()
     mixed = mixed_precision(recipe.training)
     memory, memory_mixed = (
@@ -218,12 +216,6 @@ def _as_documents(texts: Sequence[str]) -> list[str]:
     return [BETWEEN.join(texts), BETWEEN.join(reversed(texts))] if len(texts) > 1 else list(texts)
 
 
-def _sequences_per_step(recipe: Recipe) -> int:
-    per_device = int(recipe.training["per_device_train_batch_size"])
-    accumulation = int(recipe.training.get("gradient_accumulation_steps", 1))
-    return per_device * accumulation * int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _frozen_bytes(folder: Path, mixed: bool) -> int:
     """Bytes of a frozen weight: in mixed precision those of its file, bf16 where there is none."""
     if not mixed:
@@ -263,6 +255,20 @@ def _device() -> tuple[str, int]:
     return "CPU", int(psutil.virtual_memory().available)
 
 
+def _validation(recipe: Recipe, plan: Plan) -> str:
+    """What looking at the loss of each language costs while it trains, at most."""
+    if plan.steps is None:
+        return "not known before the text is read"
+    looks, num_languages = num_evaluations(recipe.training, plan.steps), len(recipe.languages.roles)
+    blocks = recipe.validation.blocks or validation_blocks(recipe.training, plan.steps, num_languages)
+    tokens = looks * num_languages * blocks * recipe.length
+    share = tokens / (plan.steps * plan.tokens_per_step)
+    return (
+        f"{looks} times {blocks} blocks of {num_languages} languages: at most {tokens:,} tokens, {share:.0%} of those "
+        "that train (validation.blocks, training.eval_steps)"
+    )
+
+
 def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
     """The plan as a person reads it; with what this machine has left at the moment, and whether it is enough."""
     lines = [
@@ -289,6 +295,8 @@ def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
         lines.append(f"  written by the base  {shown}")
     steps = f"{plan.steps:,}" if plan.steps is not None else "not known before the text is read"
     lines += ["", f"steps  {steps}, of {plan.tokens_per_step:,} tokens each"]
+    if not recipe.instructions:
+        lines.append(f"validation  {_validation(recipe, plan)}")
     lines += ["", "memory for training (logits at their peak; activations are an estimate)"]
     lines.append(f"  {'':12} {'here':>10}     {'GPU, bf16':>10}")
     for part, size in plan.memory.items():

@@ -29,7 +29,7 @@ from lingraft.stages.held_out import hold_out_text
 from lingraft.stages.inputs import Inputs
 from lingraft.stages.instructions import read_instructions
 from lingraft.stages.overlap import leave_out_overlap
-from lingraft.stages.training import Trained, adapt, training_log
+from lingraft.stages.training import Trained, adapt, check_takes_a_step, training_log
 from lingraft.stages.vocabulary import extend_vocabulary, measure_fertility
 from lingraft.stages.written import write_replay
 
@@ -159,5 +159,8 @@ def _overlap(trainings: Mapping[str, Trained]) -> list[dict[str, Any]]:
 def _learnable(stage: Recipe, model: Path, tables: Sequence[Path], heldout: Path, folder: Path) -> Path:
     """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
     if stage.instructions:
-        return read_instructions(stage, model, heldout, folder)
-    return text.pack_corpora(stage, model, tables, heldout, folder)
+        blocks = read_instructions(stage, model, heldout, folder)
+    else:
+        blocks = text.pack_corpora(stage, model, tables, heldout, folder)
+    check_takes_a_step(stage, blocks)
+    return blocks

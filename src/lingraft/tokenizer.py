@@ -19,7 +19,7 @@ from lingraft.checkpoints.tokens import check_tokens
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.disk import new_folder, remove_leftovers
 from lingraft.errors import ModelError, UserError, nearest
-from lingraft.languages import parse_language
+from lingraft.languages import by_code
 from lingraft.sources import Sources
 from lingraft.targets import check_not_read, file_target, folder_target, is_results
 from lingraft.vocabulary.extend import extend as extend_bpe
@@ -49,8 +49,7 @@ def fertility(
     Raises:
         UserError: text, models or languages that are not there.
     """
-    for code in text:
-        parse_language(code)
+    text = by_code(text)
     files = {code: find_files(*([of] if isinstance(of, str) else of)) for code, of in text.items()}
     check_split(split, [path for paths in files.values() for path in paths])
     reads = [*models, *(path for of in files.values() for path in of)]

@@ -91,7 +91,7 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
 
 
 def test_standard_output_that_is_full_ends_with_3() -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         ended = lingraft("--help", stdout=full)
     assert ended.returncode == 3
     assert ended.stderr.decode().count("\n") == 1

@@ -108,3 +108,14 @@ def test_samples_stand_side_by_side() -> None:
     samples = module.compare(on, after, before, {})["samples"]
     assert samples[1] == {"language": "eng_Latn", "prompt": "a", "text": " moon", "before": " fish", "after": " fire"}
     assert "before" not in module.compare(on, after, None, {})["samples"][0]
+
+
+def test_one_document_or_question_has_no_interval() -> None:
+    """A bootstrap over one is a point, which says that there is no doubt where there is nothing but doubt."""
+    assert module.delta_interval(np.array([0.5]), np.array([10])) is None
+    assert module.delta_interval(np.array([0.5, 0.5]), np.array([10, 10])) == (0.05, 0.05)
+    one = Measurement({"eng_Latn": scores(2, documents=1)}, {"cloze": {"eng_Latn": answers(1, of=1)}}, {})
+    result = module.compare(EvaluationSet({}), one, one, {})
+    bits = result["languages"]["eng_Latn"]["bits_per_byte"]
+    assert bits == {"before": pytest.approx(2), "after": pytest.approx(2), "delta": 0}
+    assert result["tasks"]["cloze"]["languages"]["eng_Latn"]["accuracy"] == {"before": 1, "after": 1, "delta": 0}

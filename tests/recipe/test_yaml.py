@@ -235,3 +235,33 @@ def test_overrides_apply_in_their_order():
 def test_an_override_that_cannot_be_is_an_error_that_says_why(assignment, problem):
     with pytest.raises(RecipeError, match=problem):
         override(recipe(), [assignment])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "method"),
+    [
+        (["method.name=full"], {"name": "full"}),
+        (["method.name=layra"], {"name": "layra", "first": 10}),
+        (["method.name=lora", "method.rank=8"], {"name": "lora", "rank": 8}),
+        (["method.rank=8", "method.name=lora"], {"rank": 8, "name": "lora"}),
+        (["method.first=3"], {"name": "layra", "first": 3}),
+    ],
+)
+def test_another_method_drops_the_settings_of_the_old_one_in_the_file(assignments, method):
+    for place, prefix in ((recipe(), ""), ({"stages": {"one": recipe()}}, "stages.one.")):
+        override(place, [prefix + assignment for assignment in assignments])
+        assert (place["stages"]["one"] if prefix else place)["method"] == method
+
+
+@pytest.mark.parametrize(
+    ("assignment", "step"),
+    [
+        ("after.0.soup=[x]", {"soup": ["x"]}),
+        ("after.0.instruct=other", {"instruct": "other", "scale": 0.5}),
+        ("after.0.scale=0.7", {"instruct": "x", "scale": 0.7}),
+    ],
+)
+def test_another_step_drops_the_settings_of_the_old_one(assignment, step):
+    values = {"after": [{"instruct": "x", "scale": 0.5}]}
+    override(values, [assignment])
+    assert values == {"after": [step]}

@@ -56,9 +56,10 @@ def _run() -> None:
         _check_is_text(argument)
     try:
         app(prog_name="lingraft")
-    finally:
-        if sys.stdout is not None:  # a full disk, or a closed pipe, shows here
-            sys.stdout.flush()
+    except SystemExit as end:
+        if not end.code and sys.stdout is not None:
+            sys.stdout.flush()  # a full disk, or a closed pipe, shows here
+        raise
 
 
 def _check_is_text(argument: str) -> None:
@@ -70,7 +71,7 @@ def _check_is_text(argument: str) -> None:
     try:
         argument.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{ascii(argument)}: this argument is not UTF-8; rename the file, or set LC_ALL") from None
+        raise UserError(f"{argument!a}: this argument is not UTF-8; rename the file, or set LC_ALL") from None
 
 
 def _drop_what_cannot_be_printed() -> None:

@@ -27,12 +27,14 @@ Numbers = npt.NDArray[np.float64]
 RESAMPLES = 2000
 
 
-def delta_interval(change: Numbers, size: npt.NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
+def delta_interval(change: Numbers, size: npt.NDArray[np.int64], seed: int = 0) -> tuple[float, float] | None:
     """95 % interval of sum(change) / sum(size): a paired bootstrap over documents or questions.
 
     `change` is the difference of each between before and after, `size` what it counts for, both
-    (n,); each resample draws n of them. One alone gives an interval of one point.
+    (n,); each resample draws n of them. One alone has no interval: it says nothing of others.
     """
+    if len(change) < 2:
+        return None
     random = np.random.default_rng(seed)
     deltas = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
@@ -93,9 +95,14 @@ def _language(role: Role, after: DocumentScores, before: DocumentScores | None) 
     }
     if before:
         bits = (after.nats - before.nats) / math.log(2)
-        entry["bits_per_byte"]["delta"] = after.bits_per_byte - before.bits_per_byte
-        entry["bits_per_byte"]["ci95"] = list(delta_interval(bits, before.num_bytes))
+        delta = after.bits_per_byte - before.bits_per_byte
+        entry["bits_per_byte"] |= _change(delta, delta_interval(bits, before.num_bytes))
     return entry
+
+
+def _change(delta: float, interval: tuple[float, float] | None) -> dict[str, Any]:
+    """A change, and its interval where there is one."""
+    return {"delta": delta, **({"ci95": list(interval)} if interval else {})}
 
 
 def _task(after: Mapping[str, Answers], before: Mapping[str, Answers] | None, roles: Roles) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def _task(after: Mapping[str, Answers], before: Mapping[str, Answers] | None, ro
             change = answers.correct.astype(float) - was.correct
             interval = delta_interval(change, np.ones(len(change), dtype=np.int64))
             delta = answers.accuracy - was.accuracy
-            accuracy = {"before": was.accuracy, **accuracy, "delta": delta, "ci95": list(interval)}
+            accuracy = {"before": was.accuracy, **accuracy, **_change(delta, interval)}
         languages[code] = {
             "role": roles.get(code, "heldout"),
             "questions": len(answers.correct),

@@ -52,7 +52,7 @@ OF_TRAINING = (
 
 def problems_of_fit(recipe: Recipe, broken: Broken, runs_here: bool) -> tuple[Any, list[str]]:
     """The base's config where it can be had, and every problem that the well-formed sections show."""
-    problems = []
+    problems: list[str] = []
     for check in OF_RECIPE:
         if not check.needs & keys_of(broken):
             problems += check.problems(recipe)

@@ -12,7 +12,9 @@ from lingraft.evaluation.compare import Role
 from lingraft.evaluation.samples import SAMPLES
 from lingraft.languages import BETWEEN
 from lingraft.recipe.section import Section
-from lingraft.recipe.values import Count, FilePatterns, LanguageCode, Name, Share
+from lingraft.recipe.values import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share
+
+ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 
 
 class Languages(Section):
@@ -38,7 +40,7 @@ class CorpusEntry(Section):
     """
 
     language: LanguageCode | None = None
-    parallel: Annotated[dict[LanguageCode, Name], Field(min_length=2, max_length=2)] | None = None
+    parallel: Annotated[dict[str, Name], Field(min_length=2, max_length=2), BY_CODE] | None = None
     """Of pairs: two languages, and the field of a record that holds the text in each."""
     files: FilePatterns | None = None
     hub: str | None = None
@@ -97,8 +99,9 @@ class Validation(Section):
 
     share: Share = 0.05
     max_tokens: Count = 1_000_000
-    blocks: Count = 64
-    """Blocks per language that each evaluation during training looks at."""
+    blocks: Count | None = None
+    """Blocks per language that each evaluation during training looks at; not said, as many as keep all of them within a
+    tenth of the tokens that train, 2 to 64 (`training/schedule.py`). Of instructions, conversations."""
     choice: Share | None = None
     """Of the text that would be measured, what decides instead: when training stops, how much of it is kept.
 
@@ -109,11 +112,11 @@ class Validation(Section):
 class Evaluation(Section):
     """What is measured before and after: text, which never trains even where it stands in the corpus, and tasks."""
 
-    text: dict[LanguageCode, FilePatterns] = {}
+    text: ByLanguage = {}
     text_field: str = "text"
     split: Split | None = None
     """As of a corpus, of all of `text` that is plain."""
-    tasks: dict[Name, dict[LanguageCode, FilePatterns]] = {}
+    tasks: dict[Name, ByLanguage] = {}
     """Files of questions with choices, by task and language."""
     samples: Annotated[int, Field(ge=0)] = SAMPLES
     """Continuations per language that are shown side by side."""

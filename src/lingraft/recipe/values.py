@@ -9,26 +9,35 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from lingraft.corpus.read import find_files
 from lingraft.errors import UserError
-from lingraft.languages import parse_language
+from lingraft.languages import by_code, code_of
 
 
-def _checked_by(check: Callable[[str], Any]) -> AfterValidator:
-    def validate(value: str) -> str:
+def _made_by(make: Callable[[Any], Any]) -> AfterValidator:
+    """What `make` makes of a value; its error is one of the recipe's."""
+
+    def validate(value: Any) -> Any:
         try:
-            check(value)
+            return make(value)
         except UserError as error:
             raise ValueError(str(error)) from None
-        return value
 
     return AfterValidator(validate)
+
+
+def _that_exists(pattern: str) -> str:
+    find_files(pattern)
+    return pattern
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-LanguageCode = Annotated[str, _checked_by(parse_language)]
-FilePattern = Annotated[str, _checked_by(find_files)]
+LanguageCode = Annotated[str, _made_by(code_of)]
+"""A language named in any way that can mean only one -> its code."""
+BY_CODE = _made_by(by_code)
+"""Of a mapping whose keys are languages."""
+FilePattern = Annotated[str, _made_by(_that_exists)]
 FilePatterns = Annotated[list[FilePattern], Field(min_length=1), BeforeValidator(_as_list)]
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -38,13 +38,13 @@ def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str
     problems = [f"{shown(place)}: {problem}" for place, problem in unusable]
     broken = frozenset(_section(place) for place, _ in unusable)
     while True:
-        if any(section in ((), ("stages",)) or section[0] == "stages" and len(section) < 3 for section in broken):
+        if any(section in ((), ("stages",)) or (section[0] == "stages" and len(section) < 3) for section in broken):
             return None, broken, problems
         try:
             return Recipe.model_validate(_without(values, broken)), broken, problems
         except ValidationError as error:
-            errors = [dict(problem) for problem in error.errors()]
-        problems += map(describe, errors)
+            errors = error.errors()
+        problems += [describe(dict(problem)) for problem in errors]
         if (more := frozenset(_section(problem["loc"]) for problem in errors)) <= broken:
             return None, broken, problems
         broken |= more

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import UserError
+from lingraft.plain_data import unbounded, unusable_values
 from lingraft.report.forms import Fertilities, Origin, Results, Training, problem
 
 LARGEST = 1e15
 """What a number may be, either way: more than weights, tokens and bytes ever are, and its square is still finite."""
-DEEPEST = 32
 _SHOWN = 40
 
 
@@ -47,10 +47,10 @@ def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[st
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """An object of JSON whose numbers can all be drawn; `None` where the file holds something else.
+    """An object of JSON whose values can all be drawn; `None` where the file holds something else.
 
     Raises:
-        UserError: a number that is not finite, or of a size that nothing has; values in values without end.
+        UserError: a number that is not finite, text that is no Unicode, or nesting without bounds; says where.
     """
 
     def refuse(number: str) -> NoReturn:
@@ -67,25 +67,13 @@ def read_object(path: Path) -> dict[str, Any] | None:
         value = json.loads(
             path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=drawable, parse_int=drawable_int
         )
-        too_deep = _is_deeper(value, DEEPEST)
+        problem = unbounded(value)
     except ValueError:
         return None
     except RecursionError:
-        too_deep = True
-    if too_deep:
-        raise UserError(f"{path}: values lie more than {DEEPEST} deep in each other; lingraft writes nothing such")
-    return value if isinstance(value, dict) and _is_text(value) else None
-
-
-def _is_deeper(value: Any, left: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return left == 0 or any(_is_deeper(of, left - 1) for of in inner)
-
-
-def _is_text(value: Any) -> bool:
-    """Whether all strings can be written: JSON can hold halves of characters, which no file can."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        problem = "values are nested too deeply"
+    if problem:
+        raise UserError(f"{path}: {problem}; lingraft writes none such")
+    for place, problem in unusable_values(value):
+        raise UserError(f"{path}: {'.'.join(map(str, place))[:200]}: {problem}; lingraft writes none such")
+    return value if isinstance(value, dict) else None

@@ -26,8 +26,8 @@ class Row:
     """Of the stem: the base; nothing, or chance, where there is none."""
     before: float | None
     after: float
-    interval: tuple[float, float]
-    """Around `after`."""
+    interval: tuple[float, float] | None
+    """Around `after`, where there is one."""
     lost: bool
     value: str
     change: str
@@ -64,7 +64,7 @@ def dumbbells(groups: Sequence[Group], suffix: str, origin: float | None = None,
     names = [(y, "" if one_run else escaped(row.run.label, LABEL)) for y, row in rows]
     left = 24 if one_run else 16 + 6.5 * max(min(len(row.run.label), LABEL) for _, row in rows)
     right = 4 + (CHANGE if any(row.change for _, row in rows) else VALUE)
-    ends = [value for _, row in rows for value in (row.start, row.after, *row.interval)]
+    ends = [value for _, row in rows for value in (row.start, row.after, *(row.interval or ()))]
     ends += [value for value in (origin, *(group.chance for group in groups)) if value is not None]
     low, high = _widened(min(ends), max(ends), least, origin)
     pad, height = 0.06 * (high - low), bands[-1].bottom + PAUSE
@@ -123,10 +123,11 @@ def _widened(low: float, high: float, least: float, origin: float | None) -> tup
 def _ends(run: Run, pairs: Sequence[tuple[float, Row]]) -> dict[str, Any]:
     """The markers of one run, with their intervals."""
     rows = [row for _, row in pairs]
+    intervals = [row.interval or (row.after, row.after) for row in rows]
     places = [row.after for row in rows], [y for y, _ in pairs]
     whiskers = {
-        "array": [row.interval[1] - row.after for row in rows],
-        "arrayminus": [row.after - row.interval[0] for row in rows],
+        "array": [high - row.after for (_, high), row in zip(intervals, rows, strict=True)],
+        "arrayminus": [row.after - low for (low, _), row in zip(intervals, rows, strict=True)],
         "color": SOFT,
         "thickness": 1.2,
         "width": 3,

@@ -84,27 +84,39 @@ def _code(code: str) -> str:
 
 def _bits_row(run: Run, of: dict[str, Any]) -> Row:
     percent = 100 / of["before"]
-    change, (low, high) = percent * of["delta"], (percent * of["ci95"][0], percent * of["ci95"][1])
+    change, interval = percent * of["delta"], _interval(of, percent)
     hover = (
         f"<b>{escaped(run.label)}</b><br>{of['before']:.4f} → {of['after']:.4f} bits per byte"
-        f"<br>{signed(change)} %, 95 %: {signed(low)} to {signed(high)} %"
+        f"<br>{signed(change)} %{_said(interval, ' %')}"
     )
-    return Row(run, 0.0, 0.0, change, (low, high), low > 0, f"{of['after']:.3f}", f"{signed(change)} %", hover)
+    lost = interval is not None and interval[0] > 0
+    return Row(run, 0.0, 0.0, change, interval, lost, f"{of['after']:.3f}", f"{signed(change)} %", hover)
 
 
 def _task_row(run: Run, chance: float, of: dict[str, Any]) -> Row:
     after = 100 * of["after"]
     if "before" not in of:
         return _plain_row(run, chance, after, "% right", 1)
-    before, delta, low, high = (100 * x for x in (of["before"], of["delta"], *of["ci95"]))
+    before, delta, interval = 100 * of["before"], 100 * of["delta"], _interval(of, 100)
     hover = (
         f"<b>{escaped(run.label)}</b><br>{before:.1f} → {after:.1f} % right"
-        f"<br>{signed(delta)} points, 95 %: {signed(low)} to {signed(high)}"
+        f"<br>{signed(delta)} points{_said(interval, '')}"
     )
-    interval, change = (before + low, before + high), signed(delta)
-    return Row(run, before, before, after, interval, high < 0, f"{after:.1f}", change, hover)
+    around = interval and (before + interval[0], before + interval[1])
+    lost = interval is not None and interval[1] < 0
+    return Row(run, before, before, after, around, lost, f"{after:.1f}", signed(delta), hover)
+
+
+def _interval(of: dict[str, Any], scale: float) -> tuple[float, float] | None:
+    """Of the change, where it was measured on more than one document or question."""
+    ends = of.get("ci95")
+    return (scale * ends[0], scale * ends[1]) if ends else None
+
+
+def _said(interval: tuple[float, float] | None, unit: str) -> str:
+    return f", 95 %: {signed(interval[0])} to {signed(interval[1])}{unit}" if interval else ""
 
 
 def _plain_row(run: Run, start: float, after: float, unit: str, digits: int) -> Row:
     hover = f"<b>{escaped(run.label)}</b><br>{after:.{digits + 1}f} {unit}"
-    return Row(run, start, None, after, (after, after), False, f"{after:.{digits}f}", "", hover)
+    return Row(run, start, None, after, None, False, f"{after:.{digits}f}", "", hover)

@@ -82,15 +82,18 @@ def _bases(runs: Sequence[Run], measured: Sequence[dict[str, Any]], scale: float
 
 
 def _cells(of: dict[str, Any] | None, columns: Sequence[str], scale: float, digits: int) -> list[Cell]:
-    """What a run has for one language; `lost` where the whole interval lies on the wrong side of nothing."""
+    """What a run has for one language; `lost` where a whole interval lies on the wrong side of nothing."""
     if of is None:
         return [Cell()] * len(columns)
     after = _number(scale * of["after"], digits)
     if "before" not in of:
         return [after, *[Cell()] * (len(columns) - 1)]
+    delta = scale * of["delta"]
+    if of.get("ci95") is None:
+        return [after, Cell(f"{delta:+.{digits}f}", delta), Cell()]
     low, high = (scale * end for end in of["ci95"])
     lost = low > 0 if scale == 1 else high < 0
-    change = Cell(f"{scale * of['delta']:+.{digits}f}", scale * of["delta"], "lost" if lost else "")
+    change = Cell(f"{delta:+.{digits}f}", delta, "lost" if lost else "")
     return [after, change, Cell(f"{low:+.{digits}f} to {high:+.{digits}f}", look="soft")]
 
 

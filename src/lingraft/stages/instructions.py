@@ -23,7 +23,8 @@ from lingraft.recipe.text import Instructions
 from lingraft.stages import one_after_another
 from lingraft.stages.held_out import heldout_fingerprint
 from lingraft.stages.overlap import overlap_record, say_overlap
-from lingraft.stages.text import left_out, write_heldout_blocks
+from lingraft.stages.text import left_out, schedule_inputs, write_heldout_blocks
+from lingraft.training.schedule import MOST_BLOCKS, num_steps, validation_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,13 +49,14 @@ def read_instructions(recipe: Recipe, model: Path, heldout: Path, work: Path) ->
         "tokenizer": tokenizer_fingerprint(model),
         "chat_template": tokenizer.chat_template,
         "validation": recipe.validation.model_dump(),
+        **schedule_inputs(recipe),
         "max_length": recipe.max_length,
         "seed": recipe.seed,
     }
 
     def make(folder: Path) -> None:
         _write(recipe, entries, tokenizer, heldout, folder)
-        write_heldout_blocks(recipe, model, heldout, folder)
+        write_heldout_blocks(recipe, model, heldout, folder, recipe.validation.blocks or MOST_BLOCKS)
 
     return one_after_another(work / "blocks", inputs, make)
 
@@ -140,10 +142,12 @@ def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Convers
 
 def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[list[Example], list[Example]]:
     """What trains, and a few conversations, `validation.blocks` at most, that are looked at meanwhile."""
+    steps = num_steps(recipe.training, len(given))
+    looked_at_most = recipe.validation.blocks or validation_blocks(recipe.training, steps, 1)
     digests = text_digests(["\n".join(of.texts) for of in given])
     sizes = np.ones(len(given), dtype=np.int64)
     try:
-        held = hold_out(digests, sizes, recipe.validation.share, recipe.validation.blocks, recipe.seed)
+        held = hold_out(digests, sizes, recipe.validation.share, looked_at_most, recipe.seed)
     except CorpusError as error:
         raise CorpusError(f"instructions {language}: {error}") from None
     is_held = np.isin(digests, held).tolist()

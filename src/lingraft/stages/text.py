@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,7 @@ from lingraft.recipe import CorpusEntry, Recipe
 from lingraft.stages import Tables, folder_of, one_after_another
 from lingraft.stages.held_out import heldout_fingerprint
 from lingraft.stages.overlap import overlap_of, read_overlap, trainable_tokens
+from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, num_steps, validation_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +129,7 @@ def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: P
         "tokenizer": tokenizer_fingerprint(model),
         "entries": [entry.model_dump(include={"tokens", "share", "repeat"}) for entry in recipe.corpus],
         "validation": recipe.validation.model_dump(),
+        **schedule_inputs(recipe),
         "written": recipe.written_share,
         "max_length": recipe.max_length,
         "seed": recipe.seed,
@@ -135,7 +139,6 @@ def pack_corpora(recipe: Recipe, model: Path, tables: Sequence[Path], heldout: P
 
 def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, folder: Path) -> None:
     documents = [open_table(path / "documents.arrow") for path in paths]
-    write_heldout_blocks(recipe, model, heldout, folder)
     lengths = [trainable_tokens(path) for path in paths]
     rows = [np.flatnonzero(of) for of in lengths]
     overlaps = [read_overlap(path) for path in paths]
@@ -151,6 +154,11 @@ def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, fol
     codes = list(recipe.languages.roles)
     numbers = [[codes.index(code) for code in entry.languages] for entry in recipe.corpus]
     blocks = write_blocks(folder / "training.arrow", documents, draws, numbers, recipe.length, recipe.seed)
+    looked_at = recipe.validation.blocks
+    if looked_at is None:
+        steps = num_steps(recipe.training, ceil(blocks / (1 - recipe.written_share)))
+        looked_at = validation_blocks(recipe.training, steps, len(codes))
+    write_heldout_blocks(recipe, model, heldout, folder, looked_at)
     total = round(sum(draw.total for draw in draws) / (1 - recipe.written_share))
     entries = []
     for i, (entry, draw) in enumerate(zip(recipe.corpus, draws, strict=True)):
@@ -170,17 +178,25 @@ def _pack(recipe: Recipe, model: Path, paths: Sequence[Path], heldout: Path, fol
     write_json(folder / "mix.json", {"blocks": blocks, "tokens": total, "entries": entries})
 
 
-def write_heldout_blocks(recipe: Recipe, model: Path, heldout: Path, folder: Path) -> None:
-    """What is looked at while it trains, and what decides, as blocks in a model's tokens."""
+def schedule_inputs(recipe: Recipe) -> dict[str, Any]:
+    """What the number of blocks to look at follows from, where the recipe does not say it."""
+    if recipe.validation.blocks is not None:
+        return {}
+    return {"schedule": {name: recipe.training.get(name) for name in SCHEDULE_ARGUMENTS}}
+
+
+def write_heldout_blocks(recipe: Recipe, model: Path, heldout: Path, folder: Path, num_blocks: int) -> None:
+    """As blocks in a model's tokens: what is looked at while it trains, `num_blocks` a language, and what decides."""
+    deciding = recipe.validation.blocks or MOST_BLOCKS
     tokenizer = read_tokenizer(model)
     for language in recipe.languages.roles:
-        for blocks, texts in (("validation", "heldout"), ("choice", "choice")):
+        for blocks, texts, most in (("validation", "heldout", num_blocks), ("choice", "choice", deciding)):
             write_text_blocks(
                 folder / f"{blocks}-{language}.arrow",
                 read_texts(heldout / f"{texts}-{language}.jsonl"),
                 tokenizer,
                 recipe.length,
-                recipe.validation.blocks,
+                most,
             )
 
 

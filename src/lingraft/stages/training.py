@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 MERGE_TOLERANCE = 1e-3
 """Largest difference of logits between adapters beside a weight and folded into it, in float32."""
+
+FEWEST_THAT_DECIDE = 8
+"""Blocks; fewer would stop training by chance."""
 
 _CHECKPOINTS = "training-*/checkpoint-*"
 
@@ -163,15 +168,16 @@ def _training_text(recipe: Recipe, blocks: Path, written: Sequence[Path]) -> Tra
     from datasets import concatenate_datasets
 
     codes, learn = list(recipe.languages.roles), recipe.languages.learn
+    validation = _validation(recipe, blocks)
     return TrainingText(
         blocks=open_table(blocks / "training.arrow"),
         languages=[*codes, *([SELF_WRITTEN] if written else [])],
         learned=learn,
-        validation=_validation(recipe, blocks),
+        validation=validation,
         written=concatenate_datasets([open_table(part / "blocks.arrow") for part in written]) if written else None,
         weights=recipe.replay.weights(written_share(blocks, written)) if recipe.replay else (1.0, 1.0),
         choice=(
-            concatenate_datasets([open_table(blocks / f"choice-{code}.arrow") for code in learn])
+            concatenate_datasets([_choice(recipe, blocks, code, len(validation[code])) for code in learn])
             if recipe.early_stopping
             else None
         ),
@@ -180,6 +186,33 @@ def _training_text(recipe: Recipe, blocks: Path, written: Sequence[Path]) -> Tra
 
 def _validation(recipe: Recipe, blocks: Path) -> dict[str, Dataset]:
     return {code: open_table(blocks / f"validation-{code}.arrow") for code in recipe.languages.roles}
+
+
+def _choice(recipe: Recipe, blocks: Path, code: str, num_validated: int) -> Dataset:
+    """Blocks that decide when to stop: about as many as are looked at, for both are at every evaluation."""
+    table = open_table(blocks / f"choice-{code}.arrow")
+    most = recipe.validation.blocks or max(FEWEST_THAT_DECIDE, num_validated)
+    return table.select(range(min(len(table), most)))
+
+
+def check_takes_a_step(recipe: Recipe, blocks: Path) -> None:
+    """Refuse text that is less than a batch, where what is less is dropped, before the base is measured.
+
+    Raises:
+        TrainingError: names the settings.
+    """
+    if not recipe.training.get("dataloader_drop_last"):
+        return
+    if recipe.instructions:
+        rows = sum(1 for _ in read_records([blocks / "training.jsonl"]))
+    else:
+        rows = ceil(read_json(blocks / "mix.json")["blocks"] / (1 - recipe.written_share))
+    batch = int(recipe.training["per_device_train_batch_size"]) * int(os.environ.get("WORLD_SIZE", "1"))
+    if rows < batch:
+        raise TrainingError(
+            f"training.dataloader_drop_last drops all that there is: {rows} rows are less than a batch of {batch}; "
+            "lower per_device_train_batch_size, or take dataloader_drop_last out"
+        )
 
 
 def _has_old_text(recipe: Recipe) -> bool:

@@ -111,7 +111,8 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
         trainer.get_train_dataloader()
         trainer.get_eval_dataloader()
         trainer.create_optimizer_and_scheduler(num_training_steps=_TRIED_STEPS)
-        assert trainer.optimizer is not None and trainer.lr_scheduler is not None, "the Trainer has made them"
+        assert trainer.optimizer is not None, "the Trainer has made it"
+        assert trainer.lr_scheduler is not None, "the Trainer has made it"
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         for _ in range(_TRIED_STEPS):
@@ -126,14 +127,16 @@ def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
     """Arguments that ask for what this machine lacks, and what that is."""
     on_cpu = settings.get("use_cpu", False) or not has_accelerator()
     cuda = torch.cuda.is_available() and not on_cpu
-    missing = {
-        "fp16": on_cpu and "mixed precision in fp16 needs a GPU; on a CPU bf16 works",
-        "bf16": cuda and not torch.cuda.is_bf16_supported() and "this GPU has no bf16; fp16 works",
-        "tf32": not (cuda and torch.cuda.get_device_capability()[0] >= 8) and "needs a GPU with TF32 (Ampere or newer)",
-        "use_liger_kernel": on_cpu and "its kernels need a GPU",
-        "torch_compile": not any(map(shutil.which, ("cc", "gcc", "clang", "cl"))) and "needs a C compiler",
+    has_tf32 = cuda and torch.cuda.get_device_capability()[0] >= 8
+    has_compiler = any(map(shutil.which, ("cc", "gcc", "clang", "cl")))
+    needs = {
+        "fp16": (not on_cpu, "mixed precision in fp16 needs a GPU; on a CPU bf16 works"),
+        "bf16": (not cuda or torch.cuda.is_bf16_supported(), "this GPU has no bf16; fp16 works"),
+        "tf32": (has_tf32, "needs a GPU with TF32 (Ampere or newer)"),
+        "use_liger_kernel": (not on_cpu, "its kernels need a GPU"),
+        "torch_compile": (has_compiler, "needs a C compiler"),
     }
-    return {name: problem for name, problem in missing.items() if problem and settings.get(name)}
+    return {name: problem for name, (is_here, problem) in needs.items() if settings.get(name) and not is_here}
 
 
 def has_accelerator() -> bool:

@@ -1,4 +1,4 @@
-"""What training says while it runs."""
+"""What training says while it runs: losses by language, in nats per token (ln, of the model's own tokens)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProgressLog(TrainerCallback):
             file.write(json.dumps(state.log_history[-1]) + "\n")
         losses = {n.removeprefix("loss_"): v for n, v in event["logs"].items() if n.startswith("loss")}
         if losses:
-            self._say(state, "training", losses)
+            self._say(state, "training loss", losses)
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
         """Called once a language; speaks when all are there."""
@@ -44,12 +44,13 @@ class ProgressLog(TrainerCallback):
                 self.validation[name.removeprefix("eval_").removesuffix("_loss")] = value
         if len(self.validation) == self.num_validated:
             if state.is_world_process_zero:
-                self._say(state, "validation", self.validation)
+                self._say(state, "validation loss", self.validation)
             self.validation = {}
 
     def _say(self, state: Any, kind: str, losses: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        logger.info("step %d/%d  %s  %s%s", state.global_step, state.max_steps, kind, shown, self._time_left(state))
+        done = f"step {state.global_step}/{state.max_steps}"
+        logger.info("%s  %s, nats per token  %s%s", done, kind, shown, self._time_left(state))
 
     def _time_left(self, state: Any) -> str:
         done = state.global_step - self.first_step
