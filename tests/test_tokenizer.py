@@ -173,7 +173,7 @@ def test_more_tokens_than_rows_are_refused(tmp_path, make_model, persian) -> Non
 
 def test_an_adapter_and_a_folder_that_is_read_are_refused(tmp_path, make_model, persian) -> None:
     base = write_base(tmp_path / "base", make_model)
-    with pytest.raises(OutputError, match="that is read"):
+    with pytest.raises(OutputError, match="which is read"):
         lingraft.tokenizer.extend(base, str(persian), NUMBER, base)
     adapter = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj"]))
     adapter.save_pretrained(tmp_path / "adapter")

@@ -97,6 +97,8 @@ def step():
     done += 1
 
 def watch(event, arguments):
+    if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        return
     of_any_place = event in ("os.remove", "os.rmdir", "fcntl.flock")
     if event in EVENTS and (of_any_place or str(arguments[0]).startswith(str(out.parent))):
         step()

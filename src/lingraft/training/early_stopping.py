@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
-from lingraft.disk import new_file, remove
+from lingraft.disk import new_file, take_back
 from lingraft.training.checkpoints import step_of
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ class EarlyStopping(TrainerCallback):
         if state.is_world_process_zero:
             steps = [step_of(path) for path in self.folder.glob("checkpoint-*")]
             needed = {path for step in steps for path in self.kept(state.log_history, step)}
-            for path in self.folder.glob("best-*.safetensors"):
+            for path in self.folder.glob("best-[0-9]*.safetensors"):
                 if path not in needed:
-                    remove(path)
+                    take_back(path)
 
     def kept(self, log: Sequence[Mapping[str, Any]], step: float = math.inf) -> list[Path]:
         """The file of the best weights up to a step, without which a checkpoint of that step cannot be resumed."""
