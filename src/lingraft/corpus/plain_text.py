@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lingraft.corpus.dropped import DroppedText
+from lingraft.corpus.formats import PLAIN_TEXT, format_of
 from lingraft.corpus.lines import MAX_BYTES, TOO_LONG, read_lines
 from lingraft.errors import CorpusError
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["paragraphs", "lines", "file"]
 """What one document of a .txt is: lines between blank lines, one line, or the whole file."""
@@ -20,6 +24,16 @@ ENDS_BEFORE: dict[Split, Callable[[str], bool]] = {
     "file": lambda line: False,
 }
 """Whether a document that has begun ends before a line."""
+
+
+def warn_of_one_document(files: Sequence[Path], split: Split | None, num_documents: int) -> None:
+    """Say how plain text was cut, where nobody said how and there is one document: it may be meant as many."""
+    if num_documents == 1 and split is None and format_of(files[0]) == PLAIN_TEXT:
+        logger.warning(
+            "%s: one document, since plain text is cut at blank lines; 'split: lines' takes each line for one, "
+            "'split: file' says that this is meant",
+            files[0],
+        )
 
 
 def read_plain_text(path: Path, split: Split | None, dropped: DroppedText) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from lingraft.checkpoints.read import read_tokenizer, tokenizer_fingerprint
 from lingraft.corpus.hub import hub_revision, read_hub_rows
 from lingraft.corpus.mix import Draw, Source, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
+from lingraft.corpus.plain_text import warn_of_one_document
 from lingraft.corpus.read import DroppedText, find_files, read_documents, read_rows, read_texts, write_texts
 from lingraft.corpus.tokenize import open_table, write_documents, write_pairs
 from lingraft.evaluation.measure import EvaluationSet
@@ -52,6 +53,7 @@ def read_measured_text(recipe: Recipe, work: Path) -> Path:
         for code, paths in files.items():
             dropped = DroppedText()
             documents = list(read_documents(paths, recipe.evaluation.text_field, dropped, recipe.evaluation.split))
+            warn_of_one_document(paths, recipe.evaluation.split, len(documents))
             write_texts(folder / f"{code}.jsonl", documents)
             logger.info("%s: %d documents to measure on%s", code, len(documents), left_out(dropped))
 
@@ -114,6 +116,8 @@ def _tokenize(entry: CorpusEntry, model: Path, path: Path, limit: int | None) ->
             tokens = write_pairs(table, rows, tokenizer, limit)
         else:
             tokens = write_documents(table, (texts[0] for texts in rows), tokenizer, limit)
+        if files:
+            warn_of_one_document(files, entry.split, len(open_table(table)))
         write_json(folder / "corpus.json", {"tokens": tokens, "dropped": dropped.counts, "first": dropped.first_place})
         logger.info("%s %s: %s tokens%s", path.name, entry.title, f"{tokens:,}", left_out(dropped))
 
