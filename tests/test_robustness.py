@@ -61,8 +61,8 @@ LAWS = {
     "a full disk": (ended(3, "error: the disk is full", machine_fault=True), []),
     "a full disk that is none": (ended(3, "error: full"), ["exit 3 without a fault of the machine: error: full"]),
     "slow": (
-        ended(-9, 'Timeout (0:00:20)!\n  File "/x/lingraft/run.py", line 3 in run\n', seconds=25.0),
-        ["over 20 seconds, in run.py:3 run"],
+        ended(-9, 'Thread 0x1 (most recent call first):\n  File "/x/lingraft/run.py", line 3 in run\n', seconds=25.0),
+        ["over 20 seconds, or stuck, in run.py:3 run"],
     ),
     "left behind": (ended(2, "error: no", after=NEW), ["left after exit 2: page.html"]),
     "elsewhere": (ended(0, after={**BEFORE, ".page.tmp": ("file", "3")}), ["outside --out: .page.tmp"]),

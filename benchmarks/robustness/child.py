@@ -33,6 +33,8 @@ class Child:
         os.set_blocking(self._stderr, False)
         sys.stdout.flush()
         sys.stderr.flush()
+        self.seconds = 0.0
+        """Of processor time that it took, once it has ended."""
         self.id = os.fork()
         if not self.id:
             _run(arguments, folder, writing, before, after)
@@ -44,13 +46,14 @@ class Child:
         while status is None:
             if time.monotonic() > until:
                 os.kill(self.id, signal.SIGKILL)
-            ended, code = os.waitpid(self.id, os.WNOHANG)
+            ended, code, used = os.wait4(self.id, os.WNOHANG)
             status = code if ended else None
             said += self._read()
             if status is None:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.02)
         os.close(self._stderr)
+        self.seconds = used.ru_utime + used.ru_stime
         return os.waitstatus_to_exitcode(status), said.decode(errors="replace")
 
     def _read(self) -> bytes:

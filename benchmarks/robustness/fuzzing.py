@@ -8,9 +8,9 @@ import random
 import resource
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from robustness.child import Child
 from robustness.families import FAMILIES
 from robustness.families.machine import LIMIT
 from robustness.folder import contents
-from robustness.judge import TOO_LONG, Ended, outputs, problems
+from robustness.judge import STUCK, TOO_LONG, Ended, outputs, problems
 from robustness.mutate import add_traps
 from robustness.watch import forbid_outside
 
@@ -52,11 +52,11 @@ def try_input(world: Path, seed: int, family: str, number: int) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name).resolve() / "inputs"
         arguments, limit = make_input(world, folder, seed, family, number)
-        before, began = contents(folder), time.monotonic()
-        code, stderr = Child(arguments, folder, lambda: _confine(folder, limit)).end(TOO_LONG + 5)
-        seconds = time.monotonic() - began
+        before = contents(folder)
+        child = Child(arguments, folder, lambda: _confine(folder, limit))
+        code, stderr = child.end(STUCK)
         ended = Ended(
-            arguments, code, seconds, stderr, before, contents(folder), outputs(arguments, folder), bool(limit)
+            arguments, code, child.seconds, stderr, before, contents(folder), outputs(arguments, folder), bool(limit)
         )
         return Verdict(family, number, ended, list(problems(ended)))
 
@@ -74,7 +74,9 @@ def make_input(world: Path, folder: Path, seed: int, family: str, number: int) -
 
 def _confine(folder: Path, file_size: int | None) -> None:
     """Limits of the child: time is watched, memory and files are bounded, nothing outside the folder is written."""
-    faulthandler.dump_traceback_later(TOO_LONG, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(STUCK - 2, file=sys.__stderr__)
+    faulthandler.register(signal.SIGXCPU, file=sys.__stderr__)
+    resource.setrlimit(resource.RLIMIT_CPU, (TOO_LONG, TOO_LONG + 2))
     sys.dont_write_bytecode = True
     os.environ["TMPDIR"], tempfile.tempdir = str(folder / "tmp"), None
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

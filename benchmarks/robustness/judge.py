@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +13,11 @@ from pathlib import Path
 from robustness.folder import Contents, changed
 from robustness.watch import FORBIDDEN
 
-TOO_LONG = 20
-"""Seconds that a command may take."""
+TOO_LONG, STUCK = 20, 60
+"""Seconds that a command may take: of processor time, whatever else the machine does, and by the clock."""
 _FRAME = re.compile(r'File "[^"]*/lingraft/([\w/]+\.py)", line (\d+),? in (\w+)')
-_TIMEOUT = "Timeout ("
-"""What faulthandler begins with, before frames of which the innermost is the first."""
+_DUMP = "(most recent call first)"
+"""What faulthandler writes before frames of which the innermost is the first."""
 _EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception|Exit|Interrupt|Warning|Stopped)\b", re.MULTILINE)
 
 
@@ -28,6 +29,7 @@ class Ended:
     code: int
     """Its exit code, or minus the signal that ended it."""
     seconds: float
+    """Of processor time."""
     stderr: str
     before: Contents
     after: Contents
@@ -38,8 +40,8 @@ class Ended:
 
 def problems(ended: Ended) -> Iterator[str]:
     """Each law that was broken, in words that are the same for faults of one kind."""
-    if ended.seconds > TOO_LONG:
-        yield f"over {TOO_LONG} seconds, in {_frame(ended.stderr)}"
+    if ended.seconds > TOO_LONG or ended.code == -signal.SIGKILL:
+        yield f"over {TOO_LONG} seconds, or stuck, in {_frame(ended.stderr)}"
     elif ended.code == 1:
         exceptions = _EXCEPTION.findall(ended.stderr)
         yield f"exit 1: {exceptions[-1] if exceptions else 'no exception'} in {_frame(ended.stderr)}"
@@ -88,8 +90,8 @@ def _is_within(path: str, folder: str) -> bool:
 
 def _frame(stderr: str) -> str:
     """The innermost frame of lingraft in a traceback."""
-    _, timeout, dump = stderr.partition(_TIMEOUT)
-    frames = _FRAME.findall(dump)[:1] if timeout else _FRAME.findall(stderr)
+    _, dumped, dump = stderr.partition(_DUMP)
+    frames = _FRAME.findall(dump)[:1] if dumped else _FRAME.findall(stderr)
     return "{}:{} {}".format(*frames[-1]) if frames else "no frame of lingraft"
 
 
