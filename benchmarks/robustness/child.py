@@ -118,8 +118,10 @@ def warm(commands: Iterable[Sequence[str]], folder: Path) -> None:
 def fill_caches(arguments: Sequence[str], folder: Path) -> None:
     """Run a command that starts no threads in this process, for the tables that libraries make once."""
     handlers = {stop: signal.getsignal(stop) for stop in (signal.SIGTERM, signal.SIGINT)}
+    given = sys.argv
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         assert _call(arguments) == 0
     for stop, handler in handlers.items():
         signal.signal(stop, handler)
     logging.getLogger().handlers.clear()
+    sys.argv = given
