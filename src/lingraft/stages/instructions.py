@@ -16,7 +16,7 @@ from lingraft.corpus.instructions import Conversation, Example, read_conversatio
 from lingraft.corpus.mix import hold_out
 from lingraft.corpus.overlap import SHORTEST_TURN, Index
 from lingraft.corpus.read import DroppedText, find_files, write_records
-from lingraft.corpus.tokenize import encode, text_digests
+from lingraft.corpus.tokenize import encode, text_digest
 from lingraft.errors import CorpusError
 from lingraft.recipe import Recipe
 from lingraft.recipe.text import Instructions
@@ -138,7 +138,7 @@ def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Convers
 
 def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[list[Example], list[Example]]:
     """What trains, and a few conversations, `validation.blocks` at most, that are looked at meanwhile."""
-    digests = text_digests(["\n".join(of.texts) for of in given])
+    digests = np.array([text_digest("\n".join(of.texts)) for of in given], dtype=np.int64)
     sizes = np.ones(len(given), dtype=np.int64)
     try:
         held = hold_out(digests, sizes, recipe.validation.share, recipe.validation.blocks, recipe.seed)
