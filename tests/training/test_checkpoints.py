@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from lingraft.disk import mark
 from lingraft.methods import METHODS
 from lingraft.training import checkpoints, graft_trainer
 from lingraft.training.arguments import training_arguments
@@ -41,6 +42,7 @@ def train_in(make_model, folder: Path):
 @pytest.fixture(scope="module")
 def trained(make_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
+    mark(folder)  # as a run does
     return folder, *train_in(make_model, folder)
 
 
