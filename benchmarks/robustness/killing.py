@@ -96,8 +96,10 @@ class Killer:
             trial.problems.append(f"started again, it ended with {code}: {stderr[-300:]}")
         else:
             made = published(self.folder, before)
-            different = {path for path in {**made, **whole.published} if made.get(path) != whole.published.get(path)}
-            trial.problems += [f"other bytes: {path}" for path in sorted(different)]
+            for path in sorted({*made, *whole.published}):
+                if made.get(path) != whole.published.get(path):
+                    expected, got = whole.published.get(path, b"no such file"), made.get(path, b"no such file")
+                    trial.problems.append(f"other bytes: {path}: {_difference(expected, got)}")
         return trial
 
     def _start_over(self) -> dict[str, bytes]:
@@ -147,13 +149,20 @@ def _timeless(value: Any) -> Any:
     return [_timeless(of) for of in value] if isinstance(value, list) else value
 
 
+def _difference(expected: bytes, got: bytes) -> str:
+    """Both from a little before the first byte that differs."""
+    place = next((at for at, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), 0)
+    return " | ".join(repr(data[max(0, place - 60) : place + 60]) for data in (expected, got))
+
+
 def damage_newest(work: Path, draw: random.Random) -> str:
     """Cut, zero or remove a file of the newest artefact or checkpoint of a run; says what it did, if there is one."""
-    folders = [*(record.parent for record in work.rglob("fingerprint.json")), *work.rglob("checkpoint-*")]
+    checkpoints = [folder for folder in work.rglob("checkpoint-*") if any(map(Path.is_file, folder.iterdir()))]
+    folders = [*(record.parent for record in work.rglob("fingerprint.json")), *checkpoints]
     if not folders:
         return ""
     newest = max(folders, key=lambda folder: folder.stat().st_mtime_ns)
-    path = draw.choice(sorted(path for path in newest.rglob("*") if path.is_file()) or [newest])
+    path = draw.choice(sorted(path for path in newest.rglob("*") if path.is_file()))
     name, damage = draw.choice(list(DAMAGES.items()))
     damage(path)
     return f"{path.relative_to(work)} {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,11 @@ MAX_DEPTH = 64
 MAX_VALUES = 100_000
 """Values in a recipe, aliases expanded."""
 _MAX_INTEGER = 2**63 - 1
+
+Refused = dict[re.Pattern[str], str]
+REFUSED: Refused = {re.compile("[\ud800-\udfff]"): "holds a lone surrogate, which is no character"}
+REFUSED_IN_NAMES: Refused = {re.compile("\0"): "holds a null character", **REFUSED}
+"""What text may not hold, and how to say that it does."""
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top."""
@@ -25,17 +31,19 @@ def unbounded(data: Any, max_values: int | None = None) -> str | None:
     return None
 
 
-def unusable_values(data: Any) -> Iterator[tuple[Place, str]]:
+def unusable_values(data: Any, names_files: bool = True) -> Iterator[tuple[Place, str]]:
     """Places in bounded data, with what is wrong there.
 
-    Null characters (no path has one), lone surrogates (no UTF-8 has one), whole numbers of more than 64 bits.
+    Lone surrogates (no UTF-8 has one), whole numbers of more than 64 bits, and null characters where text may name
+    files (no path has one).
     """
+    refused = REFUSED_IN_NAMES if names_files else REFUSED
     for place, value in _walk(data):
         if isinstance(value, dict):
             for key in value:
-                if isinstance(key, str) and (problem := _problem_of_text(key)):
+                if isinstance(key, str) and (problem := _problem_of_text(key, refused)):
                     yield place, f"the key {ascii(key)[:60]} {problem}"
-        elif problem := _problem(value):
+        elif problem := _problem(value, refused):
             yield place, problem
 
 
@@ -50,17 +58,13 @@ def _walk(data: Any) -> Iterator[tuple[Place, Any]]:
             left += [((*place, key), of) for key, of in reversed(inside)]
 
 
-def _problem(value: Any) -> str | None:
+def _problem(value: Any, refused: Refused) -> str | None:
     if isinstance(value, str):
-        return (problem := _problem_of_text(value)) and f"{problem} (given: {ascii(value)[:60]})"
+        return (problem := _problem_of_text(value, refused)) and f"{problem} (given: {ascii(value)[:60]})"
     if isinstance(value, int) and abs(value) > _MAX_INTEGER:
         return "should be a number of at most 64 bits"
     return None
 
 
-def _problem_of_text(text: str) -> str | None:
-    if "\0" in text:
-        return "holds a null character"
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        return "holds a lone surrogate, which is no character"
-    return None
+def _problem_of_text(text: str, refused: Refused) -> str | None:
+    return next((problem for pattern, problem in refused.items() if pattern.search(text)), None)

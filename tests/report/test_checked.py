@@ -12,7 +12,6 @@ from lingraft.report.checked import read_object
 HOSTILE = {
     "nesting that Python refuses": ('{"a": ' + "[" * 100_000, "nested too deeply"),
     "nesting that Python takes": ('{"a": ' + "[" * 900 + "]" * 900 + "}", "nested deeper than 64 levels"),
-    "a null character": (r'{"a": {"b": "\u0000"}}', "a.b: holds a null character"),
     "a lone surrogate": (r'{"a": ["\ud800"]}', "a.0: holds a lone surrogate"),
     "a lone surrogate in a key": (r'{"a": {"\ud800": 1}}', "holds a lone surrogate"),
     "a number of 1,000 digits": ('{"a": ' + "9" * 1000 + "}", "a: should be a number of at most 64 bits"),
@@ -36,6 +35,6 @@ def test_what_is_no_object_of_json_is_nothing(tmp_path, text) -> None:
 
 
 def test_an_object_of_json_is_read_as_it_stands(tmp_path) -> None:
-    value = {"a": [1, 2.5, "ọ̀", None, True, {"b": {}}], "c": -(2**63) + 1}
+    value = {"a": [1, 2.5, "ọ̀", "what a model wrote: \0", None, True, {"b": {}}], "c": -(2**63) + 1}
     (tmp_path / "results.json").write_text(json.dumps(value))
     assert read_object(tmp_path / "results.json") == value

@@ -74,6 +74,6 @@ def read_object(path: Path) -> dict[str, Any] | None:
         problem = "values are nested too deeply"
     if problem:
         raise UserError(f"{path}: {problem}; lingraft writes none such")
-    for place, problem in unusable_values(value):
+    for place, problem in unusable_values(value, names_files=False):
         raise UserError(f"{path}: {'.'.join(map(str, place))[:200]}: {problem}; lingraft writes none such")
     return value if isinstance(value, dict) else None
