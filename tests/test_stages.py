@@ -215,7 +215,7 @@ def test_a_pair_with_a_measured_side_never_trains(staged, pairs, texts, tmp_path
 @pytest.mark.parametrize("measured", [True, False])
 def test_words_are_learned_on_text_that_is_not_measured(staged, texts, tmp_path, measured) -> None:
     """A word that stands in measured documents alone, however often, becomes no token."""
-    lines = [json.dumps({"text": "zzqx " * 40 + str(i)}) + "\n" for i in range(30)]
+    lines = [json.dumps({"text": " ".join(f"zzqx {100 * i + j}" for j in range(40))}) + "\n" for i in range(30)]
     with texts["swh_Latn"].open("a") as file:
         file.writelines(lines)
     if measured:

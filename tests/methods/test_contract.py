@@ -100,7 +100,7 @@ def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(a
 
 
 def _widths_added(exported, base) -> list[int]:
-    """What feed-forward blocks and adapters of an export are wider than the base's, which can be cut into 64s or not."""
+    """What feed-forward blocks and adapters of an export are wider than the base's, cut into 64s or not."""
     own, was = exported.config.get_text_config(), base.config.get_text_config()
     shared = getattr(own, "shared_expert_intermediate_size", 0)
     return [own.intermediate_size - was.intermediate_size, shared, getattr(own, "gated_adapter", {"rank": 0})["rank"]]

@@ -42,7 +42,7 @@ def train_in(make_model, folder: Path):
 @pytest.fixture(scope="module")
 def trained(make_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    mark(folder)
+    mark(folder)  # as a run does
     return folder, *train_in(make_model, folder)
 
 

@@ -16,7 +16,7 @@ from lingraft.corpus.instructions import Conversation, Example, read_conversatio
 from lingraft.corpus.mix import hold_out
 from lingraft.corpus.overlap import SHORTEST_TURN, Index
 from lingraft.corpus.read import DroppedText, find_files, write_records
-from lingraft.corpus.tokenize import encode, text_digests
+from lingraft.corpus.tokenize import encode, text_digest
 from lingraft.errors import CorpusError
 from lingraft.recipe import Recipe
 from lingraft.recipe.text import Instructions
@@ -144,7 +144,7 @@ def _parted(given: list[Conversation], recipe: Recipe, language: str) -> tuple[l
     """What trains, and a few conversations, `validation.blocks` at most, that are looked at meanwhile."""
     steps = num_steps(recipe.training, len(given))
     looked_at_most = recipe.validation.blocks or validation_blocks(recipe.training, steps, 1)
-    digests = text_digests(["\n".join(of.texts) for of in given])
+    digests = np.array([text_digest("\n".join(of.texts)) for of in given], dtype=np.int64)
     sizes = np.ones(len(given), dtype=np.int64)
     try:
         held = hold_out(digests, sizes, recipe.validation.share, looked_at_most, recipe.seed)
