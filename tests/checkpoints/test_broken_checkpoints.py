@@ -290,6 +290,11 @@ FILES: dict[str, tuple[Spoil, str, str]] = {
     ),
     "a head that is missing": (without("lm_head.weight"), "soup a", "lm_head"),
     "a linear that is missing": (without(QUERY), "soup a", "layers.1.self_attn.q_proj"),
+    "settings of a tokenizer that are no JSON": (
+        write("a/tokenizer_config.json", b"\xff\xfe"),
+        "soup a b",
+        "tokenizer_config.json is not JSON; fetch it again",
+    ),
     "a tokenizer that is no JSON": (
         write("a/tokenizer.json", "{"),
         "soup a b",

@@ -58,6 +58,7 @@ ENDINGS = {
     "words of ours": (ModelError("'out of memory' is no model"), 2, "is no model"),
     "permission": (PermissionError(errno.EACCES, "Permission denied", "place"), 2, "place: Permission denied"),
     "links": (OSError(errno.ELOOP, "Too many levels of symbolic links", "place"), 2, "place: Too many levels"),
+    "a link to itself": (RuntimeError("Symlink loop from '/x/a'"), 2, "'/x/a': this link leads to itself"),
     **{f"errno {n}": (OSError(n, os.strerror(n), "f"), 3, what) for n, (what, _) in MACHINE_FAULTS.items()},
 }
 

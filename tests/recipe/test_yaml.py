@@ -147,7 +147,13 @@ def test_what_is_no_mapping_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("missing.yaml", "No such file"), ("folder", "Is a directory"), ("latin.yaml", "utf-8")]
+    ("name", "reason"),
+    [
+        ("missing.yaml", "No such file"),
+        ("folder", "Is a directory"),
+        ("latin.yaml", "utf-8"),
+        ("/dev/zero", "a device or a pipe"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path, name, reason):
     (tmp_path / "folder").mkdir()

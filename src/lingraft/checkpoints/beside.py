@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import copy_files, read_json, write_json
+from lingraft.artefacts import copy_files, write_json
+from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.names import is_place
 from lingraft.checkpoints.read import LICENCES, tokenizer_files
 
@@ -41,7 +42,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     """Copy all files of a tokenizer; byte for byte, unless one says where on somebody's disk it came from."""
     copy_files((path.name for path in tokenizer_files(source)), source, folder)
     described = folder / _TOKENIZER_CONFIG
-    settings = read_json(described) if described.is_file() else {}
+    settings = read_object(described) if described.is_file() else {}
     if is_place(settings.get("name_or_path")):
         write_json(described, {key: value for key, value in settings.items() if key != "name_or_path"})
 

@@ -99,7 +99,7 @@ def set_chat_template(folder: Path, template: str) -> None:
     """Give a tokenizer's folder a chat template, in place of the one that it had."""
     write_text(folder / "chat_template.jinja", template)
     config = folder / "tokenizer_config.json"
-    settings = read_json(config) if config.is_file() else {}
+    settings = read_object(config) if config.is_file() else {}
     if settings.pop("chat_template", None) is not None:
         write_json(config, settings)
 

@@ -45,6 +45,7 @@ _NOT_ALLOWED = {
     errno.ENOTDIR,
     errno.EISDIR,
 }
+_LOOP = "Symlink loop from "
 _NUMBERED = re.compile(r"(?:os error|\[?errno:?) (\d+)", re.IGNORECASE)
 _WORDS: dict[str, int] = {
     **{os.strerror(number): number for number in MACHINE_FAULTS},
@@ -76,6 +77,8 @@ def ending(error: BaseException) -> Ending | None:
     if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
         place = f"{error.filename}: " if error.filename is not None else ""
         return Ending(2, f"{place}{error.strerror}; choose another place, or mend its permissions")
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # Path.resolve before Python 3.13
+        return Ending(2, f"{str(error).removeprefix(_LOOP)}: this link leads to itself; give the file or folder")
     return None
 
 

@@ -78,6 +78,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecipeError: no such file, not text, or something else than `key: value` lines.
     """
     try:
+        if path.is_char_device() or path.is_fifo():  # it may have no end
+            raise RecipeError(str(path), ["cannot be read: it is a device or a pipe; give a file"])
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(str(path), [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
