@@ -164,6 +164,7 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
     resumed = adapt(method)
     again = train(resumed, text(blocks, validation), arguments(tmp_path / "killed", **settings))
     assert timeless(again.log) == timeless(outcome.log)
+    assert [list(entry) for entry in again.log] == [list(entry) for entry in outcome.log], "the same bytes as JSON"
     written = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert written == again.log
     assert again.seconds > again.log[-1]["train_runtime"] > outcome.log[-1]["train_runtime"] / 2

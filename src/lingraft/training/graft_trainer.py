@@ -71,7 +71,8 @@ class GraftTrainer(Trainer):
         if self.state.global_step == 0:
             raise TrainingError("training took no step: there is less text than one batch, or num_train_epochs is 0")
         self.accelerator.wait_for_everyone()
-        return TrainingOutcome(self.state.log_history, self.state.global_step, self._seconds)
+        log = [dict(sorted(entry.items())) for entry in self.state.log_history]  # as a resumed run reads it back
+        return TrainingOutcome(log, self.state.global_step, self._seconds)
 
     @property
     def _seconds(self) -> float:
