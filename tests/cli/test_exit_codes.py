@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from lingraft.cli import main
 from lingraft.cli.exit_codes import MACHINE_FAULTS, ending
 from lingraft.errors import LingraftError, MachineError, ModelError, Stopped, UserError
 
@@ -141,3 +143,21 @@ def test_ctrl_c_while_libraries_load_ends_with_3() -> None:
     assert ended.returncode == 3, ended.stderr
     assert b"stopped by SIGINT" in ended.stderr
     assert b"Traceback" not in ended.stderr
+
+
+def test_a_stop_that_a_library_made_another_error_of_ends_with_3(monkeypatch, capsys) -> None:
+    def swallow(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Stopped:
+            raise ValueError("could not determine the shape") from None
+
+    monkeypatch.setattr("lingraft.cli.commands.app", swallow)
+    monkeypatch.setattr(sys, "argv", ["lingraft"])
+    handlers = {stop: signal.getsignal(stop) for stop in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.raises(SystemExit) as ended:
+        main()
+    for stop, handler in handlers.items():
+        signal.signal(stop, handler)
+    assert ended.value.code == 3
+    assert "stopped by SIGTERM" in capsys.readouterr().err

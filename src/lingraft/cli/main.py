@@ -23,6 +23,7 @@ def main() -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _stop)
     sys.unraisablehook = _unraisable
+    _stops.clear()
     try:
         _run()
     except SystemExit as end:
@@ -34,7 +35,7 @@ def main() -> None:
         _drop_what_cannot_be_printed()
         sys.exit(0)
     except BaseException as error:
-        end_of = ending(error)
+        end_of = ending(_stops[0] if _stops else error)
         if end_of is None:
             raise
         _drop_what_cannot_be_printed()
@@ -95,8 +96,13 @@ def _log_handler() -> logging.Handler:
     return handler
 
 
+_stops: list[Stopped] = []
+"""What was asked of this command: a library may have made another error of it."""
+
+
 def _stop(signum: int, frame: Any) -> None:
-    raise Stopped(signal.Signals(signum).name)
+    _stops.append(Stopped(signal.Signals(signum).name))
+    raise _stops[-1]
 
 
 def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
