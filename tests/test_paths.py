@@ -15,6 +15,7 @@ import yaml
 
 import lingraft
 from lingraft import cli
+from lingraft.disk import mark
 from lingraft.errors import OutputError
 from tree import snapshot
 
@@ -252,6 +253,13 @@ def test_a_published_model_is_on_the_disk_once_and_its_stage_still_has_it(finish
     after = snapshot(finished_run)
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} <= OF_THE_MOMENT
+
+
+def test_what_a_process_left_that_was_killed_while_it_made_links_is_not_published(finished_run, its_recipe) -> None:
+    before = snapshot(finished_run)
+    mark(finished_run / "work" / "exported" / "model" / ".model.safetensors.lingraft")
+    lingraft.run(its_recipe, finished_run)
+    assert snapshot(finished_run).keys() == before.keys()
 
 
 def other_weights(file: Path) -> None:

@@ -83,6 +83,12 @@ def remove_leftovers(path: Path) -> None:
             pass
 
 
+def remove_leftovers_in(folder: Path) -> None:
+    """The same for all files below a folder."""
+    for staging in list(folder.rglob(_staging_of(Path("*")).name)):
+        remove_leftovers(staging.with_name(staging.name.removeprefix(".").removesuffix(".lingraft")))
+
+
 def mark(folder: Path) -> None:
     """Make a folder that `remove` may delete, with its parents; one that is there and not empty stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)

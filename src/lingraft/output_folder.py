@@ -15,7 +15,19 @@ from accelerate import PartialState
 
 from lingraft.artefacts import digests, file_fingerprint, read_json, records, write_json, write_text
 from lingraft.checkpoints.published import changed
-from lingraft.disk import LOCK, link_to, locked, mark, new_file, new_folder, remove, remove_leftovers, share, take_back
+from lingraft.disk import (
+    LOCK,
+    link_to,
+    locked,
+    mark,
+    new_file,
+    new_folder,
+    remove,
+    remove_leftovers,
+    remove_leftovers_in,
+    share,
+    take_back,
+)
 from lingraft.errors import OutputError, UserError
 from lingraft.recipe import Recipe, recipe_yaml
 from lingraft.stages.training import training_began
@@ -178,6 +190,7 @@ def publish_folder(
     """
     if not source.is_dir():
         return
+    remove_leftovers_in(source)  # of a process that was killed while it made links
     target, texts, files = out / name, beside or {}, digests(source)
     there = digests(target)
     if {file: digest for file, digest in there.items() if file not in texts} != files or any(
