@@ -283,13 +283,16 @@ def _held(marker: Path, busy: OutputError | None) -> Iterator[bool]:
     while True:
         descriptor, is_new = _open_marker(marker)
         try:
+            is_free = True
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
-                assert busy is not None
-                raise busy from None
+                is_free = False
             except OSError:
                 logger.warning("%s: this file system has no locks; start no second command on it", marker.parent)
+            if not is_free:  # said here, where no fault of the system stands behind it
+                assert busy is not None
+                raise busy
             if not _is_still(marker, descriptor):  # whoever held it has just removed it
                 continue
             yield is_new

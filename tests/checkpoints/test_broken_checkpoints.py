@@ -244,7 +244,7 @@ FILES: dict[str, tuple[Spoil, str, str]] = {
     "no weights": (remove("a/model.safetensors"), "soup a", "a: there are no weights"),
     "no config": (remove("a/config.json"), "soup a", "'a' is a folder without config.json"),
     "a config that is no JSON": (write("a/config.json", "{"), "soup a", "a/config.json is not JSON; fetch it again"),
-    "a config that is a list": (write("a/config.json", "[]"), "soup a", "a/config.json is not the config of a model"),
+    "a config that is a list": (write("a/config.json", "[]"), "soup a", "a/config.json holds no object"),
     "an architecture that is not supported": (
         edit("a/config.json", lambda config: config.update(model_type="mamba")),
         "soup a",
@@ -632,7 +632,7 @@ ADAPTERS: dict[str, tuple[Spoil, str]] = {
     ),
     "patterns that are no object": (adapter(alpha_pattern=[4]), "alpha_pattern is [4]"),
     "an alpha of nothing": (adapter(lora_alpha=0), "lora_alpha and alpha_pattern must give numbers above 0"),
-    "an alpha that is no number": (adapter(lora_alpha=float("nan")), "must give numbers above 0, and give nan"),
+    "an alpha that is no number": (adapter(lora_alpha=float("nan")), "is not JSON (NaN is no number of JSON)"),
     "another rank than its config says": (adapter(r=8), "have rank 2, adapter_config.json says 8 (r, rank_pattern)"),
     "another rank than a pattern says": (
         adapter(rank_pattern={"q_proj": 4}),

@@ -42,6 +42,9 @@ _PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
 """Keys that hold an object."""
 
 
+_NO_NUMBER = "is no number of JSON"
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file of a model holds, all of which can be written again.
 
@@ -53,15 +56,16 @@ def read_object(path: Path) -> dict[str, Any]:
         json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file; fetch the model again") from None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path} is not JSON; fetch it again") from None
+    except (ValueError, RecursionError) as error:
+        reason = f" ({error})" if _NO_NUMBER in str(error) else ""
+        raise ModelError(f"{path} is not JSON{reason}; fetch it again") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} holds {type(value).__name__}, where an object must stand; fetch it again")
+        raise ModelError(f"{path} holds no object, as {{\"key\": value}}; fetch it again")
     return value
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} {_NO_NUMBER}")
 
 
 def read_config_file(folder: Path) -> dict[str, Any]:
