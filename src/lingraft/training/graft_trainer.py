@@ -160,7 +160,7 @@ class GraftTrainer(Trainer):
         if self.args.should_save:
             best = self.stopping.kept(self.state.log_history) if self.stopping else []
             mark_finished(Path(folder) / f"checkpoint-{self.state.global_step}", progress, best)
-            rotate_checkpoints(folder, save_total_limit=limit, use_mtime=True)
+            rotate_checkpoints(folder, save_total_limit=limit)
 
 
 class _AtBegin(TrainerCallback):
