@@ -370,16 +370,16 @@ def test_a_number_that_nothing_has_is_refused_when_it_is_read(draw, results, nam
 
 
 @pytest.mark.parametrize("name", ["results", "lingraft", "training"])
-@pytest.mark.parametrize("depth", [40, 400, 100_000])
+@pytest.mark.parametrize("depth", [70, 100_000])
 def test_values_too_deep_in_each_other_are_refused(draw, results, name, depth) -> None:
     of = results if name == "results" else {}
     text = json.dumps({**of, "penalties": "here"}).replace('"here"', '{"a":' * depth + "1" + "}" * depth)
-    with pytest.raises(UserError, match=rf"{name}\.json: values lie more than 32 deep in each other"):
+    with pytest.raises(UserError, match=rf"{name}\.json: values are nested (deeper than 64 levels|too deeply)"):
         draw(results, **{name: text})
 
 
 def test_half_a_character_is_refused(draw, results) -> None:
-    with pytest.raises(UserError, match=r"results\.json: this is not a results file"):
+    with pytest.raises(UserError, match=r"results\.json: base: holds a lone surrogate"):
         draw(results, results=json.dumps({**results, "base": "here"}).replace("here", "\\ud800"))
 
 
