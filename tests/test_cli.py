@@ -75,7 +75,10 @@ def test_a_broken_recipe_ends_with_2_and_writes_nothing(
 
 LATE = {
     "a field that no record has": ("corpus.0.text_field=body", "records without the field 'body'"),
-    "text too short to hold any out": ("corpus.0.files=ONE", "% of the text is to be held out, and the least that can be is"),
+    "text too short to hold any out": (
+        "corpus.0.files=ONE",
+        "% of the text is to be held out, and the least that can be is",
+    ),
     "a replay that is too small": (
         "corpus.1={language: eng_Latn, files: ONE, share: 0.9}",
         "give more text",

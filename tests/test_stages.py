@@ -518,7 +518,10 @@ BROKEN = {
         ["stages.align.corpus.0.parallel={eng_Latn: eng, swh_Latn: eng}"],
         "stages.align.corpus.0: 'parallel' names the same field for both languages",
     ),
-    "no epochs": (["stages.align.training.num_train_epochs=0"], "num_train_epochs: more than 0 and at most 1,000,000 (given: 0)"),
+    "no epochs": (
+        ["stages.align.training.num_train_epochs=0"],
+        "num_train_epochs: more than 0 and at most 1,000,000 (given: 0)",
+    ),
     "an unknown init": (["vocabulary.init=middle"], "vocabulary.init: should be 'mean', 'pieces'"),
 }
 

@@ -215,14 +215,18 @@ def test_a_template_that_cannot_be_used_is_an_error_before_anything_trains(learn
 
 
 def test_system_and_history_reach_the_prompts_that_train_and_unused_fields_are_told(learned, tmp_path, caplog) -> None:
-    record = {"instruction": "sasa", "output": "ndiyo", "system": "pirati", "history": [["jina", "mimi"]], "mood": "x"}
+    record = {"instruction": "c", "output": "d", "system": "s", "history": [["a", "b"]], "mood": "x"}
+    short = (
+        "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+    )
     with caplog.at_level("WARNING"):
-        learned(record)
+        learned(record, short)
     assert "instructions swh_Latn: fields that are not used, and in how many records: mood (1)" in caplog.text
     looked_at = [tmp_path / "out/work/blocks" / name for name in ("training.jsonl", "validation-swh_Latn.jsonl")]
     examples = [json.loads(line) for path in looked_at for line in path.read_text().splitlines()]
     prompts = [[of["content"] for of in one["prompt"]] for one in examples if len(one["prompt"]) > 1]
-    assert prompts == [["pirati", "jina"], ["pirati", "jina", "mimi", "sasa"]]
+    assert prompts == [["s", "a"], ["s", "a", "b", "c"]]
 
 
 def test_a_measured_text_that_is_given_as_input_never_trains(learned, texts) -> None:

@@ -182,7 +182,9 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blo
     outcome = train(resumed, text(blocks, {}), arguments(tmp_path, **settings))
     assert outcome.num_steps == 4
     assert timeless(outcome.log) == timeless(first.log)
-    assert outcome.log[-1]["train_runtime"] == pytest.approx(first.log[-1]["train_runtime"], abs=0.5)
+    checkpoint = newest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert outcome.log[-1]["train_runtime"] >= checkpoint.progress["seconds"] > 0  # those of both processes
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
         assert torch.equal(tensor, expected[name]), name

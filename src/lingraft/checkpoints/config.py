@@ -60,7 +60,7 @@ def read_object(path: Path) -> dict[str, Any]:
         reason = f" ({error})" if _NO_NUMBER in str(error) else ""
         raise ModelError(f"{path} is not JSON{reason}; fetch it again") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no object, as {{\"key\": value}}; fetch it again")
+        raise ModelError(f'{path} holds no object, as {{"key": value}}; fetch it again')
     return value
 
 
