@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 
-from lingraft.artefacts import digests, file_fingerprint, read_json, records, write_json, write_text
+from lingraft.artefacts import digests, file_fingerprint, read_record, records, write_json, write_text
 from lingraft.checkpoints.published import changed
 from lingraft.disk import (
     LOCK,
@@ -166,11 +166,7 @@ def _check_unchanged(out: Path) -> None:
 
 
 def _known(out: Path) -> dict[str, list[str]]:
-    try:
-        known = read_json(out / _PUBLISHED)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    return read_record(out / _PUBLISHED) or {}
 
 
 def _remember(out: Path, files: Mapping[str, str]) -> None:

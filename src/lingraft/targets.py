@@ -5,11 +5,11 @@ All that a command does afterwards it does with the path that these functions gi
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lingraft.artefacts import read_record
 from lingraft.errors import OutputError
 
 _LONGEST_NAME = 255 - len("..lingraft")
@@ -52,11 +52,7 @@ def file_target(given: Path | str, is_ours: Callable[[Path], bool], reads: Itera
 
 def is_results(path: Path) -> bool:
     """Whether a file is JSON with a schema of ours."""
-    try:
-        held = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(held, dict) and "schema" in held
+    return "schema" in (read_record(path) or {})
 
 
 def check_not_read(target: Path, reads: Iterable[Path | str]) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lingraft.errors import ModelError
 from lingraft.layer_groups import ARCHITECTURES, EXPORTED
@@ -42,30 +42,26 @@ _PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
 """Keys that hold an object."""
 
 
-_NO_NUMBER = "is no number of JSON"
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file of a model holds, all of which can be written again.
 
     Raises:
         ModelError: it cannot be read, is no JSON or no object, or holds what JSON does not have.
     """
+
+    def refuse(constant: str) -> NoReturn:
+        raise ModelError(f"{path} is not JSON ({constant} is no number of JSON); fetch it again")
+
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
         json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file; fetch the model again") from None
-    except (ValueError, RecursionError) as error:
-        reason = f" ({error})" if _NO_NUMBER in str(error) else ""
-        raise ModelError(f"{path} is not JSON{reason}; fetch it again") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path} is not JSON; fetch it again") from None
     if not isinstance(value, dict):
         raise ModelError(f'{path} holds no object, as {{"key": value}}; fetch it again')
     return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} {_NO_NUMBER}")
 
 
 def read_config_file(folder: Path) -> dict[str, Any]:

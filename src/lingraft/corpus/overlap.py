@@ -13,15 +13,16 @@ Texts are compared in one form (`words`). The measured side is held as sorted ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lingraft.artefacts import read_json, write_json
+from lingraft.corpus.text_parts import batches
 from lingraft.corpus.words import WORD, Hashes, Runs, Words, words_of
 
 WINDOW = 13 * WORD
@@ -32,8 +33,8 @@ SHORTEST_LINE = 50
 
 _PREFIX_BITS = 24
 _SHOWN = 100
-_BATCH_CHARACTERS = 2**18
-_Item = TypeVar("_Item")
+_BATCH = {"most": 2**14, "most_size": 2**18}
+"""Texts, and characters, that are compared at once."""
 
 
 class Measured(NamedTuple):
@@ -93,7 +94,7 @@ class Index:
         """Of texts that are measured."""
         numbers: dict[str, int] = {}
         parts: dict[str, list[tuple[Hashes, npt.NDArray[np.int16]]]] = {kind: [] for kind in cls.KINDS}
-        for batch in _batches((of for of in measured if of.text.strip()), lambda of: len(of.text)):
+        for batch in batches((of for of in measured if of.text.strip()), lambda of: len(of.text), **_BATCH):
             words = words_of([of.text for of in batch])
             sources = np.array([numbers.setdefault(of.source, len(numbers)) for of in batch], dtype=np.int16)
             whole, lines = words.whole(), words.lines()
@@ -127,7 +128,7 @@ class Index:
 
         `shortest`: of a lower weight, a text that is measured as a whole does not count.
         """
-        for batch in _batches(documents, lambda texts: sum(map(len, texts))):
+        for batch in batches(documents, lambda texts: sum(map(len, texts)), **_BATCH):
             texts = [text for of in batch for text in of]
             owner = np.repeat(np.arange(len(batch)), [len(of) for of in batch])
             found: list[Match | None] = [None] * len(batch)
@@ -159,17 +160,3 @@ class Index:
 
 def _shortened(passage: str) -> str:
     return passage if len(passage) <= _SHOWN else f"{passage[:_SHOWN]}…"
-
-
-def _batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """Some items at a time, about as many characters in each."""
-    batch: list[_Item] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += size_of(item) + 1
-        if size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -31,12 +31,14 @@ def text_parts(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def batches(items: Iterable[_One], size: Callable[[_One], int], most: int) -> Iterator[list[_One]]:
-    """Items in order, `most` at once, and no more than `BATCH_SIZE` or one that is larger."""
+def batches(
+    items: Iterable[_One], size: Callable[[_One], int], most: int, most_size: int = BATCH_SIZE
+) -> Iterator[list[_One]]:
+    """Items in order, `most` at once, and no more than `most_size` or one that is larger."""
     batch: list[_One] = []
     total = 0
     for item in items:
-        if batch and (len(batch) == most or total + size(item) > BATCH_SIZE):
+        if batch and (len(batch) == most or total + size(item) > most_size):
             yield batch
             batch, total = [], 0
         batch.append(item)
