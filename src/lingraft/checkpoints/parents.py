@@ -79,13 +79,7 @@ class Parent:
         """The base that it was made from, where it says so."""
         if self.base:
             return Origin(self.base.name, self.base.fingerprint)
-        record = self.folder / RECORD
-        try:
-            base = read_json(record)["base"] if record.is_file() else {}
-            name, mark = base["name"], base["fingerprint"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None  # another's file of the same name, or a merge that has no base
-        return Origin(name, mark) if isinstance(name, str) and isinstance(mark, str) else None
+        return _recorded_base(self.folder, "base")
 
     @property
     def is_tied(self) -> bool:
@@ -163,7 +157,7 @@ def _check_tied(folder: Path, adapter: Adapter, base: Parent) -> None:
 
 def _base_of(folder: Path, adapter: Adapter, base: Parent | None, force: bool) -> Parent:
     """The base of the combination if the adapter is on it, else the one that the adapter, or its run, names."""
-    said = _recorded_base(folder)
+    said = _recorded_base(folder, "trained_from", "base")  # of an adapter the model under it
     if base and (said.fingerprint == base.fingerprint if said else adapter.base in _names_of(base)):
         return base
     try:
@@ -188,14 +182,16 @@ def _names_of(base: Parent) -> tuple[str, ...]:
     return base.name, str(base.folder), str(base.folder.resolve())
 
 
-def _recorded_base(folder: Path) -> Origin | None:
-    """What an adapter that lingraft wrote says of the model under it."""
+def _recorded_base(folder: Path, *keys: str) -> Origin | None:
+    """The model that one which lingraft made says it was made from, under the first of these keys that there is."""
+    path = folder / RECORD
     try:
-        record = read_json(folder / RECORD)
-        base = record.get("trained_from", record["base"])
-        return Origin(base["name"], base["fingerprint"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
+        record = read_json(path) if path.is_file() else {}
+        base = next(record[key] for key in keys if key in record)
+        name, mark = base["name"], base["fingerprint"]
+    except (ValueError, KeyError, TypeError, RecursionError, StopIteration):
+        return None  # another's file of the same name, or a merge that has no base
+    return Origin(name, mark) if isinstance(name, str) and isinstance(mark, str) else None
 
 
 def _base_of_run(folder: Path) -> str | None:

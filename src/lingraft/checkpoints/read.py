@@ -5,7 +5,6 @@ Weights are read from safetensors only; code that comes with a checkpoint is nev
 
 from __future__ import annotations
 
-import errno
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from lingraft.checkpoints.sentencepiece_model import check_can_be_converted
 from lingraft.checkpoints.weights import find_weights
 from lingraft.errors import LingraftError, ModelError, Stopped
 from lingraft.layer_groups import text_config
+from lingraft.machine_faults import machine_fault
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +36,6 @@ _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "voc
 CONFIG_ONLY = ("config.json",)
 TOKENIZER_ONLY = (*CONFIG_ONLY, *_TOKENIZER)
 """Patterns of files on the hub: a whole model, its config, what a tokenizer is read from (the config may say how)."""
-
-_OF_THE_MACHINE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
-_NO_MEMORY = ("out of memory", "can't allocate memory")
 
 DEFAULT_MAX_LENGTH = 2048
 """Tokens in a block or window where nothing is said and the model's context allows it."""
@@ -132,18 +129,14 @@ def reading(what: str) -> Iterator[None]:
 
     Raises:
         ModelError: what the library said.
-        MemoryError, OSError: the machine has no room, or cannot read at all.
+        Exception: a fault of the machine (`machine_faults`), as it is.
     """
     try:
         yield
-    except (LingraftError, MemoryError, KeyboardInterrupt, Stopped):
+    except (LingraftError, KeyboardInterrupt, SystemExit, GeneratorExit, Stopped):
         raise
-    except OSError as error:
-        if error.errno in _OF_THE_MACHINE:
-            raise
-        raise ModelError(f"{what}: {_first_line(error)}") from None
     except BaseException as error:  # a panic of the tokenizers library is no Exception
-        if isinstance(error, SystemExit | GeneratorExit) or any(words in str(error) for words in _NO_MEMORY):
+        if machine_fault(error) is not None:
             raise
         raise ModelError(f"{what}: {_first_line(error)}") from None
 

@@ -32,9 +32,10 @@ def text_parts(text: str) -> Iterator[str]:
 
 
 def batches(
-    items: Iterable[_One], size: Callable[[_One], int], most: int, most_size: int = BATCH_SIZE
+    items: Iterable[_One], size: Callable[[_One], int], most: int, most_size: int | None = None
 ) -> Iterator[list[_One]]:
-    """Items in order, `most` at once, and no more than `most_size` or one that is larger."""
+    """Items in order, `most` at once, and no more than `most_size` (`BATCH_SIZE`), or one that is larger."""
+    most_size = most_size or BATCH_SIZE
     batch: list[_One] = []
     total = 0
     for item in items:
