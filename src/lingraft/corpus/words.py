@@ -44,6 +44,8 @@ _WITHOUT_SPACES = (
     *((0x3100, 0x312F), (0x31A0, 0x31BF), (0xA000, 0xA4CF)),  # Bopomofo, Yi
     *((0x17000, 0x18DFF), (0x1B170, 0x1B2FF)),  # Tangut, Khitan, Nushu
 )
+_ASSIGNED = ((0x0000, 0x3FFFF), (0xE0000, 0xE0FFF))
+"""All that Unicode has given a character, but for private use: to ask of each of the million would take a second."""
 _SEPARATOR, _MARK, _SPACED, _UNSPACED, _IGNORED = range(5)
 _CODE_POINTS = 0x110000
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
@@ -225,8 +227,10 @@ def _kinds() -> npt.NDArray[np.uint8]:
     """(code points,): what each is in a text."""
     of = {"L": _SPACED, "N": _SPACED, "M": _MARK, "C": _SPACED}  # of C: unassigned ones, and those of private use
     of |= {"Cc": _SEPARATOR, "Cf": _IGNORED}
-    categories = (unicodedata.category(chr(code)) for code in range(_CODE_POINTS))
-    kinds = np.array([of.get(name, of.get(name[0], _SEPARATOR)) for name in categories], dtype=np.uint8)
+    kinds = np.full(_CODE_POINTS, of["C"], dtype=np.uint8)
+    for first, last in _ASSIGNED:
+        categories = (unicodedata.category(chr(code)) for code in range(first, last + 1))
+        kinds[first : last + 1] = [of.get(name, of.get(name[0], _SEPARATOR)) for name in categories]
     for first, last in _WITHOUT_SPACES:
         kinds[first : last + 1][kinds[first : last + 1] == _SPACED] = _UNSPACED
     for first, last in _INVISIBLE:
