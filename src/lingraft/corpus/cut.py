@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from lingraft.corpus import Indices
 from lingraft.errors import CorpusError
 
 MOST = 2.0
@@ -13,6 +14,11 @@ MOST = 2.0
 
 _BREAKS = (re.compile(r"\n[^\S\n]*\n\s*"), re.compile(r"\n\s*"))
 """Between paragraphs; between lines, of a document without paragraphs that fit."""
+
+
+def are_few_and_long(sizes: Indices, limit: float) -> bool:
+    """Whether no document, of sizes in the order in which they are drawn, can be held out whole for such a limit."""
+    return len(sizes) < 2 or bool(sizes[0] > MOST * limit)
 
 
 class Cut(NamedTuple):

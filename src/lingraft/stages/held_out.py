@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lingraft.artefacts import files_fingerprint, fingerprint, stage_fingerprint, write_json
-from lingraft.corpus.cut import MOST, cut_one
+from lingraft.corpus.cut import are_few_and_long, cut_one
 from lingraft.corpus.formats import PLAIN_TEXT, find_files, format_of
 from lingraft.corpus.mix import drawn_order, hold_out, most_held_out
 from lingraft.corpus.overlap import Index, Measured
@@ -132,7 +132,7 @@ def _of_language(recipe: Recipe, language: str, paths: Sequence[Path]) -> HeldOu
 
     order, tokens = drawn_order(each, of_each, recipe.seed)
     limit = most_held_out(tokens, validation.share, validation.max_tokens)
-    if len(order) > 1 and tokens[0] <= MOST * limit:
+    if not are_few_and_long(tokens, limit):
         held = hold_out(each, of_each, validation.share, validation.max_tokens, recipe.seed)
         return HeldOut(held.tolist(), {}, list(dict.fromkeys(texts_of(held))))
     if language in recipe.evaluation.text:  # nothing of the corpus is measured
@@ -184,7 +184,7 @@ def _parted(texts: Sequence[str], recipe: Recipe, language: str) -> tuple[list[s
     order, bytes_ = drawn_order(marks, sizes, recipe.seed)
     limit = most_held_out(bytes_, recipe.validation.choice, sys.maxsize)
     try:
-        if len(order) > 1 and bytes_[0] <= MOST * limit:
+        if not are_few_and_long(bytes_, limit):
             chosen = hold_out(marks, sizes, recipe.validation.choice, sys.maxsize, recipe.seed)
             decides = np.isin(marks, chosen)
             choice, rest = list(compress(texts, decides)), list(compress(texts, ~decides))
