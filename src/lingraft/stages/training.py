@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -33,6 +32,7 @@ from lingraft.stages.written import SELF_WRITTEN, written_share
 from lingraft.training.arguments import mixed_precision, training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
+from lingraft.training.schedule import sequences_at_once
 from lingraft.training.trainer import train
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def check_takes_a_step(recipe: Recipe, blocks: Path) -> None:
         rows = sum(1 for _ in read_records([blocks / "training.jsonl"]))
     else:
         rows = ceil(read_json(blocks / "mix.json")["blocks"] / (1 - recipe.written_share))
-    batch = int(recipe.training["per_device_train_batch_size"]) * int(os.environ.get("WORLD_SIZE", "1"))
+    batch = sequences_at_once(recipe.training)
     if rows < batch:
         raise TrainingError(
             f"training.dataloader_drop_last drops all that there is: {rows} rows are less than a batch of {batch}; "
@@ -259,6 +259,6 @@ def _write_adapter(recipe: Recipe, adapter: PeftModel, base: Path, folder: Path)
     config.base_model_name_or_path = public_name(given)
     adapter.save_pretrained(folder, save_embedding_layers=False)
     copy_tokenizer(base, folder)
-    plain = str(config.peft_type.value if hasattr(config.peft_type, "value") else config.peft_type) == "LORA"
-    card = adapter_card(public_name(given), on_hub(given), recipe.method.name, recipe.languages.learn, plain)
+    is_lora = config.peft_type == "LORA"
+    card = adapter_card(public_name(given), on_hub(given), recipe.method.name, recipe.languages.learn, is_lora)
     write_text(folder / "README.md", card)

@@ -19,10 +19,14 @@ SCHEDULE_ARGUMENTS = (
 """What all of this follows from."""
 
 
+def sequences_at_once(settings: Mapping[str, Any]) -> int:
+    """Rows of a forward pass, over all processes."""
+    return int(settings["per_device_train_batch_size"]) * int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def sequences_per_step(settings: Mapping[str, Any]) -> int:
     """Rows of an optimizer step, over all processes."""
-    accumulation = int(settings.get("gradient_accumulation_steps", 1))
-    return int(settings["per_device_train_batch_size"]) * accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+    return sequences_at_once(settings) * int(settings.get("gradient_accumulation_steps", 1))
 
 
 def num_steps(settings: Mapping[str, Any], num_rows: int) -> int:
