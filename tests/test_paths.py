@@ -90,7 +90,8 @@ def test_a_path_through_a_folder_that_is_not_there_empties_nothing(run_cli, comm
         assert snapshot(tmp_path) == before
 
 
-def test_a_target_that_cannot_be_ends_with_2_and_touches_nothing(run_cli, commands, tmp_path) -> None:
+def test_a_target_that_cannot_be_ends_with_2_and_touches_nothing(run_cli, commands, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "pool")
     (tmp_path / "pool").symlink_to(tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe")
@@ -101,6 +102,7 @@ def test_a_target_that_cannot_be_ends_with_2_and_touches_nothing(run_cli, comman
         "File name too long": tmp_path / ("x" * 300) / "out",
         "not UTF-8": tmp_path / os.fsdecode(b"\xff\xfe") / "out",
         "is a file": tmp_path / "q.jsonl" / "out",
+        "an option stands where a path is due": "--quiet",
     }
     before = snapshot(tmp_path)
     for name, arguments in commands.items():

@@ -92,6 +92,8 @@ def _target(given: Path | str) -> Path:
         OutputError: there can be no such path, or it may not be written.
     """
     shown = os.fsdecode(given).encode("utf-8", "backslashreplace").decode()
+    if shown.startswith("-"):
+        raise OutputError(f"--out {shown}: an option stands where a path is due; give a path that does not begin with '-'")
     try:
         path = Path(os.path.realpath(given))
         os.fspath(path).encode()
