@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections import Counter
 
 import pytest
@@ -109,10 +108,16 @@ def test_a_device_that_is_not_here_is_a_problem_of_a_run_and_none_of_a_dry_run(r
     assert problems(recipe, [f"training.{name}=true"], runs_here=False) == []
 
 
-def test_a_compiler_that_is_not_here_is_a_problem_of_a_run(recipe, monkeypatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert problems(recipe, ["training.torch_compile=true"]) == ["training.torch_compile: needs a C compiler"]
-    assert problems(recipe, ["training.torch_compile=true"], runs_here=False) == []
+@pytest.mark.parametrize(
+    "asked", ["torch_compile=true", "torch_compile_mode=default", "torch_compile_backend=inductor"]
+)
+def test_a_compiler_that_is_not_here_is_a_problem_of_a_run(recipe, monkeypatch, asked) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert problems(recipe, [f"training.{asked}"]) == [
+        f"training.{asked.partition('=')[0]}: needs a C++ compiler; there is no no-such-compiler (CXX names another)"
+    ]
+    assert problems(recipe, [f"training.{asked}"], runs_here=False) == []
+    assert problems(recipe, ["training.torch_compile=true", "training.torch_compile_backend=eager"]) == []
 
 
 @pytest.mark.skipif(not ON_CPU, reason="there is a GPU")

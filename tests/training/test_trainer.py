@@ -203,6 +203,14 @@ def test_a_loss_that_is_not_a_number_ends_training_with_advice(adapt, blocks, tm
         train(adaptation, text(blocks, {}), arguments(tmp_path))
 
 
+def test_a_compiler_that_fails_ends_training_and_names_the_setting(adapt, blocks, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    with pytest.raises(
+        TrainingError, match=r"training\.torch_compile: the model cannot be compiled here \(.*remove it"
+    ):
+        train(adapt("full"), text(blocks, {}), arguments(tmp_path, torch_compile=True))
+
+
 def test_frozen_layers_learn_through_gradient_checkpointing(adapt, blocks, tmp_path) -> None:
     """The embeddings are frozen: without a gradient into the first layer nothing would train."""
     adaptation = adapt(embeddings=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,14 +130,16 @@ def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
     on_cpu = settings.get("use_cpu", False) or not has_accelerator()
     cuda = torch.cuda.is_available() and not on_cpu
     has_tf32 = cuda and torch.cuda.get_device_capability()[0] >= 8
-    has_compiler = any(map(shutil.which, ("cc", "gcc", "clang", "cl")))
-    needs = {
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch looks for it
+    needs: dict[str, tuple[object, str]] = {
         "fp16": (not on_cpu, "mixed precision in fp16 needs a GPU; on a CPU bf16 works"),
         "bf16": (not cuda or torch.cuda.is_bf16_supported(), "this GPU has no bf16; fp16 works"),
         "tf32": (has_tf32, "needs a GPU with TF32 (Ampere or newer)"),
         "use_liger_kernel": (not on_cpu, "its kernels need a GPU"),
-        "torch_compile": (has_compiler, "needs a C compiler"),
     }
+    if settings.get("torch_compile_backend", "inductor") == "inductor":
+        has_compiler = shutil.which(compiler), f"needs a C++ compiler; there is no {compiler} (CXX names another)"
+        needs |= dict.fromkeys(("torch_compile", "torch_compile_mode", "torch_compile_backend"), has_compiler)
     return {name: problem for name, (is_here, problem) in needs.items() if settings.get(name) and not is_here}
 
 

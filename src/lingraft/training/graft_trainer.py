@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -53,7 +54,7 @@ class GraftTrainer(Trainer):
         """Train from the newest whole checkpoint of the output folder, or from the beginning.
 
         Raises:
-            TrainingError: the loss is no longer a number, or there was nothing to train on.
+            TrainingError: the loss is no longer a number, there was nothing to train on, or compiling failed.
         """
         self._started, folder = time.monotonic(), Path(str(self.args.output_dir))
         for callback in (PrinterCallback, ProgressCallback):
@@ -65,7 +66,8 @@ class GraftTrainer(Trainer):
             self.add_callback(_AtBegin(self, checkpoint.progress))
         elif was_begun:
             logger.warning("no checkpoint is whole: training starts anew")
-        self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        with _compiling(self.args):
+            self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
         self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         if self.state.global_step == 0:
@@ -161,6 +163,21 @@ class GraftTrainer(Trainer):
             best = self.stopping.kept(self.state.log_history) if self.stopping else []
             mark_finished(Path(folder) / f"checkpoint-{self.state.global_step}", progress, best)
             rotate_checkpoints(folder, save_total_limit=limit)
+
+
+@contextmanager
+def _compiling(arguments: TrainingArguments) -> Iterator[None]:
+    """Say of which setting it is that a model could not be compiled."""
+    if not arguments.torch_compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        said = str(error).strip().splitlines()[0]
+        raise TrainingError(f"training.torch_compile: the model cannot be compiled here ({said}); remove it") from error
 
 
 class _AtBegin(TrainerCallback):
