@@ -155,9 +155,9 @@ def recipe_of(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
             "learning_rate": 3e-3,
             "logging_steps": 5,
             "eval_steps": 10,
-            "save_steps": 4,
+            "save_steps": 20,
         },
-        "evaluation": {"text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
+        "evaluation": {"samples": 1, "text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
     }
 
 

@@ -1,13 +1,8 @@
-"""One optimizer step of the Trainer on eight blocks, and the gradients that it took; one process or several.
-
-python -m torch.distributed.run --nproc-per-node=2 tests/one_step.py SETTINGS.json FOLDER
-"""
+"""One optimizer step of the Trainer on eight blocks, and the gradients that it took; one process or two."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
+from command_line import FORKED, two_ranks
 from lingraft.methods import METHODS, Adaptation
 from lingraft.penalties import L2SP
 from lingraft.training.arguments import training_arguments
@@ -85,11 +81,23 @@ def gradients_of_a_step(settings: dict[str, Any], folder: Path) -> dict[str, Ten
 
 def gradients_of_two_processes(settings: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     """The same, of a step that two processes share."""
-    given = folder / "settings.json"
-    given.write_text(json.dumps(settings))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launch, __file__, str(given), str(folder)], check=True, timeout=300)
+    processes = [FORKED.Process(target=_share, args=(rank, settings, folder)) for rank in two_ranks()]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
     return load_file(folder / "gradients.safetensors")
+
+
+def _share(rank: dict[str, str], settings: dict[str, Any], folder: Path) -> None:
+    os.environ.update(rank)
+    torch.set_num_threads(1)
+    gradients = gradients_of_a_step(settings, folder)
+    if PartialState().is_main_process:
+        save_file(gradients, folder / "gradients.safetensors")
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
 
 
 def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-4) -> None:
@@ -98,12 +106,3 @@ def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor], tolerance:
     for name, gradient in expected.items():
         error = (got[name] - gradient).norm() / gradient.norm()
         assert error < tolerance, (name, float(error))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    result = gradients_of_a_step(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
-    if PartialState().is_main_process:
-        save_file(result, Path(sys.argv[2]) / "gradients.safetensors")
-    PartialState().wait_for_everyone()
-    PartialState().destroy_process_group()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from command_line import command
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -61,8 +61,7 @@ def out(english, spanish, tmp_path_factory) -> Path:
         "training.learning_rate=1e-3",
     ]
     recipe = ROOT / "recipes" / "swahili-layra.yaml"
-    program = [sys.executable, "-m", "lingraft", "run", str(recipe), *overrides, "--out", str(out)]
-    subprocess.run(program, check=True, timeout=500)
+    command("run", recipe, *overrides, "--out", out)
     return out
 
 

@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
+from command_line import Command, command
 from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
+from lingraft.evaluation.samples import SAMPLES
 
 PROBE = torch.arange(40)[None]
 
@@ -88,7 +90,8 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
     ]
     questions = tmp_path / "questions.jsonl"
     questions.write_text("\n".join(map(json.dumps, lines)))
-    recipe["evaluation"]["tasks"] = {"likely": {code: str(questions) for code in ("swh_Latn", "eng_Latn")}}
+    tasks = {"likely": {code: str(questions) for code in ("swh_Latn", "eng_Latn")}}
+    recipe["evaluation"] |= {"tasks": tasks, "samples": SAMPLES}
     results = lingraft.run(recipe, tmp_path / "out")
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["role"] == "learn"
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["accuracy"]["after"] == pytest.approx(2 / 3)
@@ -100,11 +103,11 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
         learn=["swh_Latn"],
         retain=["eng_Latn", "spa_Latn"],
         max_length=32,
-        tasks=recipe["evaluation"]["tasks"],
+        tasks=tasks,
     )
     for part in ("languages", "tasks", "samples", "learning", "forgetting"):
         assert again[part] == results[part]
-    assert len(results["samples"]) == 6
+    assert len(results["samples"]) == 3 * SAMPLES
 
 
 @pytest.mark.parametrize("changed", ["white space in a text", "a question"])
@@ -242,30 +245,31 @@ def test_a_changed_hub_folder_has_another_revision(tmp_path) -> None:
     assert hub_revision("no-such/dataset") is None  # out of reach
 
 
-def command(recipe: dict, out: Path, folder: Path) -> list[str]:
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return [sys.executable, "-c", "from lingraft.cli import main; main()", "run", str(path), "--out", str(out)]
+@pytest.fixture(scope="module")
+def straight(shared_recipe, tmp_path_factory) -> Path:
+    """A run of three epochs that nobody kills, beside its recipe."""
+    folder = tmp_path_factory.mktemp("straight")
+    training = {**shared_recipe["training"], "num_train_epochs": 3, "save_steps": 5}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**shared_recipe, "training": training}))
+    command("run", folder / "recipe.yaml", "--out", folder / "run")
+    return folder / "run"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
-def test_a_killed_run_started_again_ends_with_the_same_model(recipe, tmp_path, how) -> None:
-    recipe["training"] |= {"num_train_epochs": 3, "save_steps": 5}
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    subprocess.run(command(recipe, straight, tmp_path), check=True, timeout=150, capture_output=True)
-
-    process = subprocess.Popen(command(recipe, killed, tmp_path), stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not list(killed.glob("work/training-*/checkpoint-*/finished.json")) and time.monotonic() < deadline:
+def test_a_killed_run_started_again_ends_with_the_same_model(straight, tmp_path, how) -> None:
+    arguments = ["run", straight.parent / "recipe.yaml", "--out", tmp_path / "killed"]
+    started, deadline = Command(*arguments), time.monotonic() + 120
+    while not list(tmp_path.glob("killed/work/training-*/checkpoint-*/finished.json")):
+        assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.02)
-    process.send_signal(how)
-    assert process.wait(60) == (-signal.SIGKILL if how == signal.SIGKILL else 3)
-    assert not (killed / "model").exists()
+    started.send(how)
+    assert started.end()[0] == (-signal.SIGKILL if how == signal.SIGKILL else 3)
+    assert not (tmp_path / "killed" / "model").exists()
 
-    resumed = subprocess.run(command(recipe, killed, tmp_path), check=True, timeout=150, capture_output=True, text=True)
-    assert "resuming from" in resumed.stderr
+    _, said = command(*arguments)
+    assert "resuming from" in said
     for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
-        assert (killed / name).read_bytes() == (straight / name).read_bytes()
+        assert (tmp_path / "killed" / name).read_bytes() == (straight / name).read_bytes()
 
 
 def test_two_processes_train_what_one_trains(recipe, tmp_path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
+from command_line import Command, command, two_processes
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import ModelError, OutputError, RecipeError
@@ -422,28 +421,25 @@ def test_a_limit_on_forgetting_holds_over_all_stages(staged, tmp_path) -> None:
     assert (out / "model/model.safetensors").exists()
 
 
-def command(recipe: dict, out: Path, folder: Path) -> list[str]:
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-    return [sys.executable, "-c", "from lingraft.cli import main; main()", "run", str(path), "--out", str(out)]
-
-
-@pytest.mark.parametrize("within", ["align", "instruct"])
-def test_a_run_killed_in_a_stage_ends_with_the_same_model(staged, tmp_path, within) -> None:
+def test_a_run_killed_in_its_stages_ends_with_the_same_model(staged, tmp_path) -> None:
+    """In the first by itself, then in the last."""
     for stage in staged["stages"].values():
         stage["training"] = stage["training"] | {"max_steps": 12, "save_steps": 3}
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    subprocess.run(command(staged, straight, tmp_path), check=True, timeout=200, capture_output=True)
-    process = subprocess.Popen(command(staged, killed, tmp_path), stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 150
-    pattern = f"work/stage-{within}/training-*/checkpoint-*/finished.json"
-    while not list(killed.glob(pattern)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
-    assert not (killed / "model").exists()
-    again = subprocess.run(command(staged, killed, tmp_path), check=True, timeout=200, capture_output=True, text=True)
-    assert "resuming from" in again.stderr
+    path, straight, killed = tmp_path / "recipe.yaml", tmp_path / "straight", tmp_path / "killed"
+    path.write_text(yaml.safe_dump(staged, sort_keys=False))
+    command("run", path, "--out", straight)
+    for within in ("align", "instruct"):
+        started, deadline = Command("run", path, "--out", killed), time.monotonic() + 150
+        while not list(killed.glob(f"work/stage-{within}/training-*/checkpoint-*/finished.json")):
+            assert time.monotonic() < deadline, "no checkpoint"
+            time.sleep(0.01)
+        started.send(signal.SIGKILL)
+        code, _, said = started.end()
+        assert code == -signal.SIGKILL
+        assert ("resuming from" in said) == (within == "instruct")
+        assert not (killed / "model").exists()
+    _, said = command("run", path, "--out", killed)
+    assert "resuming from" in said
     assert (killed / "model/model.safetensors").read_bytes() == (straight / "model/model.safetensors").read_bytes()
 
 
@@ -559,16 +555,9 @@ def test_two_processes_go_through_all_stages_as_one_does(staged, tmp_path) -> No
         stage["method"] |= {"dropout": 0.0} if stage["method"]["name"] == "lora" else {}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(staged, sort_keys=False))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lingraft"]
     halves = [f"stages.{name}.training.per_device_train_batch_size=2" for name in staged["stages"]]
     gloo = [f"stages.{name}.training.ddp_backend=gloo" for name in staged["stages"]]
-    done = subprocess.run(
-        [*launch, "run", str(path), *halves, *gloo, "--out", str(tmp_path / "two")],
-        timeout=200,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_processes("run", path, *halves, *gloo, "--out", tmp_path / "two")
     one = lingraft.run(path, tmp_path / "one")
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     for step, other in zip(one["steps"], two["steps"], strict=True):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from transformers import (
 )
 
 import lingraft
+from command_line import Command, command
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.vocabulary.rows import INITS
 from vocabulary.families import ENGLISH, PERSIAN, gemma, gpt2, llama2, llama3, qwen, sentences
@@ -284,14 +283,12 @@ def test_a_tokenizer_that_is_none_of_the_library_is_refused(tmp_path, persian) -
 
 def test_the_command_line_does_both(tmp_path, make_model, persian) -> None:
     base = write_base(tmp_path / "base", make_model)
-    command = [sys.executable, "-m", "lingraft", "tokenizer"]
-    text = ["--text", f"pes_Arab={persian}"]
-    done = subprocess.run([*command, "fertility", base, *text], capture_output=True, text=True, check=True)
-    assert "pes_Arab" in done.stdout
-    assert "cuts pes_Arab to pieces" in done.stderr
-    more = ["--text", persian, "--tokens", "40", "--out", tmp_path / "out"]
-    subprocess.run([*command, "extend", base, *more], capture_output=True, check=True)
+    out, said = command("tokenizer", "fertility", base, "--text", f"pes_Arab={persian}")
+    assert "pes_Arab" in out
+    assert "cuts pes_Arab to pieces" in said
+    extend = ["tokenizer", "extend", base, "--text", persian, "--tokens", 40, "--out", tmp_path / "out"]
+    command(*extend)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == 360
-    wrong = subprocess.run([*command, "extend", base, *more, "--init", "zero"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "allowed are mean, pieces, pieces-norm" in wrong.stderr
+    code, _, said = Command(*extend, "--init", "zero").end()
+    assert code == 2
+    assert "allowed are mean, pieces, pieces-norm" in said

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
+from command_line import Command, command
 from lingraft import cli, merge
 
 Contents = dict[str, bytes]
@@ -208,25 +209,22 @@ def large(tmp_path, make_model, tokenizer) -> Path:
     return tmp_path / "large"
 
 
-def start(models: Path, out: Path, chunk: int | None = None) -> subprocess.Popen[str]:
+def start(models: Path, out: Path, chunk: int | None = None) -> Command:
     """The command line in a process of its own; slowed down by small chunks."""
-    program = "import sys\nfrom lingraft.cli import main\n"
-    if chunk:
-        program += f"import lingraft.checkpoints.operands as operands\noperands.CHUNK = {chunk}\n"
-    arguments = ["merge", "vectors", str(models / "a:0.5"), "--base", str(models / "base"), "--out", str(out)]
-    command = [sys.executable, "-c", f"{program}main()", *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    settings = {"lingraft.checkpoints.operands.CHUNK": chunk} if chunk else {}
+    return Command("merge", "vectors", models / "a:0.5", "--base", models / "base", "--out", out, settings=settings)
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+def end(process: Command) -> tuple[int, str]:
     """Exit code and standard error."""
-    _, error = process.communicate(timeout=60)
-    return process.returncode, error
+    code, _, error = process.end(60)
+    return code, error
 
 
 def test_a_command_that_is_killed_at_a_random_moment_leaves_nothing_wrong_and_starts_again(large, tmp_path) -> None:
     out, right, earlier = tmp_path / "out", tmp_path / "right", tmp_path / "earlier"
     merge.vectors(large / "base", {large / "a": 0.25}, earlier)
+    command("--version")  # the first process waits for imports
     started = time.perf_counter()
     assert end(start(large, right))[0] == 0
     whole, lasted = Whole(right, earlier), time.perf_counter() - started
@@ -236,7 +234,8 @@ def test_a_command_that_is_killed_at_a_random_moment_leaves_nothing_wrong_and_st
             shutil.copytree(earlier, out)
         process = start(large, out)
         time.sleep(lasted * random.uniform(0.4, 1.0))
-        process.kill()
+        with suppress(ProcessLookupError):  # it was faster
+            process.send(signal.SIGKILL)
         end(process)
         whole.check(out)
         assert end(start(large, out))[0] == 0
@@ -259,7 +258,7 @@ def test_a_merge_that_is_stopped_ends_at_once_with_3_and_leaves_nothing_behind(l
     process = start(large, tmp_path / "made" / "out", chunk=2**7)
     at_work(tmp_path / "made" / "out")
     started = time.perf_counter()
-    process.send_signal(stop)
+    process.send(stop)
     code, error = end(process)
     assert time.perf_counter() - started < 2
     assert code == 3
@@ -272,7 +271,7 @@ def test_a_merge_that_is_stopped_keeps_the_earlier_one(large, tmp_path) -> None:
     earlier = contents(out)
     process = start(large, out, chunk=2**7)
     at_work(out)
-    process.terminate()
+    process.send(signal.SIGTERM)
     assert end(process)[0] == 3
     assert contents(out) == earlier
     assert list(out.parent.iterdir()) == [out]
@@ -323,10 +322,10 @@ def test_of_two_merges_into_one_folder_the_second_is_refused_and_the_first_is_ri
     out = tmp_path / "made" / "out"
     first = start(large, out, chunk=2**9)
     at_work(out)
-    first.send_signal(signal.SIGSTOP)  # it has not ended before the second has begun, however slow the machine
+    first.send(signal.SIGSTOP)  # it has not ended before the second has begun, however slow the machine
     code, error = end(start(large, out))
-    assert first.poll() is None
-    first.send_signal(signal.SIGCONT)
+    assert first.is_running
+    first.send(signal.SIGCONT)
     assert code == 2
     assert error == f"error: {out}: another merge is writing this folder; wait for it or choose another --out\n"
     assert end(first)[0] == 0

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def draw_page(folders: Sequence[Path | str]) -> str:
         raise UserError("there is nothing to draw; give folders of runs, results files or fertility files")
     of_tokenizers = [path for path in map(Path, folders) if is_fertility(path)]
     runs = read_runs([path for path in map(Path, folders) if path not in of_tokenizers])
+    shown = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
+    if not runs and not shown["tokenizers"]:
+        raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
+    return _environment().get_template("report.html").render(**shown, **_scripts())
+
+
+@cache
+def _environment() -> Environment:
+    """Of all pages of this process: its templates are compiled once."""
     environment = Environment(
         loader=PackageLoader("lingraft.report"),
         autoescape=True,
@@ -63,10 +73,7 @@ def draw_page(folders: Sequence[Path | str]) -> str:
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["figure_json"] = _figure_json
     environment.filters["language_name"] = language_name
-    shown = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
-    if not runs and not shown["tokenizers"]:
-        raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
-    return environment.get_template("report.html").render(**shown, **_scripts())
+    return environment
 
 
 def _page(runs: list[Run]) -> dict[str, Any]:
