@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 import lingraft
+from conftest import RETAINED
 from lingraft import cli
 from lingraft.errors import MachineError, Stopped
 
@@ -219,7 +220,7 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
     assert not (tmp_path / "out").exists()
     resolved = yaml.safe_load(printed.split("what trains")[0])
     assert resolved["training"]["adam_epsilon"] == 1e-5
-    for part in ("embeddings", "first        0–1", "middle       2", "steps  32", "optimizer", "logits", "fits"):
+    for part in ("embeddings", "first        0–1", "middle       2", "steps  24", "optimizer", "logits", "fits"):
         assert part in printed
 
 
@@ -370,7 +371,7 @@ def test_evaluate_says_what_it_leaves_out(run_cli, base, texts, tmp_path, caplog
         file.write("{broken\n")
     options = ["--text", f"eng_Latn={texts['eng_Latn']}", "--max-length", 32]
     assert run_cli("evaluate", base, *options, "--out", tmp_path / "r.json")[0] == 0
-    assert f"left out: 1 lines that are not JSON (first: {texts['eng_Latn']}:81)" in caplog.text
+    assert f"left out: 1 lines that are not JSON (first: {texts['eng_Latn']}:{RETAINED + 1})" in caplog.text
 
 
 def test_python_functions_stay_functions_after_their_modules_are_imported() -> None:

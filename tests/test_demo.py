@@ -30,7 +30,7 @@ def small(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(demo_module, "TOKENS", 6000)
 
 
-SOME = {name: RUNS[name] for name in ("layra", "neutral-residues", "lora-self-written")}
+SOME = {name: RUNS[name] for name in ("neutral-residues", "lora-self-written")}
 
 
 @pytest.mark.usefixtures("small")

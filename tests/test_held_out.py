@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import RETAINED
 from transformers import AutoTokenizer
 
 from lingraft.artefacts import read_json
@@ -88,7 +89,7 @@ def test_where_a_language_has_text_of_its_own_nothing_of_long_documents_is_held_
     recipe["evaluation"]["text"]["swh_Latn"] = str(texts["spa_Latn"])
     _, tables, heldout = prepare([book(0, between=" "), book(1, between=" ")])
     assert np.all(trainable_tokens(tables[""][0]) > 0)
-    assert len(read_texts(heldout / "heldout-swh_Latn.jsonl")) == 80
+    assert len(read_texts(heldout / "heldout-swh_Latn.jsonl")) == RETAINED
 
 
 def test_a_passage_that_many_documents_have_is_warned_of(prepare, texts, caplog) -> None:

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,23 +24,23 @@ from lingraft.output_folder import check_output
 from lingraft.plan import whole_plan
 from lingraft.recipe import load_recipe, recipe_yaml
 
+pytestmark = pytest.mark.xdist_group("stages")  # one run serves many tests
+
 ENGLISH, SWAHILI = "people house water fire book", "watu nyumba maji moto kitabu"
 INSTRUCT = {"name": "lora", "rank": 2}
 
 
-@pytest.fixture
-def pairs(tmp_path) -> Path:
+def write_pairs(folder: Path) -> Path:
     """120 pairs: three words in English, and the same in Swahili."""
     words = list(zip(ENGLISH.split(), SWAHILI.split(), strict=True))
     rows = [[words[(i // 5**place) % 5] for place in range(3)] for i in range(120)]
-    path = tmp_path / "pairs.jsonl"
+    path = folder / "pairs.jsonl"
     sides = ({"eng": " ".join(one for one, _ in row), "swh": " ".join(two for _, two in row)} for row in rows)
     path.write_text("".join(json.dumps(of) + "\n" for of in sides))
     return path
 
 
-@pytest.fixture
-def instructions(tmp_path) -> dict[str, Path]:
+def write_instructions(folder: Path) -> dict[str, Path]:
     """Both forms, one a language."""
     english = [{"instruction": "say", "input": word, "output": word} for word in ENGLISH.split() * 4]
     swahili = [
@@ -50,13 +50,42 @@ def instructions(tmp_path) -> dict[str, Path]:
     paths = {}
     for code, records in {"eng_Latn": english, "swh_Latn": swahili}.items():
         numbered = ({**record, "id": i} for i, record in enumerate(records))
-        paths[code] = tmp_path / f"instructions-{code}.jsonl"
+        paths[code] = folder / f"instructions-{code}.jsonl"
         paths[code].write_text("".join(json.dumps(record) + "\n" for record in numbered))
     return paths
 
 
 @pytest.fixture
+def pairs(tmp_path) -> Path:
+    return write_pairs(tmp_path)
+
+
+@pytest.fixture
+def instructions(tmp_path) -> dict[str, Path]:
+    return write_instructions(tmp_path)
+
+
+@pytest.fixture
 def staged(recipe, pairs, instructions) -> dict[str, Any]:
+    return staged_of(recipe, pairs, instructions)
+
+
+class Finished(NamedTuple):
+    """A run of all stages that tests look at and leave as it is."""
+
+    recipe: dict[str, Any]
+    out: Path
+    results: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def done(shared_recipe, tmp_path_factory) -> Finished:
+    folder = tmp_path_factory.mktemp("done")
+    recipe = staged_of(shared_recipe, write_pairs(folder), write_instructions(folder))
+    return Finished(recipe, folder / "out", lingraft.run(recipe, folder / "out"))
+
+
+def staged_of(recipe: dict[str, Any], pairs: Path, instructions: dict[str, Path]) -> dict[str, Any]:
     """All that there is: new words, pairs, text, instructions."""
     settings = recipe["training"] | {"max_steps": 8}
     around = {key: recipe[key] for key in ("base", "languages", "validation", "evaluation")}
@@ -93,18 +122,18 @@ def stage_folder(out: Path, name: str) -> Path:
     return out / "work" / f"stage-{name}"
 
 
-def test_each_stage_says_what_it_made_of_every_language(staged, tmp_path) -> None:
-    results = lingraft.run(staged, tmp_path / "out")
+def test_each_stage_says_what_it_made_of_every_language(done) -> None:
+    _, out, results = done
     names = ["new words", "align", "adapt", "instruct"]
     assert [step["name"] for step in results["steps"]] == names
     last = results["steps"][-1]
     for code, entry in results["languages"].items():
         assert last["languages"][code] == pytest.approx(entry["bits_per_byte"]["after"], abs=0.02)  # bf16
-    origin = json.loads((tmp_path / "out/lingraft.json").read_text())
+    origin = json.loads((out / "lingraft.json").read_text())
     assert [stage["method"]["name"] for stage in origin["stages"]] == ["embeddings", "lora", "lora"]
     assert [stage["name"] for stage in origin["stages"]] == names[1:]
     assert origin["vocabulary"]["tokens"] == 288  # 256 bytes, BOS and EOS, 30 new
-    log = json.loads((tmp_path / "out/training.json").read_text())
+    log = json.loads((out / "training.json").read_text())
     assert [(stage["name"], stage["kind"]) for stage in log["stages"]] == [
         ("align", "text"),
         ("adapt", "text"),
@@ -113,11 +142,10 @@ def test_each_stage_says_what_it_made_of_every_language(staged, tmp_path) -> Non
     assert results["fertility"]["after"]["swh_Latn"]["tokens"] < results["fertility"]["before"]["swh_Latn"]["tokens"]
 
 
-def test_finished_stages_are_kept(staged, tmp_path) -> None:
-    first = lingraft.run(staged, tmp_path / "out")
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/work").rglob("*") if path.is_file()}
-    assert lingraft.run(staged, tmp_path / "out") == first
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out/work").rglob("*") if path.is_file()} == times
+def test_finished_stages_are_kept(done) -> None:
+    times = {path: path.stat().st_mtime_ns for path in (done.out / "work").rglob("*") if path.is_file()}
+    assert lingraft.run(done.recipe, done.out) == done.results
+    assert {path: path.stat().st_mtime_ns for path in (done.out / "work").rglob("*") if path.is_file()} == times
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
@@ -149,9 +177,8 @@ def test_every_model_on_the_way_is_what_it_was_made_to_be(staged, base, make_mod
     torch.testing.assert_close(logits(models["result"]), logits(models["instruct"]), atol=0.15, rtol=0.05)
 
 
-def test_layers_stay_as_they_are_while_new_words_are_aligned(staged, tmp_path) -> None:
-    out = tmp_path / "out"
-    lingraft.run(staged, out)
+def test_layers_stay_as_they_are_while_new_words_are_aligned(done) -> None:
+    out = done.out
     before, after = (
         load_file(folder / "model.safetensors")
         for folder in (out / "work/extended/model", stage_folder(out, "align") / "adapted/model")
@@ -160,9 +187,8 @@ def test_layers_stay_as_they_are_while_new_words_are_aligned(staged, tmp_path) -
     assert moved == {"model.embed_tokens.weight", "lm_head.weight"}
 
 
-def test_pairs_train_in_both_orders_and_each_token_knows_its_language(staged, tmp_path) -> None:
-    out = tmp_path / "out"
-    lingraft.run(staged, out)
+def test_pairs_train_in_both_orders_and_each_token_knows_its_language(done) -> None:
+    out = done.out
     table = open_table(stage_folder(out, "align") / "corpus-in-new-words-0/documents.arrow")
     tokenizer = AutoTokenizer.from_pretrained(out / "model")
     row, other = table[2], table[3]
@@ -226,11 +252,10 @@ def test_words_are_learned_on_text_that_is_not_measured(staged, texts, tmp_path,
     assert any("zzq" in token for token in tokens) != measured
 
 
-def test_the_same_documents_are_held_out_with_new_words_and_without(staged, tmp_path) -> None:
-    lingraft.run(staged, tmp_path / "with")
-    without = {key: value for key, value in staged.items() if key != "vocabulary"}
-    results = lingraft.run(without, tmp_path / "without")
-    held = [read_texts(tmp_path / name / "work/heldout/heldout-swh_Latn.jsonl") for name in ("with", "without")]
+def test_the_same_documents_are_held_out_with_new_words_and_without(done, tmp_path) -> None:
+    without = {key: value for key, value in done.recipe.items() if key != "vocabulary"}
+    results = lingraft.run(without, tmp_path / "out")
+    held = [read_texts(out / "work/heldout/heldout-swh_Latn.jsonl") for out in (done.out, tmp_path / "out")]
     assert held[0] == held[1]
     assert "after" not in results["fertility"]
 
@@ -337,10 +362,8 @@ def test_what_cannot_be_combined_is_said_before_anything_trains(staged, make_mod
     assert not (tmp_path / "out").exists()
 
 
-def test_an_adapter_on_the_way_names_what_it_is_of(staged, tmp_path) -> None:
-    out = tmp_path / "out"
-    lingraft.run(staged, out)
-    config = json.loads((stage_folder(out, "adapt") / "adapted/adapter/adapter_config.json").read_text())
+def test_an_adapter_on_the_way_names_what_it_is_of(done) -> None:
+    config = json.loads((stage_folder(done.out, "adapt") / "adapted/adapter/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "adapted"
 
 
@@ -370,20 +393,15 @@ def test_pairs_that_change_leave_earlier_stages_as_they_are(staged, pairs, tmp_p
     assert {name for name, path in trained.items() if path.stat().st_mtime_ns != before[name]} == {"align"}
 
 
-def test_another_order_of_stages_is_another_recipe(staged, tmp_path) -> None:
-    out = tmp_path / "out"
-    lingraft.run(staged, out)
-    staged["stages"] = dict(sorted(staged["stages"].items()))
+def test_another_order_of_stages_is_another_recipe(done) -> None:
+    other = {**done.recipe, "stages": dict(sorted(done.recipe["stages"].items()))}
     with pytest.raises(OutputError, match="stages: in the order align, adapt, instruct there, adapt, align"):
-        lingraft.run(staged, out)
+        lingraft.run(other, done.out)
 
 
-def test_what_differs_from_an_earlier_recipe_is_named_key_by_key(staged, tmp_path) -> None:
-    out = tmp_path / "out"
-    lingraft.run(staged, out)
-    staged["stages"]["adapt"]["training"]["learning_rate"] = 1e-3
+def test_what_differs_from_an_earlier_recipe_is_named_key_by_key(done) -> None:
     with pytest.raises(OutputError, match=r"\(stages.adapt.training.learning_rate: 0.003 there, 0.001 here\)"):
-        lingraft.run(staged, out)
+        lingraft.run(done.recipe, done.out, ["stages.adapt.training.learning_rate=1e-3"])
 
 
 def test_the_same_conversation_is_not_looked_at_and_learned(staged, instructions, tmp_path) -> None:

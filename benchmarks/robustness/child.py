@@ -7,6 +7,7 @@ import importlib
 import io
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -42,16 +43,17 @@ class Child:
 
     def end(self, seconds: float) -> tuple[int, str]:
         """Exit code, or minus the signal that ended it, and standard error; it is killed when its time is over."""
-        said, until, pause, status = b"", time.monotonic() + seconds, 0.001, None
+        said, until, status = b"", time.monotonic() + seconds, None
+        ending = os.pidfd_open(self.id)
         while status is None:
             if time.monotonic() > until:
                 os.kill(self.id, signal.SIGKILL)
+            select.select([ending, self._stderr], [], [], 0.5)
+            said += self._read()
             ended, code, used = os.wait4(self.id, os.WNOHANG)
             status = code if ended else None
-            said += self._read()
-            if status is None:
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.02)
+        said += self._read()
+        os.close(ending)
         os.close(self._stderr)
         self.seconds = used.ru_utime + used.ru_stime
         return os.waitstatus_to_exitcode(status), said.decode(errors="replace")

@@ -184,7 +184,7 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blo
     assert timeless(outcome.log) == timeless(first.log)
     checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint is not None
-    assert outcome.log[-1]["train_runtime"] >= checkpoint.progress["seconds"] > 0  # those of both processes
+    assert outcome.log[-1]["train_runtime"] >= round(checkpoint.progress["seconds"], 4) > 0  # of both processes
     expected = weights(straight)
     for name, tensor in weights(resumed).items():
         assert torch.equal(tensor, expected[name]), name
