@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RETAINED
 from transformers import AutoTokenizer
 
+from conftest import RETAINED
 from lingraft.artefacts import read_json
 from lingraft.corpus.read import read_texts, write_texts
 from lingraft.corpus.tokenize import open_table

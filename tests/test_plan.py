@@ -76,8 +76,8 @@ def test_a_text_that_is_read_whole_is_counted_whole(recipe, texts, tokenizer) ->
 def test_shares_are_of_all_tokens(recipe, texts) -> None:
     recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.2})
     plan = make_plan(load_recipe(recipe))
-    assert plan.tokens == {0: 4000, 1: 1000}
-    assert plan.steps == 40  # 5,000 tokens in steps of 4 x 32, the last one short
+    assert plan.tokens == {0: 3000, 1: 750}
+    assert plan.steps == 30  # 3,750 tokens in steps of 4 x 32, the last one short
 
 
 def test_a_hub_corpus_without_a_budget_leaves_the_steps_open(recipe) -> None:

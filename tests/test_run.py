@@ -23,7 +23,7 @@ from command_line import Command, command
 from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
-from lingraft.evaluation.samples import SAMPLES
+from lingraft.evaluation import SAMPLES
 
 PROBE = torch.arange(40)[None]
 

@@ -13,7 +13,8 @@ from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
-from lingraft.evaluation.compare import Role, compare
+from lingraft.evaluation import Role
+from lingraft.evaluation.compare import compare
 from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
 from lingraft.evaluation.questions import read_tasks
 from lingraft.evaluation.samples import draw_prompts

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from conftest import write_texts
 from lingraft import run
 from lingraft.checkpoints.mapped import MappedWeights
 from lingraft.checkpoints.read import read_model
@@ -113,7 +114,9 @@ def test_parts_outside_the_language_model_are_left_alone(make_model, tmp_path) -
 
 
 def test_a_run_keeps_its_limit_and_says_what_it_looked_at(recipe, tmp_path) -> None:
-    recipe["training"] |= {"learning_rate": 0.02, "num_train_epochs": 2}
+    write_texts(tmp_path)  # more of it, to decide on a part and measure the rest
+    recipe["corpus"][0]["tokens"] = 4000
+    recipe["training"] |= {"learning_rate": 0.02, "num_train_epochs": 3}
     recipe["method"] = {"name": "full"}
     free = run(recipe, tmp_path / "free")
     limit = free["forgetting"] / 4

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as parquet
+from typing import TYPE_CHECKING, Any
 
 from lingraft.corpus.compression import unreadable
 from lingraft.corpus.dropped import DroppedText
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def read_parquet(path: Path, fields: Sequence[str] | None, dropped: DroppedText) -> Iterator[tuple[str, Any]]:
@@ -19,6 +19,8 @@ def read_parquet(path: Path, fields: Sequence[str] | None, dropped: DroppedText)
     Raises:
         CorpusError: the file is cut or damaged, or may not be read.
     """
+    from pyarrow import parquet
+
     row = 0
     try:
         with parquet.ParquetFile(path) as file:

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lingraft.evaluation import Role, Roles
 from lingraft.evaluation.bits_per_byte import DocumentScores
 from lingraft.evaluation.measure import EvaluationSet, Measurement
 from lingraft.evaluation.questions import Answers
 
-Role = Literal["learn", "retain", "heldout"]
-Roles = Mapping[str, Role]
 Numbers = npt.NDArray[np.float64]
 
 RESAMPLES = 2000

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from lingraft.corpus.tokenize import bos_ids, encode
+from lingraft.evaluation import SAMPLES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SAMPLES = 2
-"""Prompts per language, where nothing is said."""
 PROMPT_CHARACTERS = 60
 SHORTEST_CHARACTERS = 8
 MAX_NEW_TOKENS = 40

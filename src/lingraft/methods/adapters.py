@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lingraft.methods.parallel import Loss, ParallelAdapters
-from lingraft.nn.gated_adapter import Gate, Init
+from lingraft.nn import Gate, Init
 
 
 class Adapters(ParallelAdapters):

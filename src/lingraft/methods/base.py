@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from lingraft.layer_groups import LayerRange
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import nn
     from transformers import PreTrainedModel
 
     from lingraft.nn.local_loss import LocalLoss
@@ -103,6 +102,8 @@ def adaptation(
     local_loss: LocalLoss | None = None,
 ) -> Adaptation:
     """Close an adaptation: exactly the declared parameters train, in float32."""
+    import torch
+
     trainable = []
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in declared

@@ -10,8 +10,7 @@ from pydantic import Field, model_validator
 from lingraft.layer_groups import FFN, NOT_LANGUAGE_MODEL, depth, is_multimodal
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, adaptation
 from lingraft.methods.size import Sized, feed_forward_blocks
-from lingraft.nn.folds import as_qwen2_moe, can_be_qwen2_moe, with_own_code, with_wide_ffn
-from lingraft.nn.gated_adapter import Gate, Init
+from lingraft.nn import Gate, Init
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,6 +38,8 @@ class ParallelAdapters(Sized):
         return self
 
     def exports(self, config: Any) -> Sequence[Export]:
+        from lingraft.nn.folds import can_be_qwen2_moe
+
         if self.gate == "none":
             return ("wide-ffn", "remote-code")
         if self.gate == "sigmoid" and can_be_qwen2_moe(config):
@@ -48,6 +49,7 @@ class ParallelAdapters(Sized):
     def apply(self, model: PreTrainedModel) -> Adaptation:
         from peft import PeftModel, get_peft_model
 
+        from lingraft.nn.folds import as_qwen2_moe, with_own_code, with_wide_ffn
         from lingraft.nn.local_loss import LocalLoss
         from lingraft.nn.peft_adapter import GatedAdapterConfig, GatedAdapterLayer
 

@@ -13,13 +13,10 @@ This file goes as it is into models that are exported with their own code: it ne
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-
-Gate = Literal["none", "relu", "sigmoid"]
-Init = Literal["he", "low-variance"]
 
 
 class Watcher(Protocol):
@@ -35,7 +32,7 @@ class Watcher(Protocol):
 class GatedAdapter(nn.Module):
     """g(x) * W_o(act(W_g x) * W_i x): (B, T, D) -> (B, T, D), with `rank` hidden units."""
 
-    def __init__(self, width: int, rank: int, activation: Callable[[Tensor], Tensor], gate: Gate, **like: Any) -> None:
+    def __init__(self, width: int, rank: int, activation: Callable[[Tensor], Tensor], gate: str, **like: Any) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(width, rank, bias=False, **like)  # W_g
         self.up_proj = nn.Linear(width, rank, bias=False, **like)  # W_i
@@ -44,7 +41,7 @@ class GatedAdapter(nn.Module):
         self.act_fn = activation
         self.gate = gate
 
-    def init(self, how: Init, depth: int) -> None:
+    def init(self, how: str, depth: int) -> None:
         """Draw W_g, W_i and w from N(0, 2 / D), He's, or from N(0, 1 / (D depth)); set W_o to zero (§3)."""
         width = self.up_proj.in_features
         deviation = (2 / width if how == "he" else 1 / (width * depth)) ** 0.5

@@ -14,7 +14,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
-from lingraft.nn.gated_adapter import Gate, GatedAdapter, Init
+from lingraft.nn import Gate, Init
+from lingraft.nn.gated_adapter import GatedAdapter
 from lingraft.nn.local_loss import LocalLoss
 
 GATED_ADAPTER = "GATED_ADAPTER"

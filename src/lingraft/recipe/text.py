@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from lingraft.corpus.read import Split, check_split, find_files
 from lingraft.errors import CorpusError
-from lingraft.evaluation.compare import Role
-from lingraft.evaluation.samples import SAMPLES
+from lingraft.evaluation import SAMPLES, Role
 from lingraft.languages import BETWEEN
 from lingraft.recipe.section import Section
 from lingraft.recipe.values import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share

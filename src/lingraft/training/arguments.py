@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +80,8 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
     Raises:
         ValueError: the Trainer does not accept them together.
     """
+    from transformers import TrainingArguments
+
     bf16 = mixed_precision(settings) and not settings.get("fp16", False)
     merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
     merged["use_cpu"] = merged.get("use_cpu", False) or not has_accelerator()  # the Trainer asks for it beside bf16
@@ -105,6 +106,10 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
     Raises:
         Exception: in the words of the Trainer, the optimizer or the scheduler.
     """
+    import torch
+    from torch import Tensor, nn
+    from transformers import Trainer
+
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = nn.Linear(1, 1)
@@ -127,6 +132,8 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
 
 def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
     """Arguments that ask for what this machine lacks, and what that is."""
+    import torch
+
     on_cpu = settings.get("use_cpu", False) or not has_accelerator()
     cuda = torch.cuda.is_available() and not on_cpu
     has_tf32 = cuda and torch.cuda.get_device_capability()[0] >= 8
@@ -145,10 +152,14 @@ def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def has_accelerator() -> bool:
     """Whether there is a GPU, or another device that is not the CPU."""
+    import torch
+
     return torch.accelerator.is_available()
 
 
 def mixed_precision(settings: Mapping[str, Any]) -> bool:
     """Whether training runs under autocast; then frozen weights keep the type of their file."""
+    import torch
+
     default = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return bool(settings.get("bf16", default) or settings.get("fp16", False))
