@@ -79,6 +79,10 @@ LAWS = {
         ),
         ["changed or lost: run/results.json"],
     ),
+    "denied at the output": (
+        ended(2, f"{FORBIDDEN} os.mkdir '/dev/.zer.lingraft'\nerror: no", outputs=["../../dev/zer"]),
+        [],
+    ),
     "denied": (ended(2, f"{FORBIDDEN} open '/etc/x'\nerror: no"), [f"{FORBIDDEN} open '/etc/x'"]),
 }
 

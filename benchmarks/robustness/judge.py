@@ -51,8 +51,16 @@ def problems(ended: Ended) -> Iterator[str]:
         yield f"ended with {ended.code}"
     if ended.code == 2 and ("Traceback" in ended.stderr or "rror" not in ended.stderr):
         yield f"exit 2 without a message of its own: {_last_line(ended.stderr)}"
-    yield from dict.fromkeys(line for line in ended.stderr.splitlines() if line.startswith(FORBIDDEN))
+    attempts = dict.fromkeys(line for line in ended.stderr.splitlines() if line.startswith(FORBIDDEN))
+    yield from (attempt for attempt in attempts if not _is_asked_for(attempt, ended.outputs))
     yield from (f"{what}: {_without_numbers(path)}" for what, path in _wrongly_written(ended))
+
+
+def _is_asked_for(attempt: str, outputs: Sequence[str]) -> bool:
+    """Whether it is of an output that the command line puts elsewhere on the machine, or of what is kept beside it."""
+    elsewhere = [Path("/", re.sub(r"^(\.\./)+", "", output)) for output in outputs if output.startswith("../")]
+    places = [place for path in elsewhere for place in (path, path.with_name(f".{path.name}.lingraft"))]
+    return any(f"'{place}'" in attempt or f"'{place}/" in attempt for place in places)
 
 
 def _wrongly_written(ended: Ended) -> Iterator[tuple[str, str]]:
