@@ -11,6 +11,7 @@ import yaml
 import lingraft
 from lingraft.demo import RUNS
 from lingraft.errors import OutputError, UserError
+from lingraft.evaluation import samples
 from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
 from lingraft.testbed import NEW, OLD, TASKS, base, files, trained_base, write_testbed
@@ -23,11 +24,12 @@ def small(monkeypatch, tmp_path) -> None:
     """A demo of seconds, whose base is cached in a folder of its own."""
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(files, "TRAINING_DOCUMENTS", 200)
-    monkeypatch.setattr(files, "MEASURED_DOCUMENTS", 4)
-    monkeypatch.setattr(files, "QUESTIONS", 4)
+    monkeypatch.setattr(files, "MEASURED_DOCUMENTS", 2)
+    monkeypatch.setattr(files, "QUESTIONS", 2)
     monkeypatch.setattr(base, "SHAPE", {**base.SHAPE, "vocab_size": 300, "num_hidden_layers": 5})
     monkeypatch.setattr(base, "TRAINING", base.TRAINING._replace(steps=6))
-    monkeypatch.setattr(demo_module, "TOKENS", 6000)
+    monkeypatch.setattr(demo_module, "TOKENS", 3000)
+    monkeypatch.setattr(samples, "MAX_NEW_TOKENS", 4)
 
 
 SOME = {name: RUNS[name] for name in ("neutral-residues", "lora-self-written")}
