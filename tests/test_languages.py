@@ -131,3 +131,14 @@ def test_one_language_under_two_names_is_a_problem_of_the_recipe(recipe, texts):
     recipe["evaluation"]["text"]["English"] = str(texts["eng_Latn"])
     with pytest.raises(RecipeError, match=r"evaluation\.text: 'English': eng_Latn is named twice"):
         load_recipe(recipe)
+
+
+def test_a_thousand_wrong_names_cost_no_walk_through_the_standard_each(monkeypatch):
+    def refuse(name: str) -> None:
+        with pytest.raises(UserError):
+            code_of(name)
+
+    refuse("Galicain")
+    monkeypatch.setattr(type(pycountry.languages), "__iter__", lambda _: pytest.fail("walked through it"))
+    for name in ("Galicain", "glgg", "no such language", "zzz_Latn", "Greeek_Latn"):
+        refuse(name)

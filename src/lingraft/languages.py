@@ -8,6 +8,7 @@ private use, are allowed as well.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -117,11 +118,23 @@ def _named(word: str) -> list[Any]:
     for kind in ("alpha_2", "alpha_3", "bibliographic"):
         if language := pycountry.languages.get(**{kind: word}):
             return [language]
-    named = [of for of in pycountry.languages if word in (_plain_name(of), getattr(of, "common_name", "").lower())]
-    if not named:  # "Greek", of "Greek, Modern (1453-)"
-        inverted = [of for of in pycountry.languages if getattr(of, "inverted_name", "").lower().startswith(f"{word},")]
-        named = [of for of in inverted if of.type == "L"]
+    names, inverted = _by_name()
+    named = names.get(word) or inverted.get(word, [])
     return [of for of in named if of.scope != "M"] or named
+
+
+@cache
+def _by_name() -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Languages by name; and living ones by what stands before the comma, "Greek" of "Greek, Modern (1453-)"."""
+    names: defaultdict[str, list[Any]] = defaultdict(list)
+    inverted: defaultdict[str, list[Any]] = defaultdict(list)
+    for of in pycountry.languages:
+        for name in {_plain_name(of), getattr(of, "common_name", "").lower()}:
+            names[name].append(of)
+        before, comma, _ = getattr(of, "inverted_name", "").lower().partition(",")
+        if comma and of.type == "L":
+            inverted[before].append(of)
+    return dict(names), dict(inverted)
 
 
 def _plain_name(language: Any) -> str:
@@ -166,7 +179,20 @@ def _either(words: Sequence[str]) -> str:
 
 
 def _nearest_language(word: str) -> str:
-    codes = {of.alpha_3: of.alpha_3 for of in pycountry.languages}
-    names = {_plain_name(of): of.name for of in pycountry.languages if len(word) > 3}
-    close = get_close_matches(word.lower(), [*codes, *names], n=1, cutoff=0.6)
-    return f" (did you mean '{({**names, **codes})[close[0]]}'?)" if close else ""
+    """Of the codes, and of a longer word of the names too, that begin as it does."""
+    codes, names = _by_letter()
+    letter = word[:1].lower()
+    known = {**(names.get(letter, {}) if len(word) > 3 else {}), **codes.get(letter, {})}
+    close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f" (did you mean '{known[close[0]]}'?)" if close else ""
+
+
+@cache
+def _by_letter() -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
+    """Codes, and names, as they are compared and as they are shown, by their first letter."""
+    codes: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    names: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for of in pycountry.languages:
+        codes[of.alpha_3[0]][of.alpha_3] = of.alpha_3
+        names[_plain_name(of)[:1]][_plain_name(of)] = of.name
+    return dict(codes), dict(names)
