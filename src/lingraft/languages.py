@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import pycountry
-from langcodes.data_dicts import LIKELY_SUBTAGS, MACROLANGUAGES
 
 from lingraft.errors import UserError, nearest
 
@@ -153,6 +152,8 @@ def _scripts(language: Any) -> list[str]:
 
     What it has not of a language it has of the macrolanguage: of Swahili for `swh`.
     """
+    from langcodes.data_dicts import LIKELY_SUBTAGS, MACROLANGUAGES
+
     own = [getattr(language, "alpha_2", language.alpha_3), MACROLANGUAGES.get(language.alpha_3, "")]
     tag = next((tag for tag in own if tag in LIKELY_SUBTAGS), None)
     in_country = re.compile(f"{tag}(-([A-Z]{{2}}|[0-9]{{3}}))?")
@@ -167,6 +168,8 @@ def _choices(languages: Sequence[Any]) -> str:
     first = languages[0]
     if len(languages) > 1:
         return f"it can be {_either([f'{of.alpha_3} ({of.name})' for of in languages[:8]])}"
+    from langcodes.data_dicts import MACROLANGUAGES
+
     of_it = [tag for tag, macro in MACROLANGUAGES.items() if macro in (getattr(first, "alpha_2", ""), first.alpha_3)]
     members = [of for tag in of_it if (of := pycountry.languages.get(**{f"alpha_{len(tag)}": tag}))]
     members.sort(key=lambda of: (_plain_name(first) not in _plain_name(of), of.alpha_3))
