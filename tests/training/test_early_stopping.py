@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from conftest import write_texts
 from lingraft import run
 from lingraft.corpus.read import read_texts
 from lingraft.errors import CorpusError
@@ -14,8 +15,10 @@ from lingraft.training.trainer import LanguageTrainer
 
 
 @pytest.fixture
-def stopping(recipe):
+def stopping(recipe, tmp_path):
     """Steps so large that validation soon gets worse."""
+    write_texts(tmp_path)
+    recipe["corpus"][0]["tokens"] = 4000
     recipe["early_stopping"] = {"patience": 2}
     recipe["training"] |= {"eval_steps": 2, "num_train_epochs": 3, "learning_rate": 0.05, "save_steps": 2}
     recipe["training"] |= {"lr_scheduler_type": "constant", "weight_decay": 0.0}

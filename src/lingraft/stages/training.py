@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MERGE_TOLERANCE = 1e-3
-"""Largest difference of logits between adapters beside a weight and folded into it, in float32; see `verify_model`."""
+"""Largest difference of logits between adapters beside a weight and folded into it, in float32."""
 
 FEWEST_THAT_DECIDE = 8
 """Blocks; fewer would stop training by chance."""
