@@ -75,6 +75,11 @@ class Stopped(BaseException):
     """A signal stopped the work: exit code 3. No `Exception`, for libraries drop those where they ask and go on."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the closest allowed word, or an empty string."""
     close = get_close_matches(word, list(allowed), n=1, cutoff=0.6)

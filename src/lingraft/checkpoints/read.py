@@ -18,7 +18,7 @@ from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.layout import check_layout
 from lingraft.checkpoints.sentencepiece_model import check_can_be_converted
 from lingraft.checkpoints.weights import find_weights
-from lingraft.errors import LingraftError, ModelError, Stopped
+from lingraft.errors import LingraftError, ModelError, Stopped, first_line
 from lingraft.layer_groups import text_config
 from lingraft.machine_faults import machine_fault
 
@@ -85,10 +85,9 @@ def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(wanted), ignore_patterns=_NOT_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"'{name}' is not a folder here (looked for {folder.resolve()}) and the hub does not give it: {reason}; "
-            "check the name, the connection (HF_HUB_OFFLINE) and your access to a gated model"
+            f"'{name}' is not a folder here (looked for {folder.resolve()}) and the hub does not give it: "
+            f"{first_line(error)}; check the name, the connection (HF_HUB_OFFLINE) and your access to a gated model"
         ) from None
 
 
@@ -138,10 +137,10 @@ def reading(what: str) -> Iterator[None]:
     except BaseException as error:  # a panic of the tokenizers library is no Exception
         if machine_fault(error) is not None:
             raise
-        raise ModelError(f"{what}: {_first_line(error)}") from None
+        raise ModelError(f"{what}: {_in_one_line(error)}") from None
 
 
-def _first_line(error: BaseException) -> str:
+def _in_one_line(error: BaseException) -> str:
     """What an error says, in one line: its class where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     shown = " ".join(lines[:2])[:300]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lingraft.errors import nearest
+from lingraft.errors import first_line, nearest
 from lingraft.recipe.schema import Recipe
 from lingraft.training.argument_rules import DEVICE_ARGUMENTS, rule_problem
 from lingraft.training.arguments import OWNED_ARGUMENTS, check_arguments, missing_here
@@ -37,7 +37,7 @@ def training_problems(recipe: Recipe, runs_here: bool = True) -> Iterator[str]:
     except (OSError, MemoryError):  # of this machine
         raise
     except Exception as error:  # whatever a library says of settings that are all that it was given
-        yield f"training: the Trainer refuses these settings: {_first_line(error)}"
+        yield f"training: the Trainer refuses these settings: {first_line(error)}"
 
 
 def _problems_of_each(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -62,7 +62,3 @@ def _problem(name: str, value: Any, names: set[str], hints: dict[str, Any]) -> s
     if value and name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is None:
         return f"needs the package {PACKAGES[name][1]}; install it with: pip install {PACKAGES[name][1]}"
     return rule_problem(name, value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

@@ -112,7 +112,7 @@ KEYS: Mapping[str, tuple[str, ...]] = dict.fromkeys(
 BUILT_TO_CHECK = frozenset({"optim", "optim_args", "optim_target_modules", "lr_scheduler_kwargs", "report_to", "debug"})
 """What `check_arguments` finds out by building it."""
 DEVICE_ARGUMENTS = frozenset({"bf16", "fp16", "tf32", "torch_compile", "torch_compile_backend", "use_liger_kernel"})
-"""What a machine may lack; so it may for `torch_compile_mode`, of `CHOICES`."""
+"""What a machine may lack. `torch_compile_mode` needs a compiler too; its values are in `CHOICES`."""
 HARMLESS = frozenset(
     {
         *(

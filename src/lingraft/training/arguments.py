@@ -137,17 +137,23 @@ def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
     on_cpu = settings.get("use_cpu", False) or not has_accelerator()
     cuda = torch.cuda.is_available() and not on_cpu
     has_tf32 = cuda and torch.cuda.get_device_capability()[0] >= 8
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch looks for it
-    needs: dict[str, tuple[object, str]] = {
+    needs: dict[str, tuple[bool, str]] = {
         "fp16": (not on_cpu, "mixed precision in fp16 needs a GPU; on a CPU bf16 works"),
         "bf16": (not cuda or torch.cuda.is_bf16_supported(), "this GPU has no bf16; fp16 works"),
         "tf32": (has_tf32, "needs a GPU with TF32 (Ampere or newer)"),
         "use_liger_kernel": (not on_cpu, "its kernels need a GPU"),
     }
     if settings.get("torch_compile_backend", "inductor") == "inductor":
-        has_compiler = shutil.which(compiler), f"needs a C++ compiler; there is no {compiler} (CXX names another)"
-        needs |= dict.fromkeys(("torch_compile", "torch_compile_mode", "torch_compile_backend"), has_compiler)
+        needs |= dict.fromkeys(("torch_compile", "torch_compile_mode", "torch_compile_backend"), _compiler(cuda))
     return {name: problem for name, (is_here, problem) in needs.items() if settings.get(name) and not is_here}
+
+
+def _compiler(cuda: bool) -> tuple[bool, str]:
+    """Whether torch finds its compiler, of C for the kernels of a GPU and of C++ for a CPU; and what is missing."""
+    if cuda:
+        return any(map(shutil.which, ("cc", "gcc", "clang", "cl"))), "needs a C compiler"
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return shutil.which(name) is not None, f"needs a C++ compiler; there is no {name} (CXX names another)"
 
 
 def has_accelerator() -> bool:

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
-from lingraft.errors import TrainingError
+from lingraft.errors import TrainingError, first_line
 from lingraft.training.checkpoints import mark_finished, newest_checkpoint
 
 if TYPE_CHECKING:
@@ -176,8 +176,9 @@ def _compiling(arguments: TrainingArguments) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        said = str(error).strip().splitlines()[0]
-        raise TrainingError(f"training.torch_compile: the model cannot be compiled here ({said}); remove it") from error
+        raise TrainingError(
+            f"training.torch_compile: the model cannot be compiled here ({first_line(error)}); remove it"
+        ) from error
 
 
 class _AtBegin(TrainerCallback):
