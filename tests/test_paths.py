@@ -102,7 +102,7 @@ def test_a_target_that_cannot_be_ends_with_2_and_touches_nothing(run_cli, comman
         "File name too long": tmp_path / ("x" * 300) / "out",
         "not UTF-8": tmp_path / os.fsdecode(b"\xff\xfe") / "out",
         "is a file": tmp_path / "q.jsonl" / "out",
-        "an option stands where a path is due": "--quiet",
+        "this is an option, not a path": "--quiet",
     }
     before = snapshot(tmp_path)
     for name, arguments in commands.items():

@@ -36,7 +36,7 @@ def _described(path: Path, name: str) -> tuple[str, str]:
 
 
 def _digest(path: Path, name: str, status: os.stat_result) -> str:
-    """Each copy of a file is read once, as long as its time tells it from what was written into it later."""
+    """SHA-256, read once for each name, size and time; a file that was written a moment ago is read again."""
     key = name, status.st_size, status.st_mtime_ns
     if key not in _DIGESTS or time.time_ns() - status.st_mtime_ns < _TICKS:
         _DIGESTS[key] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -57,7 +57,7 @@ def problems(ended: Ended) -> Iterator[str]:
 
 
 def _is_asked_for(attempt: str, outputs: Sequence[str]) -> bool:
-    """Whether it is of an output that the command line puts elsewhere on the machine, or of what is kept beside it."""
+    """Whether an attempt writes to an output that the command line puts outside the folder, or stages it there."""
     elsewhere = [Path("/", re.sub(r"^(\.\./)+", "", output)) for output in outputs if output.startswith("../")]
     places = [place for path in elsewhere for place in (path, path.with_name(f".{path.name}.lingraft"))]
     return any(f"'{place}'" in attempt or f"'{place}/" in attempt for place in places)

@@ -182,7 +182,7 @@ def _either(words: Sequence[str]) -> str:
 
 
 def _nearest_language(word: str) -> str:
-    """Of the codes, and of a longer word of the names too, that begin as it does."""
+    """The nearest code with the same first letter, as a hint; words of four letters or more may be names too."""
     codes, names = _by_letter()
     letter = word[:1].lower()
     known = {**(names.get(letter, {}) if len(word) > 3 else {}), **codes.get(letter, {})}

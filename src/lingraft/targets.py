@@ -93,7 +93,7 @@ def _target(given: Path | str) -> Path:
     """
     shown = os.fsdecode(given).encode("utf-8", "backslashreplace").decode()
     if shown.startswith("-"):
-        raise OutputError(f"--out {shown}: an option stands where a path is due; give one that does not begin with '-'")
+        raise OutputError(f"--out {shown}: this is an option, not a path; give a path that does not begin with '-'")
     try:
         path = Path(os.path.realpath(given))
         os.fspath(path).encode()

@@ -167,7 +167,7 @@ class GraftTrainer(Trainer):
 
 @contextmanager
 def _compiling(arguments: TrainingArguments) -> Iterator[None]:
-    """Say of which setting it is that a model could not be compiled."""
+    """Name the setting when the model cannot be compiled."""
     if not arguments.torch_compile:
         yield
         return
