@@ -64,11 +64,14 @@ def command(*arguments: object) -> tuple[str, str]:
     return out, err
 
 
-def two_processes(*arguments: object) -> None:
-    """Run a command that ends well in two processes, as torchrun starts them."""
+def two_processes(*arguments: object) -> str:
+    """Run a command that ends well in two processes, as torchrun starts them; gives what both printed."""
+    printed = ""
     for started in [Command(*arguments, environment=rank) for rank in two_ranks()]:
-        code, _, said = started.end()
+        code, out, said = started.end()
         assert code == 0, said
+        printed += out
+    return printed
 
 
 def two_ranks() -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
@@ -63,13 +64,19 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
 def make_model() -> Callable[..., PreTrainedModel]:
     """A factory of tiny models with weights large enough that every tensor matters."""
 
+    made: dict[str, PreTrainedModel] = {}
+
     def make(architecture: str = "llama", tied: bool = False, **settings: Any) -> PreTrainedModel:
+        kind = f"{architecture} {tied} {settings}"
+        if kind not in made:
+            torch.manual_seed(0)
+            model = transformers.AutoModelForCausalLM.from_config(_config(architecture, tied, **settings))
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter) * 0.05)
+            made[kind] = model.eval()
         torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(_config(architecture, tied, **settings))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-        return model.eval()
+        return copy.deepcopy(made[kind])
 
     return make
 
@@ -154,7 +161,7 @@ def recipe_of(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
         "base": str(base),
         "languages": {"learn": ["swh_Latn"], "retain": ["eng_Latn", "spa_Latn"]},
         "max_length": 32,
-        "corpus": [{"language": "swh_Latn", "files": str(texts["swh_Latn"]), "tokens": 3000}],
+        "corpus": [{"language": "swh_Latn", "files": str(texts["swh_Latn"]), "tokens": 2000}],
         "validation": {"share": 0.1, "blocks": 4},
         "method": {"name": "layra", "first": 2, "last": 1, "rank": 2},
         "training": {
@@ -164,7 +171,7 @@ def recipe_of(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
             "eval_steps": 10,
             "save_steps": 20,
         },
-        "evaluation": {"samples": 1, "text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
+        "evaluation": {"samples": 0, "text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
     }
 
 

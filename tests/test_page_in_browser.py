@@ -121,7 +121,7 @@ def address_of_steps(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         yield chromium
         chromium.close()
 
@@ -184,8 +184,8 @@ def test_a_pointed_at_run_says_its_method(page) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_names_of_points_do_not_hide_each_other_nor_a_point(open_page, width) -> None:
-    boxes = open_page(width).evaluate("""() => {
+def test_names_of_points_do_not_hide_each_other_nor_a_point(open_page, page, width) -> None:
+    boxes = (page if width == 1280 else open_page(width)).evaluate("""() => {
         const plane = document.querySelector("#plane .figure");
         const box = (element) => {
             const { left, top, right, bottom } = element.getBoundingClientRect();
@@ -202,11 +202,13 @@ def test_names_of_points_do_not_hide_each_other_nor_a_point(open_page, width) ->
             assert apart, (name, other)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_long_names_do_not_make_the_page_scroll_sideways(open_page, address_of_long_names, width) -> None:
-    page = open_page(width, address_of_long_names)
+def test_long_names_do_not_make_the_page_scroll_sideways(open_page, address_of_long_names) -> None:
+    page = open_page(1280, address_of_long_names)
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
 def test_the_page_never_scrolls_sideways(open_page) -> None:
@@ -225,8 +227,7 @@ def test_what_others_wrote_is_text_in_the_browser(page) -> None:
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "color_scheme"), [(390, "light"), (1280, "dark")])
 def test_steps_and_bars_are_drawn_with_every_name_apart_and_inside(
     open_page, address_of_steps, width, color_scheme
 ) -> None:
@@ -263,9 +264,8 @@ def test_the_dark_page_has_light_letters_in_text_and_figures(open_page) -> None:
     assert luminance(page, "#plane .xgrid", "stroke") < 90
 
 
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_on_paper_the_page_is_light_and_the_figures_fit(open_page, color_scheme) -> None:
-    page = open_page(color_scheme=color_scheme)
+def test_on_paper_the_page_is_light_and_the_figures_fit(open_page) -> None:
+    page = open_page(color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 703, "height": 1000})  # A4 between its margins

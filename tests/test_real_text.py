@@ -47,7 +47,7 @@ def some_documents(code: str, tmp_path_factory) -> Path:
 def out(english, spanish, tmp_path_factory) -> Path:
     """The shipped recipe on local files, as a user overrides it."""
     out = tmp_path_factory.mktemp("run") / "swahili"
-    corpus = f"[{{language: swh_Latn, files: {SHARED}/corpora/swh_Latn.lafand.jsonl.gz, tokens: 8_000}}]"
+    corpus = f"[{{language: swh_Latn, files: {SHARED}/corpora/swh_Latn.lafand.jsonl.gz, tokens: 5_000}}]"
     overrides = [
         f"base={BASE}",
         f"corpus={corpus}",

@@ -6,8 +6,6 @@ import gzip
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
-from command_line import Command, command
+from command_line import Command, command, two_processes
 from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
@@ -247,9 +245,9 @@ def test_a_changed_hub_folder_has_another_revision(tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def straight(shared_recipe, tmp_path_factory) -> Path:
-    """A run of three epochs that nobody kills, beside its recipe."""
+    """A run of two epochs that nobody kills, beside its recipe."""
     folder = tmp_path_factory.mktemp("straight")
-    training = {**shared_recipe["training"], "num_train_epochs": 3, "save_steps": 5}
+    training = {**shared_recipe["training"], "num_train_epochs": 2, "save_steps": 8}
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**shared_recipe, "training": training}))
     command("run", folder / "recipe.yaml", "--out", folder / "run")
     return folder / "run"
@@ -279,16 +277,9 @@ def test_two_processes_train_what_one_trains(recipe, tmp_path) -> None:
     recipe["method"]["dropout"] = 0.0
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lingraft"]
     halves = ["training.per_device_train_batch_size=2", "training.ddp_backend=gloo"]
-    done = subprocess.run(
-        [*launch, "run", str(path), *halves, "--out", str(tmp_path / "two")],
-        check=True,
-        timeout=150,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.count("learning") == 1
+    printed = two_processes("run", path, *halves, "--out", tmp_path / "two")
+    assert printed.count("learning") == 1
     one = lingraft.run(path, tmp_path / "one")
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert two["learning"] == pytest.approx(one["learning"], rel=1e-3)

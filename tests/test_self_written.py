@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,39 +25,55 @@ from lingraft.training.batches import TrainingText, collate
 from lingraft.training.trainer import LanguageTrainer
 
 
+pytestmark = pytest.mark.xdist_group("self-written")  # one run serves many tests
+BLOCKS = "work/self-written/part-0/blocks.arrow"
+
+
+@pytest.fixture(scope="module")
+def done_recipe(shared_recipe):
+    training = {**shared_recipe["training"], "logging_steps": 1}
+    return {**shared_recipe, "replay": {"self": 0.2}, "training": training}
+
+
+@pytest.fixture(scope="module")
+def done(done_recipe, tmp_path_factory) -> Path:
+    """A run with a fifth of its tokens written by the base."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    run(done_recipe, out)
+    return out
+
+
 @pytest.fixture
 def written(recipe, tmp_path):
-    """A run with a fifth of its tokens written by the base."""
+    """A factory of such runs."""
 
     def build(**settings):
         recipe["replay"] = {"self": 0.2, **settings}
-        results = run(recipe, tmp_path / "out")
-        return results, open_table(tmp_path / "out/work/self-written/part-0/blocks.arrow"), tmp_path / "out"
+        run(recipe, tmp_path / "out")
+        return tmp_path / "out"
 
     return build
 
 
-def test_the_share_is_of_all_tokens(written) -> None:
-    _, blocks, out = written()
-    mix = json.loads((out / "work/blocks/mix.json").read_text())
+def test_the_share_is_of_all_tokens(done) -> None:
+    blocks = open_table(done / BLOCKS)
+    mix = json.loads((done / "work/blocks/mix.json").read_text())
     text = sum(entry["tokens"] for entry in mix["entries"])
     assert mix["tokens"] == pytest.approx(text / 0.8, abs=1)
     assert 32 * len(blocks) == pytest.approx(0.2 * mix["tokens"], abs=16)
     assert sum(entry["share"] for entry in mix["entries"]) == pytest.approx(0.8, abs=1e-3)
 
 
-def test_blocks_are_whole_and_begin_with_bos_and_can_be_read(written) -> None:
-    _, blocks, out = written()
-    rows = blocks["input_ids"][:]
+def test_blocks_are_whole_and_begin_with_bos_and_can_be_read(done) -> None:
+    rows = open_table(done / BLOCKS)["input_ids"][:]
     assert {len(row) for row in rows} == {32}
     assert {row[0] for row in rows} == {256}
-    texts = [json.loads(line)["text"] for line in (out / "work/self-written/part-0/text.jsonl").open()]
+    texts = [json.loads(line)["text"] for line in (done / BLOCKS).with_name("text.jsonl").open()]
     assert len(texts) == len(rows)
 
 
 def test_the_teacher_is_the_bases_distribution(written, base) -> None:
-    _, blocks, _ = written(top_k=8)
-    row = blocks[0]
+    row = open_table(written(top_k=8) / BLOCKS)[0]
     logits = read_model(base, torch.float32).eval()(torch.tensor([row["input_ids"]])).logits[0, :-1]
     log_probs, tokens = log_softmax(logits, -1).topk(8)
     assert torch.equal(torch.tensor(row["teacher_tokens"]).view(31, 8), tokens)
@@ -64,15 +81,12 @@ def test_the_teacher_is_the_bases_distribution(written, base) -> None:
 
 
 def test_cross_entropy_needs_no_teacher(written) -> None:
-    _, blocks, _ = written(loss="ce")
-    assert blocks.column_names == ["input_ids", "languages"]
+    assert open_table(written(loss="ce") / BLOCKS).column_names == ["input_ids", "languages"]
 
 
-def test_its_loss_is_logged_and_starts_at_nothing(written, recipe) -> None:
+def test_its_loss_is_logged_and_starts_at_nothing(done) -> None:
     """KL of the base from itself is 0 (the rest of the teacher's distribution is one token, half precision)."""
-    recipe["training"]["logging_steps"] = 1
-    _, _, out = written()
-    log = json.loads((out / "training.json").read_text())["log"]
+    log = json.loads((done / "training.json").read_text())["log"]
     first = next(entry for entry in log if "loss_self-written" in entry)
     assert abs(first["loss_self-written"]) < 1e-2 < first["loss_swh_Latn"]
 
@@ -100,13 +114,9 @@ def test_parts_that_were_written_before_a_kill_are_kept(recipe, tmp_path, monkey
     assert record["share"] == pytest.approx(0.2, abs=0.01)
 
 
-def test_the_same_seed_writes_the_same(recipe, tmp_path) -> None:
-    recipe["replay"] = {"self": 0.2}
-    tables = []
-    for name in ("one", "other"):
-        run(recipe, tmp_path / name)
-        tables.append((tmp_path / name / "work/self-written/part-0/blocks.arrow").read_bytes())
-    assert tables[0] == tables[1]
+def test_the_same_seed_writes_the_same(done, done_recipe, tmp_path) -> None:
+    run(done_recipe, tmp_path / "other")
+    assert (tmp_path / "other" / BLOCKS).read_bytes() == (done / BLOCKS).read_bytes()
 
 
 def test_a_kl_over_all_tokens_is_the_kl(make_model) -> None:
@@ -145,8 +155,7 @@ def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
 @pytest.mark.parametrize("name", ["full", "layra", "neutral-residues"])
 def test_it_composes_with_every_kind_of_method(written, recipe, name) -> None:
     recipe["method"] = {"name": name, **({"first": 1, "last": 1} if name == "layra" else {})}
-    _, _, out = written()
-    log = json.loads((out / "training.json").read_text())["log"]
+    log = json.loads((written() / "training.json").read_text())["log"]
     assert any("loss_self-written" in entry for entry in log)
 
 

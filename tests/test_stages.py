@@ -87,7 +87,7 @@ def done(shared_recipe, tmp_path_factory) -> Finished:
 
 def staged_of(recipe: dict[str, Any], pairs: Path, instructions: dict[str, Path]) -> dict[str, Any]:
     """All that there is: new words, pairs, text, instructions."""
-    settings = recipe["training"] | {"max_steps": 8}
+    settings = recipe["training"] | {"max_steps": 6}
     around = {key: recipe[key] for key in ("base", "languages", "validation", "evaluation")}
     return {
         **around,
@@ -442,7 +442,7 @@ def test_a_limit_on_forgetting_holds_over_all_stages(staged, tmp_path) -> None:
 def test_a_run_killed_in_its_stages_ends_with_the_same_model(staged, tmp_path) -> None:
     """In the first by itself, then in the last."""
     for stage in staged["stages"].values():
-        stage["training"] = stage["training"] | {"max_steps": 12, "save_steps": 3}
+        stage["training"] = stage["training"] | {"max_steps": 6, "save_steps": 3}
     path, straight, killed = tmp_path / "recipe.yaml", tmp_path / "straight", tmp_path / "killed"
     path.write_text(yaml.safe_dump(staged, sort_keys=False))
     command("run", path, "--out", straight)
@@ -569,7 +569,7 @@ def test_a_chat_template_that_is_not_there_is_named(staged, tmp_path) -> None:
 
 def test_two_processes_go_through_all_stages_as_one_does(staged, tmp_path) -> None:
     for stage in staged["stages"].values():
-        stage["training"] |= {"use_cpu": True, "max_steps": 4}
+        stage["training"] |= {"use_cpu": True, "max_steps": 2}
         stage["method"] |= {"dropout": 0.0} if stage["method"]["name"] == "lora" else {}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(staged, sort_keys=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,7 @@ def prepare(folder: Path) -> Path:
         shutil.copy(trial / name, world)
     records = shutil.ignore_patterns("work", "model", "adapter")
     shutil.copytree(trial / "run", world / "run", ignore=records)
+    importlib.import_module("typer.rich_utils")  # writes what is wrong with an option
     fill_caches(commands()["run plain --dry-run"], trial)
     shutil.rmtree(trial)
     gc.collect()

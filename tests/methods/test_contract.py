@@ -35,15 +35,19 @@ every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen2", 
 
 
 @pytest.fixture
+def base(make_model, architecture, tied):
+    return make_model(architecture, tied)
+
+
+@pytest.fixture
 def adapt(make_model, architecture, tied, settings):
-    """The base, untouched, and an adaptation of a second copy of it."""
+    """A factory of adaptations, each of a base of its own."""
+    return lambda: METHODS[settings["name"]](**settings).apply(make_model(architecture, tied))
 
-    def build():
-        return make_model(architecture, tied), METHODS[settings["name"]](**settings).apply(
-            make_model(architecture, tied)
-        )
 
-    return build
+@pytest.fixture
+def forms(base, settings) -> tuple[str, ...]:
+    return tuple(METHODS[settings["name"]](**settings).exports(base.config))
 
 
 def train(adaptation, steps: int = 3) -> None:
@@ -64,16 +68,15 @@ def train(adaptation, steps: int = 3) -> None:
 @every_method
 @every_base
 @every_architecture
-def test_logits_are_the_bases_before_the_first_step(adapt) -> None:
-    base, adaptation = adapt()
-    assert torch.equal(probe_logits(adaptation.model, base.config), probe_logits(base, base.config))
+def test_logits_are_the_bases_before_the_first_step(base, adapt) -> None:
+    assert torch.equal(probe_logits(adapt().model, base.config), probe_logits(base, base.config))
 
 
 @every_method
 @every_base
 @every_architecture
 def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) -> None:
-    _, adaptation = adapt()
+    adaptation = adapt()
     before = {name: tensor.clone() for name, tensor in adaptation.model.named_parameters()}
     train(adaptation)
     moved = {name for name, tensor in adaptation.model.named_parameters() if not torch.equal(tensor, before[name])}
@@ -83,14 +86,14 @@ def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) 
 @every_method
 @every_base
 @every_architecture
-def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(adapt, tmp_path) -> None:
-    base, adaptation = adapt()
-    for form in adaptation.exports:
-        _, adaptation = adapt()
+def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(base, adapt, forms, tmp_path) -> None:
+    of_base = probe_logits(base, base.config)
+    for form in forms:
+        adaptation = adapt()
         train(adaptation)
         adapted = probe_logits(adaptation.model, base.config)
         exported = adaptation.exports[form]()
-        assert not torch.allclose(adapted, probe_logits(base, base.config), atol=1e-2)
+        assert not torch.allclose(adapted, of_base, atol=1e-2)
         torch.testing.assert_close(probe_logits(exported, base.config), adapted, atol=2e-5, rtol=1e-5)
         for added in _widths_added(exported, base):
             assert added % 64 == 0
@@ -109,10 +112,9 @@ def _widths_added(exported, base) -> list[int]:
 @every_method
 @every_base
 @every_architecture
-def test_a_plain_export_has_the_bases_class_and_keys(adapt) -> None:
-    base, adaptation = adapt()
-    if "plain" in adaptation.exports:
-        plain = adaptation.exports["plain"]()
+def test_a_plain_export_has_the_bases_class_and_keys(base, adapt, forms) -> None:
+    if "plain" in forms:
+        plain = adapt().exports["plain"]()
         assert type(plain) is type(base)
         assert [name for name, _ in plain.named_parameters()] == [name for name, _ in base.named_parameters()]
 
@@ -120,20 +122,16 @@ def test_a_plain_export_has_the_bases_class_and_keys(adapt) -> None:
 @every_method
 @every_base
 @every_architecture
-def test_the_forms_are_known_before_training(adapt, settings) -> None:
-    base, adaptation = adapt()
-    assert tuple(adaptation.exports) == tuple(METHODS[settings["name"]](**settings).exports(base.config))
+def test_the_forms_are_known_before_training(adapt, forms) -> None:
+    assert tuple(adapt().exports) == forms
 
 
 @every_method
 @every_base
 @every_architecture
-def test_a_tied_head_stays_the_embeddings(adapt, tied) -> None:
-    _, adaptation = adapt()
-    for form in adaptation.exports:
-        _, adaptation = adapt()
-        train(adaptation)
-        exported = adaptation.exports[form]()
+def test_a_tied_head_stays_the_embeddings(adapt, forms, tied) -> None:
+    for form in forms:
+        exported = adapt().exports[form]()
         assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
 
 
@@ -152,8 +150,8 @@ def test_what_trains_is_float32_and_the_rest_keeps_its_type(make_model, settings
 @pytest.mark.parametrize("settings", [of for of in METHODS_UNDER_TEST.values() if of["name"] not in IN_FULL])
 @every_base
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-def test_an_adapter_loads_into_a_fresh_base_with_the_same_keys(adapt, tmp_path) -> None:
-    base, adaptation = adapt()
+def test_an_adapter_loads_into_a_fresh_base_with_the_same_keys(base, adapt, tmp_path) -> None:
+    adaptation = adapt()
     train(adaptation)
     adaptation.adapter.save_pretrained(tmp_path, save_embedding_layers=False)
     loaded = PeftModel.from_pretrained(base, tmp_path).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,45 +15,54 @@ from lingraft.training import early_stopping
 from lingraft.training.trainer import LanguageTrainer
 
 
-@pytest.fixture
-def stopping(recipe, tmp_path):
+pytestmark = pytest.mark.xdist_group("early stopping")  # one run serves many tests
+
+MODEL = "work/adapted/model/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def stopping(shared_recipe):
     """Steps so large that validation soon gets worse."""
-    write_texts(tmp_path)
-    recipe["corpus"][0]["tokens"] = 4000
-    recipe["early_stopping"] = {"patience": 2}
-    recipe["training"] |= {"eval_steps": 2, "num_train_epochs": 3, "learning_rate": 0.05, "save_steps": 2}
-    recipe["training"] |= {"lr_scheduler_type": "constant", "weight_decay": 0.0}
-    return recipe
+    write_texts(Path(shared_recipe["evaluation"]["text"]["eng_Latn"]).parent)
+    training = {**shared_recipe["training"], "eval_steps": 2, "num_train_epochs": 3, "save_steps": 2}
+    training |= {"learning_rate": 0.05, "lr_scheduler_type": "constant", "weight_decay": 0.0}
+    corpus = [{**shared_recipe["corpus"][0], "tokens": 4000}]
+    return {**shared_recipe, "corpus": corpus, "early_stopping": {"patience": 2}, "training": training}
+
+
+@pytest.fixture(scope="module")
+def stopped(stopping, tmp_path_factory):
+    """A run that nobody killed."""
+    out = tmp_path_factory.mktemp("stopped") / "out"
+    run(stopping, out)
+    return out
 
 
 def losses(log: list[dict]) -> dict[int, float]:
     return {entry["step"]: entry["eval_choice_loss"] for entry in log if "eval_choice_loss" in entry}
 
 
-def test_it_stops_after_so_many_evaluations_and_goes_back(stopping, tmp_path) -> None:
-    run(stopping, tmp_path / "out")
-    training = json.loads((tmp_path / "out/training.json").read_text())
+def test_it_stops_after_so_many_evaluations_and_goes_back(stopped) -> None:
+    training = json.loads((stopped / "training.json").read_text())
     seen = losses(training["log"])
     best = min(seen, key=seen.get)
     assert training["best_step"] == best < training["steps"]
     assert sum(step > best for step in seen) == 2
 
 
-def test_the_model_is_that_of_the_best_step(stopping, tmp_path) -> None:
-    run(stopping, tmp_path / "out")
-    best = json.loads((tmp_path / "out/training.json").read_text())["best_step"]
+def test_the_model_is_that_of_the_best_step(stopping, stopped, tmp_path) -> None:
+    best = json.loads((stopped / "training.json").read_text())["best_step"]
     shorter = {**stopping, "training": {**stopping["training"], "max_steps": best}, "early_stopping": {"patience": 99}}
     run(shorter, tmp_path / "shorter")
-    model = "work/adapted/model/model.safetensors"
-    assert (tmp_path / "out" / model).read_bytes() == (tmp_path / "shorter" / model).read_bytes()
+    assert (stopped / MODEL).read_bytes() == (tmp_path / "shorter" / MODEL).read_bytes()
 
 
 @pytest.mark.parametrize("training", [{}, {"eval_on_start": True, "save_steps": 3}], ids=["", "evaluated at the start"])
 def test_a_run_that_was_killed_stops_at_the_same_step_with_the_same_model(
     stopping, tmp_path, monkeypatch, training
 ) -> None:
-    stopping["training"] |= training
-    run(stopping, tmp_path / "straight")
+    recipe = {**stopping, "training": {**stopping["training"], **training}}
+    run(recipe, tmp_path / "straight")
     save, saved = LanguageTrainer._save_checkpoint, []
 
     def killed(self, *arguments):
@@ -64,15 +74,13 @@ def test_a_run_that_was_killed_stops_at_the_same_step_with_the_same_model(
     monkeypatch.setattr(LanguageTrainer, "_save_checkpoint", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(stopping, tmp_path / "killed")
-    run(stopping, tmp_path / "killed")
-    model = "work/adapted/model/model.safetensors"
-    assert (tmp_path / "straight" / model).read_bytes() == (tmp_path / "killed" / model).read_bytes()
+            run(recipe, tmp_path / "killed")
+    run(recipe, tmp_path / "killed")
+    assert (tmp_path / "straight" / MODEL).read_bytes() == (tmp_path / "killed" / MODEL).read_bytes()
 
 
-def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, tmp_path, monkeypatch) -> None:
-    run(stopping, tmp_path / "straight")
-    steps = json.loads((tmp_path / "straight/training.json").read_text())["steps"]
+def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, stopped, tmp_path, monkeypatch) -> None:
+    steps = json.loads((stopped / "training.json").read_text())["steps"]
     save = LanguageTrainer._save_checkpoint
 
     def killed(self, *arguments):
@@ -86,20 +94,18 @@ def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, tmp_
             run(stopping, tmp_path / "killed")
     run(stopping, tmp_path / "killed")
     assert json.loads((tmp_path / "killed/training.json").read_text())["steps"] == steps
-    model = "work/adapted/model/model.safetensors"
-    assert (tmp_path / "straight" / model).read_bytes() == (tmp_path / "killed" / model).read_bytes()
+    assert (stopped / MODEL).read_bytes() == (tmp_path / "killed" / MODEL).read_bytes()
 
 
-def test_what_decides_is_neither_trained_nor_measured(stopping, tmp_path) -> None:
-    run(stopping, tmp_path / "out")
-    texts = tmp_path / "out/work/heldout"
+def test_what_decides_is_neither_trained_nor_measured(stopped) -> None:
+    texts = stopped / "work/heldout"
     assert not read_texts(texts / "choice-eng_Latn.jsonl")  # when to stop is decided on learned text alone
     for code in ("swh_Latn",):
         choice, measured = (read_texts(texts / f"{name}-{code}.jsonl") for name in ("choice", "heldout"))
         assert choice
         assert measured
         assert not {*choice} & {*measured}
-    results = json.loads((tmp_path / "out/results.json").read_text())
+    results = json.loads((stopped / "results.json").read_text())
     for code in ("swh_Latn", "eng_Latn"):
         measured = sum(len(text.encode()) for text in read_texts(texts / f"heldout-{code}.jsonl"))
         assert results["languages"][code]["bytes"] == measured
