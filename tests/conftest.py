@@ -63,7 +63,6 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., PreTrainedModel]:
     """A factory of tiny models with weights large enough that every tensor matters."""
-
     made: dict[str, PreTrainedModel] = {}
 
     def make(architecture: str = "llama", tied: bool = False, **settings: Any) -> PreTrainedModel:

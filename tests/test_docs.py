@@ -16,6 +16,7 @@ from lingraft.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+METHOD_PAGES = ROOT / "docs" / "methods"
 
 
 def test_the_map_is_what_the_modules_say_of_themselves() -> None:
@@ -36,19 +37,42 @@ def test_the_readmes_recipe_is_well_formed(texts, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_a_section(name) -> None:
-    assert f"## `{name}`" in (ROOT / "docs" / "methods.md").read_text()
+def test_every_method_has_a_page_and_a_line_in_the_table(name) -> None:
+    assert (METHOD_PAGES / f"{name}.md").read_text().startswith(f"# `{name}`\n")
+    assert f"[`{name}`]({name}.md)" in (METHOD_PAGES / "index.md").read_text()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_page_says_when_to_take_it_its_cost_and_what_was_found(name) -> None:
+    page = (METHOD_PAGES / f"{name}.md").read_text()
+    for part in ("**Take it when**", "**Cost.**", "**What the paper", "**What we measured.**", "```yaml"):
+        assert part in page, part
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_recipe_on_a_methods_page_is_of_that_method(name) -> None:
+    snippet = re.search(r"```yaml\n(.*?)```", (METHOD_PAGES / f"{name}.md").read_text(), re.DOTALL)[1]
+    settings = yaml.safe_load(snippet)["method"]
+    assert METHODS[name].model_validate(settings).name == name
 
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_every_penalty_has_a_section(name) -> None:
-    assert f"### `{name}`" in (ROOT / "docs" / "methods.md").read_text()
+    assert f"## `{name}`" in (METHOD_PAGES / "regularization.md").read_text()
 
 
-def test_every_link_in_the_documents_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    """Those within the site are followed when it is built (`make docs`), which makes pages too."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_of_the_site_is_in_its_navigation() -> None:
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text())
+    generated = run_path(str(ROOT / "docs" / "generated.py"))["PAGES"]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert {*listed} == pages | {*generated}
 
 
 def test_every_dependency_has_a_line_in_the_architecture() -> None:
