@@ -63,7 +63,7 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., PreTrainedModel]:
     """A factory of tiny models with weights large enough that every tensor matters."""
-    made: dict[str, PreTrainedModel] = {}
+    made: dict[str, tuple[PreTrainedModel, torch.Tensor]] = {}
 
     def make(architecture: str = "llama", tied: bool = False, **settings: Any) -> PreTrainedModel:
         kind = f"{architecture} {tied} {settings}"
@@ -73,9 +73,10 @@ def make_model() -> Callable[..., PreTrainedModel]:
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(torch.randn_like(parameter) * 0.05)
-            made[kind] = model.eval()
-        torch.manual_seed(0)
-        return copy.deepcopy(made[kind])
+            made[kind] = model.eval(), torch.get_rng_state()
+        model, state = made[kind]
+        torch.set_rng_state(state)  # later draws are as if it were made anew
+        return copy.deepcopy(model)
 
     return make
 

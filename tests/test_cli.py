@@ -220,7 +220,7 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
     assert not (tmp_path / "out").exists()
     resolved = yaml.safe_load(printed.split("what trains")[0])
     assert resolved["training"]["adam_epsilon"] == 1e-5
-    for part in ("embeddings", "first        0–1", "middle       2", "steps  24", "optimizer", "logits", "fits"):
+    for part in ("embeddings", "first        0–1", "middle       2", "steps  16", "optimizer", "logits", "fits"):
         assert part in printed
 
 

@@ -76,7 +76,7 @@ def test_a_text_that_is_read_whole_is_counted_whole(recipe, texts, tokenizer) ->
 def test_shares_are_of_all_tokens(recipe, texts) -> None:
     recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.2})
     plan = make_plan(load_recipe(recipe))
-    assert plan.tokens == {0: 3000, 1: 750}
+    assert plan.tokens == {0: 2000, 1: 500}
     assert plan.steps == 30  # 3,750 tokens in steps of 4 x 32, the last one short
 
 
