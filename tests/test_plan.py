@@ -77,7 +77,7 @@ def test_shares_are_of_all_tokens(recipe, texts) -> None:
     recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.2})
     plan = make_plan(load_recipe(recipe))
     assert plan.tokens == {0: 2000, 1: 500}
-    assert plan.steps == 30  # 3,750 tokens in steps of 4 x 32, the last one short
+    assert plan.steps == 20  # 2,500 tokens in steps of 4 x 32, the last one short
 
 
 def test_a_hub_corpus_without_a_budget_leaves_the_steps_open(recipe) -> None:
