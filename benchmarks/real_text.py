@@ -32,7 +32,6 @@ TRAINING = {
 }
 RUNS: Mapping[str, Mapping[str, Any]] = {
     **DEMO,
-    "full-self-written": {"method": {"name": "full"}, "replay": {"self": 0.2}},
     "neutral-residues-sigmoid": {
         "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
         "old_text": OLD_TEXT,

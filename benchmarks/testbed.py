@@ -24,7 +24,6 @@ MORE = {
         "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
         "old_text": OLD_TEXT,
     },
-    "full-self-written": {"method": {"name": "full"}, "replay": {"self": 0.2}},
     "layra-self-written": {"method": {"name": "layra", "first": 4, "last": 1}, "replay": {"self": 0.2}},
 }
 """Runs beside the demo's."""

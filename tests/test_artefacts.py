@@ -362,3 +362,17 @@ def test_a_large_files_fingerprint_samples_all_over_it(tmp_path):
             file.write(b"x" * window)
         assert file_fingerprint(path) != before
         before = file_fingerprint(path)
+
+
+def test_what_lies_elsewhere_is_copied_where_it_is_of_the_same_inputs_and_whole(tmp_path):
+    def make(text):
+        return lambda folder: (folder / "file").write_text(text)
+
+    other = stage(tmp_path / "other", {"a": 1}, make("made once"))
+    for name, inputs, expected in (("same", {"a": 1}, "made once"), ("changed", {"a": 2}, "made again")):
+        made = stage(tmp_path / name, inputs, make("made again"), [tmp_path / "none", other])
+        assert (made / "file").read_text() == expected
+        assert stage(made, inputs, lambda _: pytest.fail("made again")) == made
+    (other / "file").write_text("made 0nce")
+    assert (stage(tmp_path / "damaged", {"a": 1}, make("made again"), [other]) / "file").read_text() == "made again"
+    assert stage_fingerprint(tmp_path / "damaged") != stage_fingerprint(tmp_path / "same")

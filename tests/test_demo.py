@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 import lingraft
-from lingraft.demo import RUNS
+from lingraft.demo import RUNS, STORY
 from lingraft.errors import OutputError, UserError
 from lingraft.evaluation import samples
+from lingraft.evaluation.measure import measure
 from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
 from lingraft.testbed import NEW, OLD, TASKS, base, files, trained_base, write_testbed
@@ -39,8 +40,17 @@ SOME = {name: RUNS[name] for name in ("neutral-residues", "lora-self-written")}
 def test_every_run_is_of_a_recipe_and_drawn_in_one_report_and_the_same_seed_gives_the_same(
     tmp_path, monkeypatch
 ) -> None:
-    out = tmp_path / "demo"
+    out, measured = tmp_path / "demo", []
+
+    def watched(folder, *arguments):
+        measured.append(folder.name)
+        return measure(folder, *arguments)
+
+    monkeypatch.setattr("lingraft.stages.model.measure", watched)
     results = lingraft.demo(out, runs=SOME)
+    assert len([name for name in measured if name.startswith("testbed-")]) == 1, (
+        "one measurement of the base serves all"
+    )
     assert list(results) == list(SOME)
     for name, settings in SOME.items():
         assert json.loads((out / name / "results.json").read_text()) == results[name]
@@ -65,6 +75,7 @@ def test_every_run_is_of_a_recipe_and_drawn_in_one_report_and_the_same_seed_give
 @pytest.mark.usefixtures("small")
 def test_the_demo_shows_every_method_by_a_good_recipe(tmp_path) -> None:
     assert {settings["method"]["name"] for settings in RUNS.values()} == set(METHODS)
+    assert set(STORY) <= set(RUNS)
     (tmp_path / "testbed").mkdir()
     write_testbed(tmp_path / "testbed", 0)
     folder = trained_base(tmp_path / "testbed", tmp_path / "cache", 0)

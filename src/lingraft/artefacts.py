@@ -76,16 +76,21 @@ def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
+def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], elsewhere: Iterable[Path] = ()) -> Path:
     """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there, and whole.
 
     `make` fills a temporary folder, which is renamed when it returns. The record in the folder says what the
-    artefact was made from, for users too, and holds a digest of each file.
+    artefact was made from, for users too, and holds a digest of each file. Where a finished one of the same inputs
+    lies `elsewhere`, it is copied.
     """
     if finished(path, inputs):
         return path
     with new_folder(path) as temporary:
-        make(temporary)
+        if twin := next((other for other in elsewhere if other.is_dir() and not _fault(other, inputs)), None):
+            logger.info("%s: taken from %s", path.name, twin)
+            shutil.copytree(twin, temporary, ignore=shutil.ignore_patterns(_RECORD), dirs_exist_ok=True)
+        else:
+            make(temporary)
         record = {"fingerprint": fingerprint(inputs), "inputs": inputs, "files": digests(temporary)}
         write_json(temporary / _RECORD, record)
     return path
@@ -95,17 +100,23 @@ def finished(path: Path, inputs: dict[str, Any]) -> bool:
     """Whether the artefact folder `path` is there, made from these inputs, and as it was written; says what is not."""
     if not path.is_dir():
         return False
+    if fault := _fault(path, inputs):
+        logger.warning("%s: made again, %s", path.name, fault)
+        return False
+    logger.info("%s: finished before, kept", path.name)
+    return True
+
+
+def _fault(path: Path, inputs: dict[str, Any]) -> str | None:
+    """Why a folder is not the artefact of these inputs as it was written."""
     record = _record(path)
     if record is None:
-        logger.warning("%s: made again, %s is missing or damaged", path.name, _RECORD)
-    elif record["fingerprint"] != fingerprint(inputs):
-        logger.warning("%s: made again, its inputs changed: %s", path.name, ", ".join(changed_inputs(path, inputs)))
-    elif damaged := damaged_files(path, record["files"]):
-        logger.warning("%s: made again, not as it was written: %s", path.name, ", ".join(damaged))
-    else:
-        logger.info("%s: finished before, kept", path.name)
-        return True
-    return False
+        return f"{_RECORD} is missing or damaged"
+    if record["fingerprint"] != fingerprint(inputs):
+        return f"its inputs changed: {', '.join(changed_inputs(path, inputs))}"
+    if damaged := damaged_files(path, record["files"]):
+        return f"not as it was written: {', '.join(damaged)}"
+    return None
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The whole product in a quarter of an hour, without a download: a language grafted in eleven ways."""
+"""The whole product in minutes, without a download: a language grafted in several ways."""
 
 from __future__ import annotations
 
@@ -47,8 +47,12 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "adapters": {"method": {"name": "adapters"}, "old_text": OLD_TEXT},
     "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": OLD_TEXT},
     "lora-self-written": {"method": {"name": "lora"}, "replay": {"self": 0.2}},
+    "full-self-written": {"method": {"name": "full"}, "replay": {"self": 0.2}},
 }
 """What tells the recipes apart. Ranges of layers are the papers', in proportion to the testbed's twelve."""
+
+STORY = ("full", "lora", "layra", "neutral-residues", "full-self-written")
+"""The runs that show what there is to choose between; the others take as long again."""
 
 TOKENS = 200_000
 TRAINING = {
@@ -61,9 +65,11 @@ TRAINING = {
 
 
 def demo(
-    out: Path | str = "lingraft-demo", seed: int = 0, runs: Mapping[str, Mapping[str, Any]] = RUNS
+    out: Path | str = "lingraft-demo", seed: int = 0, runs: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Graft a new language onto the testbed's base in many ways; returns the results by run.
+    """Graft a new language onto the testbed's base in several ways; returns the results by run.
+
+    `runs`: what tells the recipes apart, by name, such as `RUNS`, all that there are; those of `STORY` by default.
 
     `out` receives the testbed's files, a recipe and a folder for each run, and
     `report.html` with all of them. The base is trained on first use and kept in the user's cache.
@@ -75,6 +81,8 @@ def demo(
     """
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
+    if runs is None:
+        runs = {name: RUNS[name] for name in STORY}
     out, cache = folder_target(out), cache_folder()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("the demo is for one process; start it without torchrun")
@@ -88,7 +96,7 @@ def demo(
             recipe = out / "recipes" / f"{name}.yaml"
             write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
             logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
-            results[name] = run(recipe, out / name)
+            results[name] = run(recipe, out / name, beside=[out / done for done in results])
         report([out / name for name in runs], out / "report.html")
     return results
 

@@ -39,12 +39,18 @@ LONGEST_STAGE = timedelta(days=7)
 """How long other processes wait while the first one works alone."""
 
 
-def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    recipe: Path | str | dict[str, Any],
+    out: Path | str,
+    overrides: Sequence[str] = (),
+    beside: Sequence[Path | str] = (),
+) -> dict[str, Any]:
     """Graft languages onto a base as a recipe says; returns what `results.json` holds.
 
     `out` receives `model/`, `adapter/` where the method has one, `results.json`, `report.html`,
     `recipe.resolved.yaml` and `lingraft.json`; `work/` keeps the artefacts of the stages. Started
-    again with the same recipe, a run goes on where it stopped.
+    again with the same recipe, a run goes on where it stopped. `beside`: folders of other runs, from which the
+    measurement of the base is taken where it is of the same text.
 
     Raises:
         RecipeError: all that is wrong with the recipe.
@@ -55,12 +61,12 @@ def run(recipe: Path | str | dict[str, Any], out: Path | str, overrides: Sequenc
     resolved = load_recipe(recipe, overrides)
     out = run_target(out, resolved)
     with claimed(out, resolved):
-        results = _run(resolved, out, out / "work")
+        results = _run(resolved, out, out / "work", [Path(other) / "work" for other in beside])
     logger.info("done: %s", out)
     return results
 
 
-def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
+def _run(recipe: Recipe, out: Path, work: Path, others: Sequence[Path]) -> dict[str, Any]:
     base, roles, stages = find_model(recipe.base), recipe.languages.roles, recipe.expanded
     inputs = Inputs(recipe, work)
     check_models(recipe)
@@ -83,7 +89,8 @@ def _run(recipe: Recipe, out: Path, work: Path) -> dict[str, Any]:
     inputs.check_text()
     fertility = measure_fertility(on.texts, base, start)
 
-    before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before")
+    earlier = [other / "before" for other in others]
+    before = models.measure_model(recipe, base, model_fingerprint(base), on, work / "before", earlier)
     instruct = models.measure_instruct(recipe, on, work / "instruct")
     on_the_way: dict[str, Path] = {}
     if start != base:

@@ -7,7 +7,7 @@ training, where all work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ Tables = Mapping[str, Sequence[Path]]
 """Stage -> a folder with the table `documents.arrow` for each entry of its corpus."""
 
 
-def one_after_another(path: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
+def one_after_another(
+    path: Path, inputs: dict[str, Any], make: Callable[[Path], None], elsewhere: Iterable[Path] = ()
+) -> Path:
     """A stage that the main process makes while the others wait."""
     with PartialState().main_process_first():
-        return stage(path, inputs, make)
+        return stage(path, inputs, make, elsewhere)
 
 
 def folder_of(work: Path, stage: str) -> Path:

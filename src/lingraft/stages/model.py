@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,8 +18,13 @@ from lingraft.recipe.after import Step, combination
 from lingraft.stages import one_after_another
 
 
-def measure_model(recipe: Recipe, model: Path, mark: str, on: EvaluationSet, path: Path) -> Path:
-    """`measurement.json`: what a model, which `mark` tells apart from others, makes of an evaluation set."""
+def measure_model(
+    recipe: Recipe, model: Path, mark: str, on: EvaluationSet, path: Path, elsewhere: Iterable[Path] = ()
+) -> Path:
+    """`measurement.json`: what a model, which `mark` tells apart from others, makes of an evaluation set.
+
+    It is copied where one of the same model and evaluation set lies `elsewhere`.
+    """
     inputs = {
         "model": mark,
         **on.fingerprint,
@@ -30,7 +35,7 @@ def measure_model(recipe: Recipe, model: Path, mark: str, on: EvaluationSet, pat
     def make(folder: Path) -> None:
         write_measurement(folder, measure(model, on, recipe.length))
 
-    return one_after_another(path, inputs, make)
+    return one_after_another(path, inputs, make, elsewhere)
 
 
 def measure_instruct(recipe: Recipe, on: EvaluationSet, path: Path) -> Path | None:

@@ -27,6 +27,7 @@ from lingraft.corpus.tokenize import encode_documents
 from lingraft.disk import locked
 from lingraft.targets import folder_target
 from lingraft.testbed.files import OLD, training_file
+from lingraft.testbed.muon import Muon
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -181,7 +182,7 @@ def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
         own.append(parameter)
     groups = [{"params": others, "lr": TRAINING.embeddings_rate}, {"params": head, "lr": TRAINING.head_rate}]
     return [
-        torch.optim.Muon(hidden, lr=TRAINING.muon_rate, weight_decay=0.0),
+        Muon(hidden, lr=TRAINING.muon_rate),
         torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
