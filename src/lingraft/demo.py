@@ -91,7 +91,7 @@ def demo(
     with locked(out):
         files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
         base = trained_base(files, cache, seed)
-        results = {}
+        results: dict[str, dict[str, Any]] = {}
         for name, settings in runs.items():
             recipe = out / "recipes" / f"{name}.yaml"
             write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
