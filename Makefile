@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check docs bench clean
+.PHONY: setup demo test test-unit check docs bench clean
 
 setup: .venv/installed
 
@@ -15,6 +15,9 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+
+test-unit: setup
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m unit
 
 check: setup
 	$(BIN)/ruff format --check .

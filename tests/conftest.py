@@ -24,6 +24,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 gc.collect()
 gc.freeze()  # a training collects, and needs not go through all that was imported
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is neither an integration test nor one in a browser is a unit test."""
+    for item in items:
+        if not any(map(item.get_closest_marker, ("integration", "browser"))):
+            item.add_marker(pytest.mark.unit)
+
+
 CONFIGS = {
     "llama": transformers.LlamaConfig,
     "qwen2": transformers.Qwen2Config,

@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM
 import lingraft
 from lingraft.errors import ModelError, RecipeError
 
+pytestmark = pytest.mark.integration
+
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.double() for name, tensor in load_file(folder / "model.safetensors").items()}

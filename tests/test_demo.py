@@ -17,6 +17,8 @@ from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
 from lingraft.testbed import NEW, OLD, TASKS, base, files, trained_base, write_testbed
 
+pytestmark = pytest.mark.integration
+
 demo_module = import_module("lingraft.demo")
 
 

@@ -24,7 +24,7 @@ FORMS = {
 }
 
 
-pytestmark = pytest.mark.xdist_group("exports")  # one run of a form serves many tests
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("exports")]  # one run of a form serves many tests
 
 
 @pytest.fixture(scope="module")

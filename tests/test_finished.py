@@ -19,6 +19,8 @@ from lingraft.recipe import load_recipe
 from lingraft.stages import text as text_stages
 from lingraft.stages.inputs import Inputs
 
+pytestmark = pytest.mark.integration
+
 module = importlib.import_module("lingraft.run")  # the function of its name hides it
 
 OF_THE_MOMENT = {"training.json", "report.html"}

@@ -26,7 +26,10 @@ MACHINE = {"torch": torch.__version__, "processor": torch.backends.cpu.get_cpu_c
 GOLDEN: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
 WRITE = os.environ.get("GOLDEN") == "write"
 
-pytestmark = pytest.mark.skipif(not WRITE and GOLDEN.get("machine") != MACHINE, reason=f"figures are not of {MACHINE}")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not WRITE and GOLDEN.get("machine") != MACHINE, reason=f"figures are not of {MACHINE}"),
+]
 
 TRAINING = {
     "per_device_train_batch_size": 4,

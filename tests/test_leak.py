@@ -16,6 +16,8 @@ from lingraft.corpus.read import read_records, write_records, write_texts
 from lingraft.corpus.tokenize import open_table
 from lingraft.corpus.words import normal_form
 
+pytestmark = pytest.mark.integration
+
 MARK = "qx"
 """Begins every word that is measured, and no other."""
 

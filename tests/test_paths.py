@@ -19,6 +19,8 @@ from lingraft.disk import mark
 from lingraft.errors import OutputError
 from tree import snapshot
 
+pytestmark = pytest.mark.integration
+
 Run = Callable[..., tuple[int, str]]
 
 

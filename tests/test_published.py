@@ -16,6 +16,8 @@ import lingraft
 from lingraft.checkpoints.names import public_name, without_places
 from lingraft.checkpoints.read import read_model
 
+pytestmark = pytest.mark.integration
+
 PUBLISHED = ("model", "adapter", "lingraft.json", "results.json", "training.json", "report.html")
 
 

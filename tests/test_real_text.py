@@ -19,6 +19,7 @@ BASE = SHARED / "models" / "backbone"
 MAX_LENGTH = 256
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.skipif(not BASE.is_dir(), reason="no folder 'shared' with a base beside the repository"),
     pytest.mark.xdist_group("real text"),  # one run serves both tests
 ]

@@ -16,6 +16,8 @@ from robustness.judge import Ended, outputs, problems
 from robustness.killing import damage_newest, published
 from robustness.watch import FORBIDDEN
 
+pytestmark = pytest.mark.integration
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

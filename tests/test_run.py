@@ -23,6 +23,8 @@ from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation import SAMPLES
 
+pytestmark = pytest.mark.integration
+
 PROBE = torch.arange(40)[None]
 
 

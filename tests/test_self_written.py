@@ -24,7 +24,7 @@ from lingraft.training.arguments import training_arguments
 from lingraft.training.batches import TrainingText, collate
 from lingraft.training.trainer import LanguageTrainer
 
-pytestmark = pytest.mark.xdist_group("self-written")  # one run serves many tests
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("self-written")]  # one run serves many tests
 BLOCKS = "work/self-written/part-0/blocks.arrow"
 
 

@@ -24,7 +24,7 @@ from lingraft.output_folder import check_output
 from lingraft.plan import whole_plan
 from lingraft.recipe import load_recipe, recipe_yaml
 
-pytestmark = pytest.mark.xdist_group("stages")  # one run serves many tests
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stages")]  # one run serves many tests
 
 ENGLISH, SWAHILI = "people house water fire book", "watu nyumba maji moto kitabu"
 INSTRUCT = {"name": "lora", "rank": 2}

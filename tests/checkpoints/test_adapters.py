@@ -16,6 +16,8 @@ import lingraft
 from lingraft.errors import ModelError, UserError
 from lingraft.methods import METHODS
 
+pytestmark = pytest.mark.integration
+
 merge = lingraft.merge
 
 

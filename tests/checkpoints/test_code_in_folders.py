@@ -13,6 +13,8 @@ import pytest
 
 import lingraft
 
+pytestmark = pytest.mark.integration
+
 LOADERS = ("from_pretrained", "from_config")
 """Of transformers: they take code from a folder where nothing forbids it."""
 CODE = "open({marker!r}, 'w').close()\nraise SystemExit(0)\n"

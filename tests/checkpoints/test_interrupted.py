@@ -29,6 +29,8 @@ from transformers import AutoModelForCausalLM
 from command_line import Command, command
 from lingraft import cli, merge
 
+pytestmark = pytest.mark.integration
+
 Contents = dict[str, bytes]
 
 

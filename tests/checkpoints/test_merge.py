@@ -18,6 +18,8 @@ import lingraft
 from lingraft.checkpoints import operands
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
 
+pytestmark = pytest.mark.integration
+
 merge = lingraft.merge
 ALL = dict.fromkeys(("embeddings", "first", "middle", "last", "final_norm", "head"), 0.0)
 

@@ -23,6 +23,8 @@ from lingraft.plan import whole_plan
 from lingraft.recipe import load_recipe
 from lingraft.stages.check import check_models_here
 
+pytestmark = pytest.mark.integration
+
 SECONDS = 20
 """For one call; on an idle machine each takes less than one."""
 KINDS = ("whole", "shards", "adapter", "gemma3")

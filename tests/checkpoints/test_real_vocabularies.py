@@ -17,7 +17,10 @@ import lingraft
 
 SHARED = Path(__file__).parents[3] / "shared"
 BASE = SHARED / "models" / "backbone"
-pytestmark = pytest.mark.skipif(not BASE.is_dir(), reason="no real base model at ../shared/models/backbone")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not BASE.is_dir(), reason="no real base model at ../shared/models/backbone"),
+]
 ADDED = 2000
 
 

@@ -16,6 +16,8 @@ from lingraft.checkpoints.read import read_model
 from lingraft.evaluation.limit import Interpolated, Point, best_within, point
 from lingraft.layer_groups import LayerGroup, LayerRange
 
+pytestmark = pytest.mark.integration
+
 GROUPS = [LayerGroup.EMBEDDINGS, LayerGroup.FIRST, LayerGroup.MIDDLE, LayerGroup.LAST]
 
 

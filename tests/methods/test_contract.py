@@ -11,6 +11,8 @@ from lingraft.checkpoints.export import probe_logits
 from lingraft.layer_groups import LayerGroup, layer_group, plain_name
 from lingraft.methods import METHODS
 
+pytestmark = pytest.mark.integration
+
 METHODS_UNDER_TEST = {
     "full": {"name": "full"},
     "layer-selective": {"name": "layer-selective"},

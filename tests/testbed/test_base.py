@@ -15,6 +15,8 @@ from lingraft.errors import OutputError
 from lingraft.testbed import base as module
 from lingraft.testbed import cache_folder, files, trained_base, training_file, write_testbed
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def small(monkeypatch, tmp_path) -> Path:

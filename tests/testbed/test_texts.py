@@ -16,6 +16,8 @@ from lingraft.testbed.files import BIRTHS
 from lingraft.testbed.language import NAMES, draw_languages, kept_words
 from lingraft.testbed.world import CONCEPTS, PEOPLE, PROPERTIES, STRANGERS, Fact, draw_world, values
 
+pytestmark = pytest.mark.integration
+
 CODES = (*OLD, NEW)
 SEEDS = range(5)
 

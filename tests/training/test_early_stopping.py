@@ -14,7 +14,7 @@ from lingraft.errors import CorpusError
 from lingraft.training import early_stopping
 from lingraft.training.trainer import LanguageTrainer
 
-pytestmark = pytest.mark.xdist_group("early stopping")  # one run serves many tests
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("early stopping")]  # one run serves many tests
 
 MODEL = "work/adapted/model/model.safetensors"
 

@@ -20,6 +20,8 @@ from lingraft.token_loss import IGNORED
 from lingraft.training.arguments import training_arguments
 from lingraft.training.instruct import InstructTrainer, instruct
 
+pytestmark = pytest.mark.integration
+
 TURNS = [
     {"role": "system", "content": "short"},
     {"role": "user", "content": "sema maji"},

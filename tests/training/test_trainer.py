@@ -20,6 +20,8 @@ from lingraft.training.batches import TrainingText, collate
 from lingraft.training.checkpoints import newest_checkpoint
 from lingraft.training.trainer import LanguageTrainer, train
 
+pytestmark = pytest.mark.integration
+
 SPEEDS = ("_runtime", "_per_second")
 LANGUAGES = ["swh_Latn", "eng_Latn"]
 
