@@ -29,8 +29,8 @@ from lingraft.disk import (
     take_back,
 )
 from lingraft.errors import OutputError, UserError
+from lingraft.pipeline.train import training_began
 from lingraft.recipe import Recipe, recipe_yaml
-from lingraft.stages.training import training_began
 from lingraft.targets import check_not_read, folder_target
 
 _RECIPE, _WORK = "recipe.resolved.yaml", "work"

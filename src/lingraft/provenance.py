@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import read_json, stage_fingerprint
 from lingraft.checkpoints.names import public_name, without_places
-from lingraft.checkpoints.read import find_model, model_fingerprint
-from lingraft.evaluation.measure import read_measurement
+from lingraft.checkpoints.read import find_model
 from lingraft.methods.stack import Part, by_group
+from lingraft.pipeline.blocks import TrainingData
+from lingraft.pipeline.documents import Documents
+from lingraft.pipeline.measure import Measured
+from lingraft.pipeline.merge import ExportedModel
+from lingraft.pipeline.result import StageResult
+from lingraft.pipeline.self_generated import generated_record
+from lingraft.pipeline.values import Model
+from lingraft.pipeline.vocabulary import ExtendedModel
 from lingraft.recipe import Recipe
-from lingraft.stages.training import Trained
-from lingraft.stages.written import written_record
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
@@ -24,12 +27,12 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("lingraft", *LIBRARIES)}
 
 
-def _origin(recipe: Recipe, base: Path) -> dict[str, Any]:
+def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
     """The model that a vector of this one is measured from: the instruct model, where the language went to one."""
-    trained_from = {"name": public_name(recipe.base), "fingerprint": model_fingerprint(base)}
+    trained_from = {"name": public_name(recipe.base), "fingerprint": base.fingerprint}
     if recipe.instruct is None:
         return {"base": trained_from}
-    instruct = {"name": public_name(recipe.instruct), "fingerprint": model_fingerprint(find_model(recipe.instruct))}
+    instruct = {"name": public_name(recipe.instruct), "fingerprint": Model(find_model(recipe.instruct)).fingerprint}
     return {"base": instruct, "trained_from": trained_from}
 
 
@@ -44,15 +47,15 @@ def _beside(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _training(of: Trained) -> dict[str, Any]:
+def _training(of: StageResult) -> dict[str, Any]:
     """What one training was made of, and what trained in it."""
-    recipe, training, mixed = of.recipe, read_json(of.adapted / "training.json"), read_json(of.text / "mix.json")
+    recipe, training, mixed = of.stage, of.adapted.record, of.data.mix
     groups = by_group(Part(**part) for part in training["stack"])
-    own = written_record(of.text, of.written)
+    own = generated_record(of.data, of.generated)
     return {
-        "corpus": _instructions(mixed["entries"], of.text)
+        "corpus": _instructions(mixed["entries"], of.data)
         if recipe.instructions
-        else _corpus(mixed["entries"], of.tables),
+        else _corpus(mixed["entries"], of.documents),
         "tokens": mixed["tokens"],
         **({"self_written": own} if own else {}),
         "method": recipe.method.model_dump(),
@@ -69,19 +72,15 @@ def _training(of: Trained) -> dict[str, Any]:
     }
 
 
-def _corpus(entries: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> list[dict[str, Any]]:
+def _corpus(entries: Sequence[Mapping[str, Any]], documents: Sequence[Documents]) -> list[dict[str, Any]]:
     return [
-        {
-            **_without_overlap(entry),
-            "fingerprint": stage_fingerprint(table),
-            "left_out": read_json(table / "corpus.json")["dropped"],
-        }
-        for entry, table in zip(entries, tables, strict=True)
+        {**_without_overlap(entry), "fingerprint": of.fingerprint, "left_out": of.record["dropped"]}
+        for entry, of in zip(entries, documents, strict=True)
     ]
 
 
-def _instructions(entries: Sequence[Mapping[str, Any]], text: Path) -> list[dict[str, Any]]:
-    return [{**_without_overlap(entry), "fingerprint": stage_fingerprint(text)} for entry in entries]
+def _instructions(entries: Sequence[Mapping[str, Any]], data: TrainingData) -> list[dict[str, Any]]:
+    return [{**_without_overlap(entry), "fingerprint": data.fingerprint} for entry in entries]
 
 
 def _without_overlap(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,34 +90,28 @@ def _without_overlap(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def provenance(
     recipe: Recipe,
-    base: Path,
-    words: Mapping[str, Any] | None,
-    trainings: Mapping[str, Trained],
-    exported: Path,
-    unrounded: Path,
+    base: Model,
+    extended: ExtendedModel | None,
+    stages: Sequence[StageResult],
+    exported: ExportedModel,
+    unrounded: Measured,
     plan: str,
 ) -> dict[str, Any]:
-    """What went into a model, and what was checked on the way out.
-
-    `words` says how its vocabulary grew, `trainings` what trained, by stage; `plan` is the text of the plan.
-    """
-    records = {name: _training(of) for name, of in trainings.items()}
-    last = list(trainings.values())[-1].adapted
+    """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
+    records = {of.name: _training(of) for of in stages}
     after = [step.model_dump(mode="json") for step in recipe.after]
     record = {
         "versions": versions(),
         "plan": plan,
         **_origin(recipe, base),
-        **({"vocabulary": words} if words else {}),
+        **({"vocabulary": extended.record} if extended else {}),
         **({"stages": [{"name": name, **of} for name, of in records.items()]} if recipe.stages else records[""]),
         **({"after": after} if after else {}),
         "export": {
             "form": recipe.export,
-            **read_json(exported / "export.json"),
-            "merge_difference": read_json(last / "training.json")["merge_difference"],
-            "bits_per_byte_unrounded": {
-                code: of.bits_per_byte for code, of in read_measurement(unrounded).scores.items()
-            },
+            **exported.record,
+            "merge_difference": stages[-1].adapted.record["merge_difference"],
+            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in unrounded.measurement.scores.items()},
         },
     }
     published: dict[str, Any] = without_places(record)

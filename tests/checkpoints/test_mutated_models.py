@@ -21,7 +21,7 @@ from lingraft.errors import UserError
 from lingraft.evaluation.bits_per_byte import score
 from lingraft.plan import whole_plan
 from lingraft.recipe import load_recipe
-from lingraft.stages.check import check_models_here
+from lingraft.pipeline.check import check_models_here
 
 pytestmark = pytest.mark.integration
 

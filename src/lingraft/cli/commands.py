@@ -110,9 +110,9 @@ def run(
         _print_results(results)
         return
     from lingraft.output_folder import check_output, run_target
+    from lingraft.pipeline.check import check_models_here
     from lingraft.plan import whole_plan
     from lingraft.recipe import load_recipe, recipe_yaml
-    from lingraft.stages.check import check_models_here
 
     resolved = load_recipe(recipe, overrides or [], runs_here=False)
     check_output(run_target(out, resolved), resolved)

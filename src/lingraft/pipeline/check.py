@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
 from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_model, num_rows
 from lingraft.checkpoints.tokens import check_tokens
+from lingraft.pipeline.merge import check_after
 from lingraft.recipe import Recipe
-from lingraft.stages.model import check_after
-from lingraft.stages.vocabulary import check_vocabulary
+from lingraft.recipe.after import Step
+from lingraft.vocabulary.model import read_bpe, rows_for
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +30,9 @@ def check_models(recipe: Recipe) -> None:
     if recipe.instruct:
         check_model(find_model(recipe.instruct))
     _check_templates(recipe, base)
-    check_vocabulary(recipe, base)
-    check_after(recipe, base, base)
+    if recipe.vocabulary:  # its tokenizer can be continued, and fits the embeddings
+        rows_for(open_parent(base), read_bpe(base), recipe.vocabulary.add)
+    check_after(steps_of(recipe), base, base)
 
 
 def check_models_here(recipe: Recipe) -> None:
@@ -37,8 +41,7 @@ def check_models_here(recipe: Recipe) -> None:
     Raises:
         ModelError: as there.
     """
-    steps = [step for of in recipe.expanded.values() for step in of.after] + list(recipe.after)
-    names = [recipe.base, *(name for step in steps for name in step.models)]
+    names = [recipe.base, *(name for steps in steps_of(recipe) for step in steps for name in step.models)]
     away = [name for name in dict.fromkeys(names) if not Path(name).is_dir()]
     if not away:
         check_models(recipe)
@@ -47,6 +50,11 @@ def check_models_here(recipe: Recipe) -> None:
     check_tokens(base)
     _check_templates(recipe, base)
     logger.info("the weights of %s are looked at when the run begins", ", ".join(away))
+
+
+def steps_of(recipe: Recipe) -> list[Sequence[Step]]:
+    """What is done after training, of the run and of each stage."""
+    return [recipe.after, *(stage.after for stage in recipe.expanded.values())]
 
 
 def _check_templates(recipe: Recipe, base: Path) -> None:

@@ -1,0 +1,72 @@
+"""Steps after training: checkpoints merged, scales selected, the result exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lingraft.artefacts import read_json, write_json
+from lingraft.checkpoints.assemble import write_combination
+from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
+from lingraft.checkpoints.parents import Parent, open_parent
+from lingraft.checkpoints.read import read_model, stored_dtype
+from lingraft.methods import Export
+from lingraft.pipeline.step import step
+from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.recipe.after import Step, combination
+
+
+def merged(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:
+    """What the steps of `after:` make of a trained model, in float32; the trained one where there are none.
+
+    They start from `start`, the model that training began with: the base itself, or what became of it.
+    """
+    if not steps:
+        return adapted
+    others = [open_parent(name, open_parent(start.folder)) for one in steps for name in one.models]
+    return merge_checkpoints(work / "combined", steps, adapted.model, start, base, others)
+
+
+@step(ModelArtefact)
+def merge_checkpoints(
+    folder: Path, steps: Sequence[Step], adapted: Model, start: Model, base: Model, others: Sequence[Parent]
+) -> None:
+    """`model`: one sum of checkpoints, in float32. `others` are those that the steps name."""
+    del others  # opened again by their names, as part of one combination
+    (folder / "model").mkdir()
+    models = (open_parent(of.folder) for of in (adapted, start, base))
+    write_combination(combination(steps, *models), folder / "model")
+
+
+def check_after(steps_of_each: Sequence[Sequence[Step]], base: Path, start: Path) -> None:
+    """Find out before training whether steps can be done; `start`, where training begins, stands for its result.
+
+    Raises:
+        ModelError: models that cannot be had, or do not fit the base.
+    """
+    for steps in steps_of_each:
+        if steps:
+            combination(steps, open_parent(start), open_parent(start), open_parent(base))
+
+
+class ExportedModel(ModelArtefact):
+    """`model`, as it is published; `export.json`."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = read_json(self.folder / "export.json")
+        return record
+
+
+@step(ExportedModel)
+def export(folder: Path, model: Model, like: Model, form: Export) -> None:
+    """The result in the number type of the base's file, rounded once, loaded again and compared."""
+    del form  # the model has it already
+    dtype = stored_dtype(like.folder)
+    rounded = round_weights(read_model(model.folder, torch.float32), dtype)
+    write_model(rounded, model.folder, folder / "model")
+    difference = verify_model(folder / "model", probe_logits(rounded, rounded.config), dtype)
+    write_json(folder / "export.json", {"dtype": str(dtype).removeprefix("torch."), "logits_difference": difference})

@@ -1,0 +1,200 @@
+"""Steps that let the base generate text, to be replayed in training (arXiv 2605.26097)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from lingraft.artefacts import read_json, write_json
+from lingraft.checkpoints.read import read_tokenizer
+from lingraft.corpus.pack import SCHEMA
+from lingraft.corpus.read import write_texts
+from lingraft.corpus.tokenize import bos_ids, open_table
+from lingraft.errors import ModelError
+from lingraft.evaluation.measure import measuring_device, model_to_measure
+from lingraft.pipeline.blocks import TrainingData
+from lingraft.pipeline.step import Artefact, step
+from lingraft.pipeline.values import Model
+from lingraft.recipe.training import Replay
+from lingraft.token_loss import best_tokens
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+SELF_GENERATED = "self-written"
+"""Stands for a language where tokens are told apart by theirs."""
+
+PART = 256
+"""Blocks in an artefact; a killed run generates the part again that it was at."""
+
+DISTILLED = SCHEMA.append(pa.field("teacher_tokens", pa.list_(pa.int32()))).append(
+    pa.field("teacher_log_probs", pa.list_(pa.float16()))
+)
+
+
+class GeneratedText(Artefact):
+    """A part of the text that the base generated: `blocks.arrow`; `text.jsonl`, to be read."""
+
+    @property
+    def blocks(self) -> Dataset:
+        return open_table(self.folder / "blocks.arrow")
+
+    @property
+    def tokens(self) -> int:
+        return int(read_json(self.folder / "written.json")["tokens"])
+
+
+class _Progress:
+    """A log line for each batch of blocks."""
+
+    def __init__(self, count: int) -> None:
+        self.left, self.done, self.started = count, 0, time.monotonic()
+
+    def add(self, blocks: int) -> None:
+        self.done += blocks
+        self.left -= blocks
+        seconds = (time.monotonic() - self.started) / self.done * self.left
+        shown = f", {seconds / 60:.0f} min left" if seconds >= 90 else ""
+        logger.info("the base has generated %d blocks, %d are left%s", self.done, self.left, shown)
+
+
+def generate(
+    work: Path, base: Model, data: TrainingData, replay: Replay | None, num_languages: int, max_length: int, seed: int
+) -> list[GeneratedText]:
+    """So many blocks of the base's own text that they are `replay.self` of all tokens; none without replay.
+
+    Raises:
+        ModelError: the base's tokenizer has no token to begin with.
+    """
+    if replay is None:
+        return []
+    share = replay.self
+    count = max(1, round(data.tokens_of_text * share / (1 - share) / max_length))
+    progress, parts = _Progress(count), []
+    for number, first in enumerate(range(0, count, PART)):
+        size = min(PART, count - first)
+        path, left = work / SELF_GENERATED / f"part-{number}", progress.left
+        drawn_by = [seed, number]
+        parts.append(
+            generate_part(
+                path,
+                *(base, size, max_length, num_languages, replay.loss, replay.top_k, replay.batch, drawn_by),
+                device=measuring_device(),
+                progress=progress,
+            )
+        )
+        progress.left = left - size  # also where the part was kept
+    _loaded.cache_clear()
+    return parts
+
+
+def generated_share(data: TrainingData, generated: Sequence[GeneratedText]) -> float:
+    """The share of all tokens that train which the base generated, as it came out."""
+    tokens = sum(part.tokens for part in generated)
+    return tokens / (tokens + data.tokens_of_text)
+
+
+def generated_record(data: TrainingData, generated: Sequence[GeneratedText]) -> dict[str, Any] | None:
+    """What `lingraft.json` says of it: tokens, their share, and what stands for the parts."""
+    if not generated:
+        return None
+    fingerprints = [part.fingerprint for part in generated]
+    tokens = sum(part.tokens for part in generated)
+    return {"tokens": tokens, "share": generated_share(data, generated), "fingerprints": fingerprints}
+
+
+@step(GeneratedText, unkeyed=("progress",))
+def generate_part(
+    folder: Path,
+    base: Model,
+    blocks: int,
+    max_length: int,
+    language: int,
+    loss: Literal["kl", "ce"],
+    top_k: int | None,
+    batch: int,
+    seed: Sequence[int],
+    device: str,
+    progress: _Progress,
+) -> None:
+    """Blocks sampled from the base at temperature 1, all tokens of the language with this number.
+
+    With `loss` kl, each token but the last has the base's `top_k` likeliest next tokens beside it.
+    """
+    tokenizer, model = read_tokenizer(base.folder), _loaded(base.folder)
+    rows: list[list[int]] = []
+    schema = DISTILLED if loss == "kl" else SCHEMA
+    with (
+        torch.random.fork_rng(),
+        pa.OSFile(str(folder / "blocks.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, schema) as table,
+    ):
+        torch.manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
+        for first in range(0, blocks, batch):
+            ids = sample(model, tokenizer, min(batch, blocks - first), max_length)
+            rows += ids.tolist()
+            languages = np.full(ids.shape[1], language, dtype=np.int8)
+            columns: list[Any] = [list(ids.cpu().numpy().astype(np.int32)), [languages] * len(ids)]
+            if loss == "kl":
+                assert top_k is not None
+                tokens, log_probs = _distribution(model, ids, top_k)
+                columns += [list(tokens.numpy().astype(np.int32)), list(log_probs.numpy().astype(np.float16))]
+            table.write_batch(pa.record_batch(columns, schema=schema))
+            progress.add(len(ids))
+    write_texts(folder / "text.jsonl", tokenizer.batch_decode(rows, skip_special_tokens=True))
+    write_json(folder / "written.json", {"blocks": blocks, "tokens": blocks * max_length})
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> PreTrainedModel:
+    """The base, loaded when the first part is to be generated."""
+    model = model_to_measure(folder)
+    model.eval()
+    return model
+
+
+@torch.inference_mode()
+def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, length: int) -> Tensor:
+    """(count, length) tokens drawn from the model at temperature 1, each row from BOS on, past the ends of documents.
+
+    Where a tokenizer has no BOS, EOS stands at the beginning: in training, it is what the next document follows.
+
+    Raises:
+        ModelError: it has neither.
+    """
+    from transformers import GenerationConfig
+
+    start = bos_ids(tokenizer) or ([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])
+    if not start:
+        raise ModelError(
+            "replay.self: the base's tokenizer has neither BOS nor EOS, so there is no token to write from"
+        )
+    settings = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=length - 1, pad_token_id=start[0]
+    )
+    model.generation_config = GenerationConfig()  # what the model's own says of temperature and EOS is not ours
+    given = torch.full((count, 1), start[0], device=model.device)
+    drawn: Tensor = model.generate(given, attention_mask=torch.ones_like(given), generation_config=settings)  # type: ignore[operator]
+    return drawn
+
+
+@torch.inference_mode()
+def _distribution(model: PreTrainedModel, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The likeliest next tokens after each but the last, and their ln p: (B, (T - 1) * count) each."""
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, D)
+    count = min(count, model.config.get_text_config().vocab_size)
+    best = best_tokens(model, hidden.flatten(0, 1), count)
+    tokens, log_probs = (of.cpu().view(len(ids), -1) for of in best)
+    return tokens, log_probs

@@ -1,0 +1,199 @@
+"""The step that parts text: what is measured, what early stopping and scale selection use, what may train."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lingraft.artefacts import files_fingerprint, read_json, write_json
+from lingraft.corpus.cut import are_few_and_long, cut_one
+from lingraft.corpus.mix import drawn_order, hold_out, most_held_out
+from lingraft.corpus.overlap import Index, Measured
+from lingraft.corpus.read import read_texts, write_texts
+from lingraft.corpus.tokenize import column, text_digests
+from lingraft.errors import CorpusError
+from lingraft.pipeline.documents import Documents, MeasuredText
+from lingraft.pipeline.step import Artefact, step
+from lingraft.pipeline.values import Questions
+from lingraft.recipe.text import Languages, Validation
+
+logger = logging.getLogger(__name__)
+
+
+class Split(Artefact):
+    """`heldout-<language>.jsonl`, measured; `choice-<language>.jsonl`, for decisions; an index of all of it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the texts that are held out or measured, whatever they were chosen from."""
+        patterns = ("*.jsonl", "held-out.json", "measured*")
+        return files_fingerprint(sorted(path for pattern in patterns for path in self.folder.glob(pattern)))
+
+    def measured(self, language: str) -> list[str]:
+        return read_texts(self.folder / f"heldout-{language}.jsonl")
+
+    def deciding(self, language: str) -> list[str]:
+        return read_texts(self.folder / f"choice-{language}.jsonl")
+
+    def drawn(self, language: str | None) -> dict[str, Any]:
+        """What was held out of a language's corpora: `digests` of documents, `cut` ones, whether it is `measured`."""
+        nothing: dict[str, Any] = {"digests": [], "cut": {}, "measured": False}
+        return dict(read_json(self.folder / "held-out.json").get(language, nothing))
+
+    @property
+    def index(self) -> Index:
+        return Index.load(self.folder)
+
+
+class HeldOut(NamedTuple):
+    """What is held out of the corpora of one language."""
+
+    digests: list[int]
+    """Of whole documents."""
+    cut: dict[int, int]
+    """Of documents whose end alone is: digest -> the characters that train."""
+    texts: list[str]
+
+
+@step(Split)
+def split_documents(
+    folder: Path,
+    documents: Mapping[str, Sequence[Documents]],
+    measured: MeasuredText,
+    evaluated: Sequence[str],
+    questions: Questions,
+    languages: Languages,
+    validation: Validation,
+    deciding: Sequence[str],
+    seed: int,
+) -> None:
+    """Hold documents of each learned language out of its corpora, and part what decides from what is measured.
+
+    `documents` are those of each learned language alone, `evaluated` the languages with text of their own to measure
+    on, `deciding` those on whose text something is decided.
+    """
+    given = {code: read_texts(measured.path(code)) for code in evaluated}
+    held_out = {
+        code: _of_language(code, of, code in evaluated, validation, seed) if of else HeldOut([], {}, [])
+        for code, of in documents.items()
+    }
+    texts = {**{code: of.texts for code, of in held_out.items()}, **given}
+    for language in languages.roles:
+        rest, decides = texts.get(language, []), list[str]()
+        if language in deciding:
+            decides, rest = _parted(rest, validation, seed, language)
+        write_texts(folder / f"heldout-{language}.jsonl", rest)
+        write_texts(folder / f"choice-{language}.jsonl", decides)
+    drawn = {
+        code: {"digests": of.digests, "cut": of.cut, "measured": code not in evaluated} for code, of in held_out.items()
+    }
+    write_json(folder / "held-out.json", drawn)
+    Index.of(_measured(evaluated, texts, questions)).save(folder)
+
+
+def _measured(evaluated: Sequence[str], texts: Mapping[str, Sequence[str]], questions: Questions) -> Iterator[Measured]:
+    """All that models are measured on or chosen by, named after where the recipe has it."""
+    for code, documents in texts.items():
+        source = f"{'evaluation.text' if code in evaluated else 'held-out'} {code}"
+        yield from (Measured(source, text) for text in documents)
+    for task, by_language in questions.tasks.items():
+        for code, of in by_language.items():
+            source = f"evaluation.tasks.{task} {code}"
+            for question in of:
+                yield Measured(source, question.context)
+                for number, choice in enumerate(question.choices):
+                    yield Measured(source, question.context + choice, whole=number == question.answer)
+                    yield Measured(source, choice, whole=False)
+
+
+def _of_language(
+    language: str, documents: Sequence[Documents], is_evaluated: bool, validation: Validation, seed: int
+) -> HeldOut:
+    """The held-out documents of one language, each different text once; of few and long ones, the end of one."""
+    tables = [of.table for of in documents]
+    own = [column(table, "digest") for table in tables]
+    sizes = [column(table, "num_tokens") for table in tables]
+    first = [~np.isin(of, np.concatenate([of[:0], *own[:i]])) for i, of in enumerate(own)]  # seen in no table before
+    each, of_each = (
+        np.concatenate([of[new] for of, new in zip(all_of, first, strict=True)]) for all_of in (own, sizes)
+    )
+
+    def texts_of(digests: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[str]:
+        for table, of in zip(tables, own, strict=True):
+            yield from table.select(np.flatnonzero(np.isin(of, digests)))["text"]
+
+    order, tokens = drawn_order(each, of_each, seed)
+    limit = most_held_out(tokens, validation.share, validation.max_tokens)
+    if not are_few_and_long(tokens, limit):
+        held = hold_out(each, of_each, validation.share, validation.max_tokens, seed)
+        return HeldOut(held.tolist(), {}, list(dict.fromkeys(texts_of(held))))
+    if is_evaluated:  # nothing of the corpus is measured
+        return HeldOut([], {}, [])
+    in_order = zip(order.tolist(), (next(texts_of([digest])) for digest in order), tokens.tolist(), strict=True)
+    total = int(tokens.sum())
+
+    def setting(least: float) -> str:
+        if limit < validation.share * total:
+            return f"set validation.max_tokens to {least:,.0f} or more"
+        return f"set validation.share to {_rounded_up(least / total)} or more"
+
+    try:
+        cut = cut_one(in_order, limit, total, setting)
+    except CorpusError as error:
+        advice = f"give text to measure it on, evaluation.text.{language}{_split_advice(documents)}"
+        raise CorpusError(f"{language}: {error}; or {advice}") from None
+    logger.info(
+        "%s: %d long documents; the last %d paragraphs of one are held out, %.1f %% of the text",
+        *(language, len(order), len(cut.paragraphs), 100 * sum(map(len, cut.paragraphs)) / _length(texts_of(order))),
+    )
+    return HeldOut([], {cut.digest: cut.at}, cut.paragraphs)
+
+
+def _split_advice(documents: Iterable[Documents]) -> str:
+    """How plain text was cut into documents, to say where there are too few; "" where none was cut at blank lines."""
+    for path in (path for of in documents for path in of.record["cut_at_blank_lines"]):
+        return f"; {path} is cut into documents at blank lines: 'split: lines' takes each line for a document"
+    return ""
+
+
+def _rounded_up(share: float) -> float:
+    return math.ceil(1000 * share) / 1000
+
+
+def _length(texts: Iterator[str]) -> int:
+    return sum(map(len, texts))
+
+
+def _parted(texts: Sequence[str], validation: Validation, seed: int, language: str) -> tuple[list[str], list[str]]:
+    """Documents that decide, and documents that are measured; texts that are one when compared stay together."""
+    share = validation.choice
+    assert share is not None, "the recipe is not resolved"
+    marks = text_digests(texts)
+    sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
+    order, bytes_ = drawn_order(marks, sizes, seed)
+    limit = most_held_out(bytes_, share, sys.maxsize)
+    try:
+        if not are_few_and_long(bytes_, limit):
+            chosen = hold_out(marks, sizes, share, sys.maxsize, seed)
+            decides = np.isin(marks, chosen)
+            choice, rest = list(compress(texts, decides)), list(compress(texts, ~decides))
+        else:
+            text_of = dict(zip(reversed(marks.tolist()), reversed(texts), strict=True))
+            documents = ((digest, text_of[digest], size) for digest, size in zip(order, bytes_.tolist(), strict=True))
+            total = int(bytes_.sum())
+            cut = cut_one(
+                documents, limit, total, lambda least: f"set validation.choice to {_rounded_up(least / total)} or more"
+            )
+            choice = cut.paragraphs
+            rest = [text_of[m][: cut.at].rstrip() if m == cut.digest else t for m, t in zip(marks, texts, strict=True)]
+    except CorpusError as error:
+        raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None
+    logger.info("%s: %d documents decide, %d are measured", language, len(choice), len(rest))
+    return choice, rest

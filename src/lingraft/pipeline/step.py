@@ -1,0 +1,108 @@
+"""A step: a function from typed values to a folder, kept under a key that is derived from those values.
+
+    @step(Blocks)
+    def pack(folder: Path, documents: Sequence[Documents], max_length: int, seed: int) -> None:
+        ...                                     # fills `folder`
+
+    blocks = pack(work / "blocks", documents, max_length=2048, seed=0)
+
+`pack` runs unless a finished artefact of the same arguments lies at that path. It knows nothing but its arguments,
+so that nothing it depends on can be missing in the key. Increase `version` when a step makes something else of the
+same arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from accelerate import PartialState
+from pydantic import BaseModel
+
+from lingraft.artefacts import stage, stage_fingerprint
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A folder that a step filled. A subclass gives typed access to its files."""
+
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for what it was made from, and for what came out."""
+        return stage_fingerprint(self.folder)
+
+
+A = TypeVar("A", bound=Artefact)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step leaves its artefact, and where others left theirs: one with the same key is copied."""
+
+    folder: Path
+    elsewhere: Sequence[Path] = ()
+
+
+class Step(Generic[P, A]):
+    """A function with a cache: called with a path and its arguments, it gives the artefact."""
+
+    def __init__(
+        self, make: Callable[Concatenate[Path, P], None], kind: type[A], version: int, unkeyed: Sequence[str]
+    ) -> None:
+        self._make, self._kind, self._version, self._unkeyed = make, kind, version, unkeyed
+        self._signature = inspect.signature(partial(make, Path()))  # without the folder
+        self.__doc__ = make.__doc__
+
+    def __call__(self, at: Path | Place, /, *arguments: P.args, **named: P.kwargs) -> A:
+        """With several processes the first one works, and the others find what it made."""
+        place = at if isinstance(at, Place) else Place(at)
+        key = self.key(*arguments, **named)
+        with PartialState().main_process_first():
+            stage(place.folder, key, lambda folder: self._make(folder, *arguments, **named), place.elsewhere)
+        return self._kind(place.folder)
+
+    def key(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
+        """What the artefact of these arguments is known by: the name and version of the step, and each argument."""
+        bound = self._signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        keyed = {name: key_of(value) for name, value in bound.arguments.items() if name not in self._unkeyed}
+        return {"step": f"{self._make.__name__} {self._version}", **keyed}
+
+
+def step(
+    kind: type[A], version: int = 1, unkeyed: Sequence[str] = ()
+) -> Callable[[Callable[Concatenate[Path, P], None]], Step[P, A]]:
+    """Make a step of a function that fills a folder.
+
+    `unkeyed` names arguments that change what is logged, and never what is made.
+    """
+    return lambda make: Step(make, kind, version, unkeyed)
+
+
+def key_of(value: object) -> Any:
+    """What stands for a value in a key: its `fingerprint`, its fields, or itself.
+
+    Raises:
+        TypeError: nothing stands for it, as for a path, whose content a key must hold.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "fingerprint"):
+        return value.fingerprint
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: key_of(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): key_of(of) for name, of in value.items()}
+    if isinstance(value, Sequence):
+        return [key_of(of) for of in value]
+    raise TypeError(f"a {type(value).__name__} cannot be part of a step's key: {value!r}")

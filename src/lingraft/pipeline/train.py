@@ -1,0 +1,289 @@
+"""The step that trains: a model adapted by a method, on text or on instructions; it goes on at its last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lingraft.artefacts import fingerprint, finished, read_json, write_json, write_text
+from lingraft.checkpoints.beside import copy_tokenizer
+from lingraft.checkpoints.cards import adapter_card
+from lingraft.checkpoints.chat_template import end_of_turn, set_chat_template, stop_at, tokenizer_for_chat
+from lingraft.checkpoints.export import probe_logits, verify_model, write_model
+from lingraft.checkpoints.names import on_hub, public_name
+from lingraft.checkpoints.read import read_config, read_model, read_tokenizer
+from lingraft.disk import mark, remove
+from lingraft.errors import TrainingError
+from lingraft.evaluation.gates import gate_activity
+from lingraft.layer_groups import depth
+from lingraft.methods import Adaptation, Export
+from lingraft.methods.stack import Part, by_group, stack
+from lingraft.pipeline.blocks import TrainingData
+from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
+from lingraft.pipeline.step import step
+from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.recipe.text import Languages
+from lingraft.recipe.training import Training
+from lingraft.training.arguments import mixed_precision, training_arguments
+from lingraft.training.batches import TrainingText
+from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
+from lingraft.training.schedule import sequences_at_once
+from lingraft.training.trainer import train
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+    from lingraft.penalties import Pull
+
+logger = logging.getLogger(__name__)
+
+FOLD_TOLERANCE = 1e-3
+"""Largest difference of logits between adapters beside a weight and folded into it, in float32."""
+
+FEWEST_THAT_DECIDE = 8
+"""Blocks; fewer would stop training by chance."""
+
+_CHECKPOINTS = "training-*/checkpoint-*"
+
+
+class AdaptedModel(ModelArtefact):
+    """`model`, float32 in the form of the export; `adapter` where there is one; `training.json`."""
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `training.json` holds: steps, seconds, what trained, losses."""
+        record: dict[str, Any] = read_json(self.folder / "training.json")
+        return record
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model that is to train, and all that its training follows from."""
+
+    start: Model
+    data: TrainingData
+    generated: Sequence[GeneratedText]
+    stage: Training
+    languages: Languages
+    blocks_to_decide: int | None
+    """`validation.blocks` of the recipe."""
+    export: Export
+    max_length: int
+    seed: int
+    start_name: str
+    """The hub name or folder that an adapter is of."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the stage, what is done before and after training has keys of its own."""
+        stage = self.stage
+        tokenizer = tokenizer_for_chat(self.start.folder, stage.chat_template) if stage.instructions else None
+        return {
+            "start": self.start.fingerprint,
+            "data": self.data.fingerprint,
+            "generated": [part.fingerprint for part in self.generated],
+            "replay": stage.replay and stage.replay.model_dump(),
+            "method": stage.method.model_dump(),
+            "chat_template": tokenizer and tokenizer.chat_template,
+            "penalties": stage.penalties.model_dump(),
+            "early_stopping": stage.early_stopping and stage.early_stopping.model_dump(),
+            "training": stage.training,
+            "export": self.export,
+            "seed": self.seed,
+        }
+
+
+def training_began(work: Path) -> bool:
+    """Whether there is training in this folder that would be lost with it."""
+    return any(any(work.glob(f"{stage}{of}")) for stage in ("", "stage-*/") for of in ("adapted", _CHECKPOINTS))
+
+
+def adapt(work: Path, trainee: Trainee) -> AdaptedModel:
+    """Train, or find what was trained; all processes take part."""
+    path = work / "adapted"
+    key = write_adapted.key(trainee, None)
+    checkpoints = work / f"training-{fingerprint(key)}"
+    for other in work.glob(f"training-{'[0-9a-f]' * 16}"):
+        if other != checkpoints:
+            logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
+            remove(other)
+    if not finished(path, key):
+        mark(checkpoints)
+        write_adapted(path, trainee, _train(trainee, checkpoints))
+    remove(checkpoints)
+    return AdaptedModel(path)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A live model that trained."""
+
+    adaptation: Adaptation
+    training: TrainingOutcome
+    parts: Sequence[Part]
+    gates: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase
+
+
+def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
+    stage, start = trainee.stage, trainee.start.folder
+    tokenizer = tokenizer_for_chat(start, stage.chat_template) if stage.instructions else read_tokenizer(start)
+    arguments = training_arguments(stage.training, checkpoints, trainee.seed)
+    torch.manual_seed(trainee.seed)
+    model = read_model(start, "auto" if mixed_precision(stage.training) else torch.float32)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    adaptation = stage.method.apply(model)
+    parts = stack(sizes, adaptation, stage.method.layers(depth(adaptation.plain.config)))
+    _log_what_trains(stage.method.name, parts)
+    if adaptation.local_loss is not None and not _has_old_text(stage, trainee.languages):
+        logger.warning("no text of retained languages trains: the local loss cannot tell old text from new")
+    pulls = [penalty.prepare(adaptation.model, start) for penalty in stage.penalties.given.values()]
+    if stage.instructions:
+        outcome = _learn_instructions(trainee, adaptation, tokenizer, arguments, pulls)
+    else:
+        patience = stage.early_stopping.patience if stage.early_stopping else None
+        outcome = train(adaptation, _training_text(trainee), arguments, pulls, patience)
+    gates = gate_activity(adaptation.plain, _validation(trainee))
+    return _Outcome(adaptation, outcome, parts, gates, tokenizer)
+
+
+@step(AdaptedModel, unkeyed=("outcome",))
+def write_adapted(folder: Path, trainee: Trainee, outcome: _Outcome | None) -> None:
+    """Fold what trained into a plain model, check it against the live one, and write it."""
+    assert outcome is not None
+    difference = _write_adapted(trainee, outcome.adaptation, outcome.tokenizer, folder)
+    training = outcome.training
+    write_json(
+        folder / "training.json",
+        {
+            "steps": training.num_steps,
+            **({"best_step": training.best_step} if training.best_step is not None else {}),
+            "seconds": training.seconds,
+            "trainable": list(outcome.adaptation.trainable),
+            "stack": [asdict(part) for part in outcome.parts],
+            "merge_difference": difference,
+            **({"gates": outcome.gates} if outcome.gates else {}),
+            "log": training.log,
+        },
+    )
+
+
+def _learn_instructions(
+    trainee: Trainee,
+    adaptation: Adaptation,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: TrainingArguments,
+    pulls: Sequence[Pull],
+) -> TrainingOutcome:
+    from lingraft.training.instruct import instruct
+
+    languages = dict.fromkeys(entry.language for entry in trainee.stage.instructions or [])
+    validation = {code: trainee.data.examples(f"validation-{code}") for code in languages}
+    return instruct(adaptation, tokenizer, trainee.data.examples(), validation, arguments, trainee.max_length, pulls)
+
+
+def _training_text(trainee: Trainee) -> TrainingText:
+    from datasets import concatenate_datasets
+
+    codes, learn, generated = list(trainee.languages.roles), trainee.languages.learn, trainee.generated
+    validation, replay = _validation(trainee), trainee.stage.replay
+    return TrainingText(
+        blocks=trainee.data.blocks,
+        languages=[*codes, *([SELF_GENERATED] if generated else [])],
+        learned=learn,
+        validation=validation,
+        written=concatenate_datasets([part.blocks for part in generated]) if generated else None,
+        weights=replay.weights(generated_share(trainee.data, generated)) if replay else (1.0, 1.0),
+        choice=(
+            concatenate_datasets([_deciding(trainee, code, len(validation[code])) for code in learn])
+            if trainee.stage.early_stopping
+            else None
+        ),
+    )
+
+
+def _validation(trainee: Trainee) -> dict[str, Dataset]:
+    return {code: trainee.data.validation(code) for code in trainee.languages.roles}
+
+
+def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
+    """Blocks that decide when to stop: about as many as are validated on, for both are at every evaluation."""
+    table = trainee.data.deciding(code)
+    most = trainee.blocks_to_decide or max(FEWEST_THAT_DECIDE, num_validated)
+    return table.select(range(min(len(table), most)))
+
+
+def check_takes_a_step(stage: Training, data: TrainingData) -> None:
+    """Refuse text that is less than a batch, where what is less is dropped, before the base is measured.
+
+    Raises:
+        TrainingError: names the settings.
+    """
+    if not stage.training.get("dataloader_drop_last"):
+        return
+    rows = len(data.examples()) if stage.instructions else ceil(data.mix["blocks"] / (1 - stage.written_share))
+    batch = sequences_at_once(stage.training)
+    if rows < batch:
+        raise TrainingError(
+            f"training.dataloader_drop_last drops all that there is: {rows} rows are less than a batch of {batch}; "
+            "lower per_device_train_batch_size, or take dataloader_drop_last out"
+        )
+
+
+def _has_old_text(stage: Training, languages: Languages) -> bool:
+    return stage.replay is not None or any(
+        code in languages.retain for entry in stage.corpus for code in entry.languages
+    )
+
+
+def _log_what_trains(method: str, parts: Sequence[Part]) -> None:
+    """Before the first step, per layer group."""
+    trained = {group: of.in_full + of.in_adapters for group, of in by_group(parts).items()}
+    shown = ", ".join(f"{group} {count:,}" for group, count in trained.items() if count)
+    logger.info("%s trains %s weights: %s", method, f"{sum(trained.values()):,}", shown)
+
+
+def _write_adapted(trainee: Trainee, adaptation: Adaptation, tokenizer: PreTrainedTokenizerBase, folder: Path) -> float:
+    start, stage = trainee.start.folder, trainee.stage
+    template = tokenizer.chat_template if stage.instructions else None
+    if template == read_tokenizer(start).chat_template:
+        template = None
+    if adaptation.adapter is not None:
+        _write_adapter(trainee, adaptation.adapter, folder / "adapter")
+        if template:
+            set_chat_template(folder / "adapter", template)
+    config = adaptation.model.config
+    live = probe_logits(adaptation.model.cpu().float(), config)
+    if not live.isfinite().all():
+        raise TrainingError(f"the trained model's logits are not numbers; {DIVERGED}")
+    adaptation.plain.config = read_config(start)  # less what training set in it: no cache, other special tokens
+    write_model(adaptation.exports[trainee.export](), start, folder / "model")
+    if template:
+        set_chat_template(folder / "model", template)
+    if stage.instructions and (end := end_of_turn(tokenizer)) is not None:
+        stop_at(folder / "model", end)
+    return verify_model(folder / "model", live, torch.float32, FOLD_TOLERANCE)
+
+
+def _write_adapter(trainee: Trainee, adapter: PeftModel, folder: Path) -> None:
+    """Save an adapter, its base's tokenizer and a card; the base by a name that says nothing of this machine."""
+    given = trainee.start_name
+    config = adapter.peft_config["default"]
+    config.base_model_name_or_path = public_name(given)
+    adapter.save_pretrained(folder, save_embedding_layers=False)
+    copy_tokenizer(trainee.start.folder, folder)
+    is_lora = config.peft_type == "LORA"
+    card = adapter_card(public_name(given), on_hub(given), trainee.stage.method.name, trainee.languages.learn, is_lora)
+    write_text(folder / "README.md", card)

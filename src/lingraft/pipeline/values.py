@@ -1,0 +1,94 @@
+"""Values that steps take and give, beside artefacts: models, tokenizers, files, questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lingraft.artefacts import file_fingerprint, fingerprint
+from lingraft.checkpoints.chat_template import tokenizer_for_chat
+from lingraft.checkpoints.read import model_fingerprint, tokenizer_fingerprint
+from lingraft.corpus.read import find_files
+from lingraft.evaluation.questions import Tasks
+from lingraft.pipeline.step import Artefact
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A folder with a tokenizer."""
+
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return tokenizer_fingerprint(self.folder)
+
+
+@dataclass(frozen=True)
+class ChatTokenizer:
+    """A folder with a tokenizer, and where its chat template comes from: a file, a model, or its own."""
+
+    folder: Path
+    template: str | None
+
+    @property
+    def fingerprint(self) -> list[Any]:
+        return [tokenizer_fingerprint(self.folder), tokenizer_for_chat(self.folder, self.template).chat_template]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A folder with a model and its tokenizer: the base, or what a step wrote."""
+
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return model_fingerprint(self.folder)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.folder)
+
+
+class ModelArtefact(Artefact):
+    """An artefact with a model in it."""
+
+    @property
+    def model(self) -> Model:
+        return Model(self.folder / "model")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files by paths and patterns; their content counts, not where they lie."""
+
+    patterns: tuple[str, ...]
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        return find_files(*self.patterns)
+
+    @cached_property
+    def fingerprint(self) -> list[str]:
+        return [file_fingerprint(path) for path in self.paths]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of all tasks."""
+
+    tasks: Tasks
+
+    @property
+    def fingerprint(self) -> dict[str, dict[str, str]]:
+        def of(questions: Sequence[Any]) -> str:
+            return fingerprint([question.model_dump() for question in questions])
+
+        return {
+            task: {code: of(questions) for code, questions in by_language.items()}
+            for task, by_language in self.tasks.items()
+        }

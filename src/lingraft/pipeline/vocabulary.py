@@ -1,0 +1,89 @@
+"""The step that adds tokens: the base's tokenizer continued on text of the learned languages, and rows for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lingraft.artefacts import read_json, write_json
+from lingraft.checkpoints.parents import open_parent
+from lingraft.checkpoints.read import read_tokenizer
+from lingraft.pipeline.decontaminate import Trainable
+from lingraft.pipeline.documents import Documents
+from lingraft.pipeline.step import step
+from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.recipe.schema import Vocabulary
+from lingraft.vocabulary.extend import extend
+from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
+from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
+
+logger = logging.getLogger(__name__)
+
+
+class ExtendedModel(ModelArtefact):
+    """The base with new tokens."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `lingraft.json` says of the new tokens."""
+        return {**read_json(self.folder / "vocabulary.json"), "fingerprint": self.fingerprint}
+
+
+@step(ExtendedModel)
+def extend_vocabulary(
+    folder: Path,
+    base: Model,
+    documents: Mapping[str, Sequence[Documents]],
+    trainable: Mapping[str, Sequence[Trainable]],
+    vocabulary: Vocabulary,
+    seed: int,
+) -> None:
+    """`model`, the base with new tokens; `vocabulary.json`.
+
+    Tokens are learned on documents that may train, of the corpora of each learned language in all stages.
+    """
+
+    def texts() -> Iterator[str]:
+        for code, of in documents.items():
+            yield from _drawn(of, trainable[code], vocabulary.max_bytes // len(documents), seed)
+
+    parent, bpe = open_parent(base.folder), read_bpe(base.folder)
+    rows = rows_for(parent, bpe, vocabulary.add)
+    extension = extend(bpe, texts(), vocabulary.add)
+    (folder / "model").mkdir()
+    write_extended(parent, extension, vocabulary.init, rows, folder / "model")
+    logger.info("%s new tokens, rows by %s", f"{vocabulary.add:,}", vocabulary.init)
+    sizes = {"first": extension.first, "tokens": len(extension.bpe.strings), "rows": rows}
+    write_json(folder / "vocabulary.json", {**vocabulary.model_dump(), **sizes})
+
+
+def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_bytes: int, seed: int) -> Iterator[str]:
+    """Documents that may train, in an order of their own, up to so many bytes; the last one is cut."""
+    text_of = [of.text_of(table) for of, table in zip(trainable, documents, strict=True)]
+    rows = [np.flatnonzero(of.tokens) for of in trainable]
+    places = np.concatenate([np.stack([np.full(len(of), i), of], axis=1) for i, of in enumerate(rows)])
+    left = max_bytes
+    for i, row in np.random.default_rng([seed, 0x30BD]).permutation(places).tolist():
+        raw = text_of[i](row).encode()
+        yield raw[:left].decode(errors="ignore")
+        left -= len(raw)
+        if left <= 0:
+            return
+
+
+def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Model) -> dict[str, Any]:
+    """What tokenizers make of measured text, `before` and, where tokens were added, `after`; warns where it is little."""
+    found: dict[str, Any] = {}
+    for when, model in {"before": base, **({"after": start} if start != base else {})}.items():
+        if not read_tokenizer(model.folder).is_fast:
+            return {}
+        counts = {code: fertility(read_backend(model.folder), of) for code, of in texts.items()}
+        found[when] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
+        if model == start:
+            for code, of in counts.items():
+                warn_of_fragments("the base" if start == base else "the tokenizer with new words", code, of, counts)
+    return found
