@@ -48,7 +48,7 @@ def test_every_run_is_of_a_recipe_and_drawn_in_one_report_and_the_same_seed_give
         measured.append(folder.name)
         return measure(folder, *arguments)
 
-    monkeypatch.setattr("lingraft.stages.model.measure", watched)
+    monkeypatch.setattr("lingraft.pipeline.measure.measure", watched)
     results = lingraft.demo(out, runs=SOME)
     assert len([name for name in measured if name.startswith("testbed-")]) == 1, (
         "one measurement of the base serves all"
@@ -70,7 +70,7 @@ def test_every_run_is_of_a_recipe_and_drawn_in_one_report_and_the_same_seed_give
     name, settings = next(iter(SOME.items()))
     again = lingraft.demo(tmp_path / "other", runs={name: settings})
     assert again[name] == results[name]
-    monkeypatch.setattr("lingraft.stages.training.train", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr("lingraft.pipeline.train.train", lambda *arguments: pytest.fail("trained again"))
     assert lingraft.demo(out, runs=SOME) == results
 
 

@@ -16,11 +16,11 @@ from lingraft.artefacts import read_json
 from lingraft.corpus.read import read_texts, write_texts
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import CorpusError
+from lingraft.pipeline import text
+from lingraft.pipeline.decontaminate import Trainable
+from lingraft.pipeline.documents import Documents
+from lingraft.pipeline.values import Model, Questions
 from lingraft.recipe import Recipe, load_recipe
-from lingraft.stages import Tables
-from lingraft.stages.held_out import hold_out_text
-from lingraft.stages.overlap import leave_out_overlap, read_overlap, trainable_text, trainable_tokens
-from lingraft.stages.text import pack_corpora, read_measured_text, tokenize_corpora
 
 WORDS = ["watu", "nyumba", "maji", "moto", "kitabu", "shule", "mtoto", "mama", "baba", "jua", "mwezi", "samaki"]
 
@@ -34,16 +34,16 @@ def book(seed: int, paragraphs: int = 60, between: str = "\n\n") -> str:
 def prepare(recipe: dict[str, Any], base: Path, tmp_path: Path):
     """A function that goes as far as text is packed, with a corpus of these documents."""
 
-    def prepare(texts: list[str], **settings: Any) -> tuple[Recipe, Tables, Path]:
+    def prepare(texts: list[str], **settings: Any) -> tuple[Recipe, tuple[Documents, Trainable], Path]:
         write_texts(tmp_path / "books.jsonl", texts)
         recipe["corpus"] = [{"language": "swh_Latn", "files": str(tmp_path / "books.jsonl")}]
         recipe["validation"] = {"share": 0.05, "blocks": 4}
         resolved, work = load_recipe(recipe | settings), tmp_path / "work"
-        tables = tokenize_corpora(resolved, base, work)
-        heldout = hold_out_text(resolved, tables, read_measured_text(resolved, work), {}, work)
-        leave_out_overlap(resolved, base, tables, heldout)
-        pack_corpora(resolved, base, tables[""], heldout, work)
-        return resolved, tables, heldout
+        corpora = text.read_corpora(resolved, Model(base), work)
+        split = text.split(resolved, corpora, Questions({}), work)
+        trainable = text.decontaminated(resolved, corpora, split, Model(base))
+        text.training_data(resolved, resolved, Model(base), corpora[""], split, work, trainable[""])
+        return resolved, (corpora[""][0], trainable[""][0]), split.folder
 
     return prepare
 
@@ -52,16 +52,15 @@ def prepare(recipe: dict[str, Any], base: Path, tmp_path: Path):
 @pytest.mark.parametrize("books", [1, 2])
 def test_of_few_long_documents_about_the_share_is_held_out_and_all_else_trains(prepare, base, books, between) -> None:
     texts = [book(i, between=between) for i in range(books)]
-    _, tables, heldout = prepare(texts)
+    _, (documents, trainable), heldout = prepare(texts)
     held = read_texts(heldout / "heldout-swh_Latn.jsonl")
     assert 0.03 < sum(map(len, held)) / sum(map(len, texts)) <= 0.05
     assert len(held) > 1
-    (table,) = tables[""]
-    tokens, text_of = trainable_tokens(table), trainable_text(table)
+    tokens, text_of = trainable.tokens, trainable.text_of(documents)
     assert np.all(tokens > 0)
     paragraphs = [part for row in range(books) for part in text_of(row).split(between) if part]
     assert sorted(paragraphs + held) == sorted(part for text in texts for part in text.split(between))
-    assert read_overlap(table)["left_out"] == 0
+    assert trainable.overlap["left_out"] == 0
     mixed = read_json(heldout.parent / "blocks/mix.json")
     assert mixed["tokens"] == tokens.sum()
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -74,8 +73,8 @@ def test_of_few_long_documents_about_the_share_is_held_out_and_all_else_trains(p
 def test_a_copy_of_held_out_paragraphs_elsewhere_does_not_train(prepare) -> None:
     texts = [book(0), book(1)]
     tails = [text[-1500:].upper() for text in texts]
-    _, tables, _ = prepare([*texts, *tails])
-    overlap = read_overlap(tables[""][0])
+    _, (_, trainable), _ = prepare([*texts, *tails])
+    overlap = trainable.overlap
     assert overlap["left_out"] == 1
     assert list(overlap["sources"]) == ["held-out swh_Latn"]
 
@@ -87,8 +86,8 @@ def test_documents_that_cannot_be_parted_are_an_error_that_says_what_to_do(prepa
 
 def test_where_a_language_has_text_of_its_own_nothing_of_long_documents_is_held_out(prepare, recipe, texts) -> None:
     recipe["evaluation"]["text"]["swh_Latn"] = str(texts["spa_Latn"])
-    _, tables, heldout = prepare([book(0, between=" "), book(1, between=" ")])
-    assert np.all(trainable_tokens(tables[""][0]) > 0)
+    _, (_, trainable), heldout = prepare([book(0, between=" "), book(1, between=" ")])
+    assert np.all(trainable.tokens > 0)
     assert len(read_texts(heldout / "heldout-swh_Latn.jsonl")) == RETAINED
 
 

@@ -15,10 +15,10 @@ from lingraft.checkpoints.read import read_model
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import RecipeError
 from lingraft.methods import METHODS
+from lingraft.pipeline import self_generated as stage
+from lingraft.pipeline.self_generated import sample
 from lingraft.recipe import load_recipe
 from lingraft.recipe.training import Replay
-from lingraft.stages import written as stage
-from lingraft.stages.written import sample
 from lingraft.token_loss import best_tokens, returning_token_losses, taught_losses
 from lingraft.training.arguments import training_arguments
 from lingraft.training.batches import TrainingText, collate

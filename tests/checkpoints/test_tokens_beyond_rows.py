@@ -17,8 +17,8 @@ from lingraft.checkpoints import bounded
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
 from lingraft.checkpoints.check import check_model
 from lingraft.errors import ModelError, UserError
-from lingraft.recipe import load_recipe
 from lingraft.pipeline.check import check_models, check_models_here
+from lingraft.recipe import load_recipe
 from vocabulary.families import PERSIAN, gemma, sentences
 
 IMAGE = "<image_soft_token>"

@@ -76,7 +76,7 @@ def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_b
 
 
 def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Model) -> dict[str, Any]:
-    """What tokenizers make of measured text, `before` and, where tokens were added, `after`; warns where it is little."""
+    """What tokenizers make of measured text, `before` and, with new tokens, `after`; warns where it is little."""
     found: dict[str, Any] = {}
     for when, model in {"before": base, **({"after": start} if start != base else {})}.items():
         if not read_tokenizer(model.folder).is_fast:
