@@ -21,6 +21,7 @@ from lingraft.pipeline.decontaminate import Trainable
 from lingraft.pipeline.documents import Documents
 from lingraft.pipeline.values import Model, Questions
 from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe.schema import ALONE
 
 WORDS = ["watu", "nyumba", "maji", "moto", "kitabu", "shule", "mtoto", "mama", "baba", "jua", "mwezi", "samaki"]
 
@@ -42,8 +43,8 @@ def prepare(recipe: dict[str, Any], base: Path, tmp_path: Path):
         corpora = text.read_corpora(resolved, Model(base), work)
         split = text.split(resolved, corpora, Questions({}), work)
         trainable = text.decontaminated(resolved, corpora, split, Model(base))
-        text.training_data(resolved, resolved, Model(base), corpora[""], split, work, trainable[""])
-        return resolved, (corpora[""][0], trainable[""][0]), split.folder
+        text.training_data(resolved, resolved.only, Model(base), corpora[ALONE], split, work, trainable[ALONE])
+        return resolved, (corpora[ALONE][0], trainable[ALONE][0]), split.folder
 
     return prepare
 

@@ -99,7 +99,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Planned]:
     def plan(name: str, *overrides: str) -> Planned:
         if (name, *overrides) not in cache:
             recipe = load_recipe(FOLDER / f"{name}.yaml", [*local(name), *overrides])
-            cache[name, *overrides] = Planned(recipe, make_plan(recipe))
+            cache[name, *overrides] = Planned(recipe, make_plan(recipe, next(iter(recipe.stages.values()))))
         return cache[name, *overrides]
 
     return plan
@@ -170,7 +170,7 @@ def test_layra_has_the_settings_of_table_23(planned, name) -> None:
         "learning_rate": 3e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.05, "weight_decay": 0.1,
         "adam_beta1": 0.9, "adam_beta2": 0.95, "adam_epsilon": 1e-5, "num_train_epochs": 1,
     }  # fmt: skip
-    assert recipe.training.items() >= table.items()
+    assert recipe.only.training.items() >= table.items()
     assert recipe.length == 2048
 
 
@@ -223,16 +223,16 @@ def test_the_text_is_what_the_steps_go_through_once(planned, name) -> None:
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_a_tenth_of_the_text_is_of_the_old_languages(planned, name) -> None:
     recipe, plan = planned(name)
-    old = sum(count for i, count in plan.tokens.items() if recipe.corpus[i].language in recipe.languages.retain)
+    old = sum(count for i, count in plan.tokens.items() if recipe.only.corpus[i].language in recipe.languages.retain)
     assert old / sum(plan.tokens.values()) == pytest.approx(0.1, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_neutral_residues_have_the_papers_settings(planned, name) -> None:
     recipe = planned(name).recipe
-    assert recipe.training.items() >= {"learning_rate": 2e-4, "adam_beta1": 0.9, "adam_beta2": 0.95}.items()
-    assert (recipe.method.gate, recipe.method.loss, recipe.method.init) == ("relu", "l1", "low-variance")
-    assert (recipe.method.extra_weights, recipe.method.alpha) == (0.2, 0.01)
+    assert recipe.only.training.items() >= {"learning_rate": 2e-4, "adam_beta1": 0.9, "adam_beta2": 0.95}.items()
+    assert (recipe.only.method.gate, recipe.only.method.loss, recipe.only.method.init) == ("relu", "l1", "low-variance")
+    assert (recipe.only.method.extra_weights, recipe.only.method.alpha) == (0.2, 0.01)
 
 
 def test_freezing_trains_44_percent_of_the_layers(planned) -> None:
@@ -254,7 +254,7 @@ def test_l2sp_pulls_on_a_language_model_that_trains_whole(planned) -> None:
 
 
 def test_l2sp_pulls_the_middle_most(planned) -> None:
-    l2sp = planned("l2sp-slavic").recipe.penalties.l2sp
+    l2sp = planned("l2sp-slavic").recipe.only.penalties.l2sp
     assert (l2sp.first, l2sp.last) == (9, 6)
     strengths = [l2sp.of(group) for group in (LayerGroup.FIRST, LayerGroup.MIDDLE, LayerGroup.LAST)]
     assert strengths == [0.001, 0.05, 0.001]
@@ -270,7 +270,7 @@ def test_a_family_is_5_billion_tokens_in_about_17000_steps(planned, name) -> Non
 @pytest.mark.parametrize("name", SLAVIC)
 def test_a_family_stops_early(planned, name) -> None:
     recipe = planned(name).recipe
-    assert (recipe.early_stopping.patience, recipe.training["eval_steps"]) == (6, 500)
+    assert (recipe.only.early_stopping.patience, recipe.only.training["eval_steps"]) == (6, 500)
 
 
 LLAMA_2 = transformers.LlamaConfig(
@@ -310,7 +310,7 @@ def test_persian_has_the_papers_words_stages_and_settings(persian) -> None:
 
 def test_persian_trains_embeddings_and_head_then_lora_beside_them(persian) -> None:
     rows = 49_920  # the next multiple of 128, as 32,000 is one
-    align, adapt = (make_plan(persian.expanded[name]) for name in ("align", "adapt"))
+    align, adapt = (make_plan(persian, persian.stages[name]) for name in ("align", "adapt"))
     assert (align.full_weights, align.adapter_weights) == (2 * rows * 4096, 0)
     assert adapt.full_weights == align.full_weights
     assert adapt.adapter_weights == 32 * 8 * (4 * 2 * 4096 + 3 * (4096 + 11008))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from lingraft.recipe.training import Replay
 from torch.nn.functional import kl_div, log_softmax
 
 from lingraft import run
@@ -18,7 +19,6 @@ from lingraft.methods import METHODS
 from lingraft.pipeline import self_generated as stage
 from lingraft.pipeline.self_generated import sample
 from lingraft.recipe import load_recipe
-from lingraft.recipe.training import Replay
 from lingraft.token_loss import best_tokens, returning_token_losses, taught_losses
 from lingraft.training.arguments import training_arguments
 from lingraft.training.batches import TrainingText, collate

@@ -94,8 +94,8 @@ def _read_paths(recipe: Recipe) -> Iterator[str]:
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from absolute(inner)
 
-    values = recipe.model_dump(mode="json", exclude_none=True, exclude={"training"})
-    for stage in (values.get("stages") or {}).values():
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    for stage in values["stages"].values():
         stage.pop("training", None)
     yield from dict.fromkeys(absolute(values))
 

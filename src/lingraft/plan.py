@@ -33,7 +33,7 @@ from lingraft.corpus.tokenize import BETWEEN, encode
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, depth
 from lingraft.methods.stack import Part, by_group, stack
-from lingraft.recipe import CorpusEntry, Recipe
+from lingraft.recipe import CorpusEntry, Recipe, Stage
 from lingraft.token_loss import LOGITS_PER_CHUNK
 from lingraft.training.arguments import missing_here, mixed_precision
 from lingraft.training.schedule import num_evaluations, num_steps, sequences_per_step, validation_blocks
@@ -80,17 +80,16 @@ class Plan:
 
 def whole_plan(recipe: Recipe, with_memory_left: bool = True) -> str:
     """The plan of a resolved recipe as a person reads it, stage by stage; as in `plan_text`."""
-    stages = recipe.expanded
-    first = next(iter(stages))
+    first = next(iter(recipe.stages))
     texts = []
-    for name, stage in stages.items():
-        text = plan_text(stage, make_plan(stage, handed_over=name != first), with_memory_left)
-        texts.append(f"stage {name}\n\n{text}" if name else text)
+    for name, stage in recipe.stages.items():
+        text = plan_text(recipe, stage, make_plan(recipe, stage, handed_over=name != first), with_memory_left)
+        texts.append(text if recipe.is_short else f"stage {name}\n\n{text}")
     return "\n\n".join(texts)
 
 
-def make_plan(recipe: Recipe, handed_over: bool = False) -> Plan:
-    """The plan of a recipe of one training; reads the base's config and a sample of local text.
+def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
+    """The plan of a stage; reads the base's config and a sample of local text.
 
     `handed_over`: an earlier stage leaves the model that it starts from, in float32.
     """
@@ -99,27 +98,28 @@ def make_plan(recipe: Recipe, handed_over: bool = False) -> Plan:
     if recipe.vocabulary:
         _grow(config, recipe.vocabulary.add, folder)
     model = empty_model(config)
-    layers = recipe.method.layers(depth(config))
+    layers = stage.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    adapted = recipe.method.apply(model)
-    sequences = sequences_per_step(recipe.training)
+    adapted = stage.method.apply(model)
+    sequences = sequences_per_step(stage.training)
     written: int | None = None
     num_rows: int | None
-    if recipe.instructions:
-        tokens, num_rows = _instructions(recipe, folder)
+    if stage.instructions:
+        tokens, num_rows = _instructions(stage, folder)
     else:
-        tokens = _tokens(recipe, folder)
+        tokens = _tokens(recipe, stage, folder)
         known = [count for count in tokens.values() if count is not None]
         all_known = len(known) == len(tokens)
-        share = recipe.written_share
+        share = stage.written_share
         written = round(sum(known) * share / (1 - share)) if share and all_known else None
         num_rows = ceil((sum(known) + (written or 0)) / recipe.length) if all_known else None
-    has_end = num_rows is not None or recipe.training.get("max_steps", -1) > 0
-    steps = num_steps(recipe.training, num_rows or 1) if has_end else None
+    has_end = num_rows is not None or stage.training.get("max_steps", -1) > 0
+    steps = num_steps(stage.training, num_rows or 1) if has_end else None
     device, device_bytes = _device()
-    mixed = mixed_precision(recipe.training)
+    mixed = mixed_precision(stage.training)
     memory, memory_mixed = (
-        _memory(recipe, config, adapted.model, 4 if handed_over else _frozen_bytes(folder, m), m) for m in (mixed, True)
+        _memory(recipe, stage, config, adapted.model, 4 if handed_over else _frozen_bytes(folder, m), m)
+        for m in (mixed, True)
     )
     return Plan(
         stack(base, adapted, layers),
@@ -155,10 +155,10 @@ def _layers(group: LayerGroup, layers: LayerRange) -> str:
     return f"{start}–{end - 1}" if end - start > 1 else str(start) if end > start else ""
 
 
-def _tokens(recipe: Recipe, folder: Path) -> dict[int, int | None]:
+def _tokens(recipe: Recipe, stage: Stage, folder: Path) -> dict[int, int | None]:
     """Estimated tokens per entry: budgets, what files hold less what is held out, then shares."""
     counts: dict[int, int | None] = {}
-    for i, entry in enumerate(recipe.corpus):
+    for i, entry in enumerate(stage.corpus):
         if entry.share is None:
             available = _available_tokens(entry, folder)
             if available is not None and entry.language in recipe.languages.learn:
@@ -166,19 +166,19 @@ def _tokens(recipe: Recipe, folder: Path) -> dict[int, int | None]:
             limits = [x for x in (entry.tokens, available and available * entry.repeat) if x is not None]
             counts[i] = min(limits) if limits else None
     known = [count for count in counts.values() if count is not None]
-    shares = sum(e.share or 0 for e in recipe.corpus) + recipe.written_share
+    shares = sum(e.share or 0 for e in stage.corpus) + stage.written_share
     total = sum(known) / (1 - shares) if len(known) == len(counts) else None
-    for i, entry in enumerate(recipe.corpus):
+    for i, entry in enumerate(stage.corpus):
         if entry.share is not None:
             counts[i] = None if total is None else round(entry.share * total)
     return dict(sorted(counts.items()))
 
 
-def _instructions(recipe: Recipe, folder: Path) -> tuple[dict[int, int | None], int]:
+def _instructions(stage: Stage, folder: Path) -> tuple[dict[int, int | None], int]:
     """Tokens of the conversations of each entry, and how many answers there are: each is a row of its own."""
     tokenizer, answers = read_tokenizer(folder), 0
     counts: dict[int, int | None] = {}
-    for i, entry in enumerate(recipe.instructions or []):
+    for i, entry in enumerate(stage.instructions or []):
         read = list(read_conversations(find_files(*entry.files), DroppedText()))
         counts[i] = sum(len(ids) for of in read for ids in encode(tokenizer, of.texts))
         answers += sum(len(of.examples) for of in read)
@@ -224,16 +224,18 @@ def _frozen_bytes(folder: Path, mixed: bool) -> int:
     return stored_dtype(folder).itemsize if has_weights else 2
 
 
-def _memory(recipe: Recipe, config: Any, model: nn.Module, frozen_bytes: int, mixed: bool) -> dict[str, int]:
+def _memory(
+    recipe: Recipe, stage: Stage, config: Any, model: nn.Module, frozen_bytes: int, mixed: bool
+) -> dict[str, int]:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     text = config.get_text_config()
-    tokens = int(recipe.training["per_device_train_batch_size"]) * recipe.length
-    optimizer = str(recipe.training.get("optim", "adamw_torch"))
+    tokens = int(stage.training["per_device_train_batch_size"]) * recipe.length
+    optimizer = str(stage.training.get("optim", "adamw_torch"))
     state = next((size for part, size in OPTIMIZER_BYTES.items() if part in optimizer), 8)
     width = ACTIVATION_BYTES * (1 if mixed else 2)
     layers = text.num_hidden_layers
-    activations = tokens * text.hidden_size * (4 * layers + width if _checkpoints(recipe) else width * layers)
+    activations = tokens * text.hidden_size * (4 * layers + width if _checkpoints(stage) else width * layers)
     return {
         "weights": frozen * frozen_bytes + trained * 4,
         "gradients": trained * 4,
@@ -243,9 +245,9 @@ def _memory(recipe: Recipe, config: Any, model: nn.Module, frozen_bytes: int, mi
     }
 
 
-def _checkpoints(recipe: Recipe) -> bool:
+def _checkpoints(stage: Stage) -> bool:
     """Whether activations are computed again in the backward pass."""
-    return bool(recipe.training.get("gradient_checkpointing") or recipe.training.get("activation_checkpointing"))
+    return bool(stage.training.get("gradient_checkpointing") or stage.training.get("activation_checkpointing"))
 
 
 def _device() -> tuple[str, int]:
@@ -255,12 +257,12 @@ def _device() -> tuple[str, int]:
     return "CPU", int(psutil.virtual_memory().available)
 
 
-def _validation(recipe: Recipe, plan: Plan) -> str:
+def _validation(recipe: Recipe, stage: Stage, plan: Plan) -> str:
     """What looking at the loss of each language costs while it trains, at most."""
     if plan.steps is None:
         return "not known before the text is read"
-    looks, num_languages = num_evaluations(recipe.training, plan.steps), len(recipe.languages.roles)
-    blocks = recipe.validation.blocks or validation_blocks(recipe.training, plan.steps, num_languages)
+    looks, num_languages = num_evaluations(stage.training, plan.steps), len(recipe.languages.roles)
+    blocks = recipe.validation.blocks or validation_blocks(stage.training, plan.steps, num_languages)
     tokens = looks * num_languages * blocks * recipe.length
     share = tokens / (plan.steps * plan.tokens_per_step)
     return (
@@ -269,7 +271,7 @@ def _validation(recipe: Recipe, plan: Plan) -> str:
     )
 
 
-def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
+def plan_text(recipe: Recipe, stage: Stage, plan: Plan, with_memory_left: bool = True) -> str:
     """The plan as a person reads it; with what this machine has left at the moment, and whether it is enough."""
     lines = [
         "what trains",
@@ -281,8 +283,8 @@ def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
     base = sum(part.weights for part in plan.stack)
     lines.append(f"  {'all':12} {'':8} {base:>16,} {plan.full_weights:>16,} {plan.adapter_weights:>14,}")
     lines += ["", "text (estimated tokens)"]
-    titles = [f"instructions.{i} {entry.language}" for i, entry in enumerate(recipe.instructions or [])]
-    titles = titles or [f"corpus.{i} {entry.title}" for i, entry in enumerate(recipe.corpus)]
+    titles = [f"instructions.{i} {entry.language}" for i, entry in enumerate(stage.instructions or [])]
+    titles = titles or [f"corpus.{i} {entry.title}" for i, entry in enumerate(stage.corpus)]
     for i, count in plan.tokens.items():
         shown = f"{count:,}" if count is not None else "not known before it is read"
         lines.append(f"  {titles[i]}  {shown}")
@@ -290,13 +292,13 @@ def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
         lines.append(
             f"  files are counted in tokens of the base; {recipe.vocabulary.add:,} new ones make fewer of them"
         )
-    if recipe.replay:
+    if stage.replay:
         shown = f"{plan.written:,}" if plan.written is not None else "not known before the text is read"
         lines.append(f"  written by the base  {shown}")
     steps = f"{plan.steps:,}" if plan.steps is not None else "not known before the text is read"
     lines += ["", f"steps  {steps}, of {plan.tokens_per_step:,} tokens each"]
-    if not recipe.instructions:
-        lines.append(f"validation  {_validation(recipe, plan)}")
+    if not stage.instructions:
+        lines.append(f"validation  {_validation(recipe, stage, plan)}")
     lines += ["", "memory for training (logits at their peak; activations are an estimate)"]
     lines.append(f"  {'':12} {'here':>10}     {'GPU, bf16':>10}")
     for part, size in plan.memory.items():
@@ -305,8 +307,8 @@ def plan_text(recipe: Recipe, plan: Plan, with_memory_left: bool = True) -> str:
     lines.append(f"  {'all':12} {total:10.2f} GiB {total_mixed:10.2f} GiB")
     if not with_memory_left:
         return "\n".join(lines)
-    advice = "lower the batch or max_length" + ("" if _checkpoints(recipe) else ", or set gradient_checkpointing")
+    advice = "lower the batch or max_length" + ("" if _checkpoints(stage) else ", or set gradient_checkpointing")
     verdict = "fits" if plan.fits else f"does not fit: {advice}"
     lines.append(f"  here: {plan.device}, {plan.device_bytes / 2**30:.2f} GiB: {verdict}")
-    lines += [f"  here: training.{name}: {problem}" for name, problem in missing_here(recipe.training).items()]
+    lines += [f"  here: training.{name}: {problem}" for name, problem in missing_here(stage.training).items()]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from lingraft.pipeline.result import StageResult
 from lingraft.pipeline.self_generated import generated_record
 from lingraft.pipeline.values import Model
 from lingraft.pipeline.vocabulary import ExtendedModel
-from lingraft.recipe import Recipe
+from lingraft.recipe import Recipe, Stage
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
@@ -36,30 +36,30 @@ def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
     return {"base": instruct, "trained_from": trained_from}
 
 
-def _beside(recipe: Recipe) -> dict[str, Any]:
+def _beside(stage: Stage) -> dict[str, Any]:
     """What stands beside the method, where it is given."""
-    penalties = {name: penalty.model_dump() for name, penalty in recipe.penalties.given.items()}
-    others = {"replay": recipe.replay, "early_stopping": recipe.early_stopping}
+    penalties = {name: penalty.model_dump() for name, penalty in stage.penalties.given.items()}
+    others = {"replay": stage.replay, "early_stopping": stage.early_stopping}
     return {
         **({"penalties": penalties} if penalties else {}),
         **{name: of.model_dump() for name, of in others.items() if of is not None},
-        **({"after": [step.model_dump(mode="json") for step in recipe.after]} if recipe.after else {}),
+        **({"after": [step.model_dump(mode="json") for step in stage.after]} if stage.after else {}),
     }
 
 
 def _training(of: StageResult) -> dict[str, Any]:
     """What one training was made of, and what trained in it."""
-    recipe, training, mixed = of.stage, of.adapted.record, of.data.mix
+    stage, training, mixed = of.stage, of.adapted.record, of.data.mix
     groups = by_group(Part(**part) for part in training["stack"])
     own = generated_record(of.data, of.generated)
     return {
         "corpus": _instructions(mixed["entries"], of.data)
-        if recipe.instructions
+        if stage.instructions
         else _corpus(mixed["entries"], of.documents),
         "tokens": mixed["tokens"],
         **({"self_written": own} if own else {}),
-        "method": recipe.method.model_dump(),
-        **_beside(recipe),
+        "method": stage.method.model_dump(),
+        **_beside(stage),
         "weights": {
             "base": {group: sums.weights for group, sums in groups.items()},
             "trained": {
@@ -98,14 +98,14 @@ def provenance(
     plan: str,
 ) -> dict[str, Any]:
     """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
-    records = {of.name: _training(of) for of in stages}
+    records = [({"name": of.name} if of.name else {}) | _training(of) for of in stages]
     after = [step.model_dump(mode="json") for step in recipe.after]
     record = {
         "versions": versions(),
         "plan": plan,
         **_origin(recipe, base),
         **({"vocabulary": extended.record} if extended else {}),
-        **({"stages": [{"name": name, **of} for name, of in records.items()]} if recipe.stages else records[""]),
+        **(records[0] if recipe.is_short else {"stages": records}),
         **({"after": after} if after else {}),
         "export": {
             "form": recipe.export,

@@ -88,9 +88,9 @@ def execute(recipe: Recipe, out: Path, others: Sequence[Path]) -> dict[str, Any]
         trainable = text.decontaminated(recipe, corpora, split, start)
     data = {
         name: text.training_data(
-            recipe, stage, start, corpora[name], split, text.stage_folder(work, name), trainable[name]
+            recipe, stage, start, corpora[name], split, text.stage_folder(recipe, work, name), trainable[name]
         )
-        for name, stage in recipe.expanded.items()
+        for name, stage in recipe.stages.items()
     }
     suites = evaluation_set(split, list(recipe.languages.roles), questions, recipe.evaluation.samples)
     inputs.check_text()
@@ -104,8 +104,8 @@ def execute(recipe: Recipe, out: Path, others: Sequence[Path]) -> dict[str, Any]
     on_the_way = {"new words": measure(work / "measured", start)} if extended else {}
 
     model, stages = start, list[StageResult]()
-    for name, stage in recipe.expanded.items():
-        folder = text.stage_folder(work, name)
+    for name, stage in recipe.stages.items():
+        folder = text.stage_folder(recipe, work, name)
         generated = generate(
             folder, base, data[name], stage.replay, len(recipe.languages.roles), recipe.length, recipe.seed
         )
@@ -117,16 +117,18 @@ def execute(recipe: Recipe, out: Path, others: Sequence[Path]) -> dict[str, Any]
             stage,
             recipe.languages,
             recipe.validation.blocks,
-            stage.form,
+            recipe.form_of(name),
             recipe.length,
             recipe.seed,
             name_of_start,
         )
         adapted = adapt(folder, trainee)
         made = merged(folder, stage.after, adapted, model, base)
-        stages.append(StageResult(name, stage, corpora[name], data[name], generated, adapted))
+        stages.append(
+            StageResult(None if recipe.is_short else name, stage, corpora[name], data[name], generated, adapted)
+        )
         model = made.model
-        if recipe.stages:
+        if not recipe.is_short:
             on_the_way[name] = measure(folder / "measured", model)
 
     steps = [
@@ -167,7 +169,7 @@ def execute(recipe: Recipe, out: Path, others: Sequence[Path]) -> dict[str, Any]
     inputs.check()
     if PartialState().is_main_process:
         publish_folder(exported.folder / "model", out, "model", {"lingraft.json": json_text(origin)}, moved=True)
-        if not extended and not recipe.stages:  # an adapter of a model on the way would load on nothing
+        if not extended and recipe.is_short:  # an adapter of a model on the way would load on nothing
             publish_folder(stages[-1].adapted.adapter, out, "adapter", {"lingraft.json": json_text(origin)})
         publish_text(out, "lingraft.json", json_text(origin))
         publish_text(out, "training.json", json_text(training_log(stages)))

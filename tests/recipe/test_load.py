@@ -149,8 +149,8 @@ def test_a_resolved_recipe_says_everything_and_resolves_to_itself(recipe) -> Non
     resolved = load_recipe(recipe)
     again = load_recipe(yaml.safe_load(recipe_yaml(resolved)))
     assert recipe_yaml(again) == recipe_yaml(resolved)
-    assert resolved.training["adam_beta2"] == 0.95  # the paper's, filled in
-    assert resolved.training["learning_rate"] == 3e-3  # the recipe's, kept
+    assert resolved.only.training["adam_beta2"] == 0.95  # the paper's, filled in
+    assert resolved.only.training["learning_rate"] == 3e-3  # the recipe's, kept
 
 
 def test_max_length_defaults_to_the_models_context(recipe) -> None:
@@ -164,12 +164,12 @@ def test_relative_paths_become_absolute(recipe, texts, monkeypatch) -> None:
     recipe["corpus"][0]["files"] = "swh*.jsonl"
     recipe["base"] = "base"
     resolved = load_recipe(recipe)
-    assert resolved.corpus[0].files == [str(folder / "swh*.jsonl")]
+    assert resolved.only.corpus[0].files == [str(folder / "swh*.jsonl")]
     assert resolved.base == str(folder / "base")
 
 
 def test_overrides_win_over_the_file(recipe) -> None:
-    assert load_recipe(recipe, ["method.rank=3", "training.learning_rate=2e-5"]).method.rank == 3
+    assert load_recipe(recipe, ["method.rank=3", "training.learning_rate=2e-5"]).only.method.rank == 3
 
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))

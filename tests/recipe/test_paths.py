@@ -48,7 +48,7 @@ def written(recipe, base, texts, tmp_path):
 def test_every_path_in_a_file_starts_at_its_folder(written, elsewhere, base, texts) -> None:
     resolved = load_recipe(written())
     assert resolved.base == str(base)
-    assert resolved.corpus[0].files[1] == str(texts["swh_Latn"])
+    assert resolved.only.corpus[0].files[1] == str(texts["swh_Latn"])
     assert resolved.evaluation.text["spa_Latn"] == [str(texts["spa_Latn"])]
     assert resolved.evaluation.tasks["a.b"]["eng_Latn"][0].endswith("/questions.jsonl")
     assert [step.models for step in resolved.after] == [[str(base)]] * 3
@@ -69,7 +69,7 @@ def test_a_resolved_recipe_means_the_same_from_everywhere(written, elsewhere, tm
 def test_a_path_on_the_command_line_starts_at_the_current_folder(written, elsewhere, texts) -> None:
     shutil.copy(texts["swh_Latn"], elsewhere / "own.jsonl")
     resolved = load_recipe(written(), ["corpus.0.files=own.jsonl"])
-    assert resolved.corpus[0].files == [str(elsewhere / "own.jsonl")]
+    assert resolved.only.corpus[0].files == [str(elsewhere / "own.jsonl")]
 
 
 def test_a_path_in_a_mapping_starts_at_the_current_folder(recipe, elsewhere, base) -> None:

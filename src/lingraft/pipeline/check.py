@@ -54,12 +54,12 @@ def check_models_here(recipe: Recipe) -> None:
 
 def steps_of(recipe: Recipe) -> list[Sequence[Step]]:
     """What is done after training, of the run and of each stage."""
-    return [recipe.after, *(stage.after for stage in recipe.expanded.values())]
+    return [recipe.after, *(stage.after for stage in recipe.stages.values())]
 
 
 def _check_templates(recipe: Recipe, base: Path) -> None:
     """Of stages of instructions; with a new vocabulary, special tokens without a row get one."""
-    for stage in recipe.expanded.values():
+    for stage in recipe.stages.values():
         if stage.instructions:
             tokenizer = tokenizer_for_chat(base, stage.chat_template)
             check_template(tokenizer, base, None if recipe.vocabulary else num_rows(base))

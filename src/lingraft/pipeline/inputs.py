@@ -10,6 +10,7 @@ from accelerate import PartialState
 from lingraft.artefacts import discard, records
 from lingraft.checkpoints.read import find_folder, model_files
 from lingraft.corpus.read import find_files
+from lingraft.pipeline.check import steps_of
 from lingraft.recipe import Recipe
 from lingraft.sources import Files, Sources, changed_error
 
@@ -56,7 +57,7 @@ def _texts(recipe: Recipe) -> Files:
     def add(role: str, patterns: Iterable[str]) -> None:
         files.setdefault(role, []).extend(find_files(*patterns))
 
-    for stage in recipe.expanded.values():
+    for stage in recipe.stages.values():
         for entry in stage.corpus:
             add("corpus", entry.files or [])
         for given in stage.instructions or []:
@@ -73,5 +74,5 @@ def _texts(recipe: Recipe) -> Files:
 
 def _models(recipe: Recipe) -> Files:
     names = {"base": [recipe.base]}
-    names["after"] = [name for of in (recipe, *recipe.expanded.values()) for step in of.after for name in step.models]
+    names["after"] = [name for steps in steps_of(recipe) for step in steps for name in step.models]
     return {role: [file for name in of for file in model_files(find_folder(name))] for role, of in names.items()}

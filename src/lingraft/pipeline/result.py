@@ -10,15 +10,16 @@ from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.documents import Documents
 from lingraft.pipeline.self_generated import GeneratedText
 from lingraft.pipeline.train import AdaptedModel
-from lingraft.recipe import Recipe
+from lingraft.recipe import Stage
 
 
 @dataclass(frozen=True)
 class StageResult:
     """One stage, and the artefacts that went into it and came out of it."""
 
-    name: str
-    stage: Recipe
+    name: str | None
+    """None in a recipe of the short form."""
+    stage: Stage
     documents: Sequence[Documents]
     data: TrainingData
     generated: Sequence[GeneratedText]

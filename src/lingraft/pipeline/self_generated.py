@@ -23,7 +23,7 @@ from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Model
-from lingraft.recipe.training import Replay
+from lingraft.recipe.stage import Replay
 from lingraft.token_loss import best_tokens
 
 if TYPE_CHECKING:

@@ -15,16 +15,16 @@ from lingraft.pipeline.instructions import Conversations, read_instructions
 from lingraft.pipeline.split import Split, split_documents
 from lingraft.pipeline.train import check_takes_a_step
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions
-from lingraft.recipe import Recipe
+from lingraft.recipe import Recipe, Stage
 
 Corpora = Mapping[str, Sequence[Documents]]
 """Stage -> the documents of each entry of its corpus."""
 TrainableCorpora = Mapping[str, Sequence[Trainable]]
 
 
-def stage_folder(work: Path, stage: str) -> Path:
-    """Where a stage of a recipe leaves its artefacts; those of a recipe without stages lie in `work` itself."""
-    return work / f"stage-{stage}" if stage else work
+def stage_folder(recipe: Recipe, work: Path, stage: str) -> Path:
+    """Where a stage of a recipe leaves its artefacts; of a recipe in the short form, `work` itself."""
+    return work if recipe.is_short else work / f"stage-{stage}"
 
 
 def read_questions(recipe: Recipe) -> Questions:
@@ -36,9 +36,9 @@ def read_corpora(recipe: Recipe, model: Model, work: Path, name: str = "corpus")
     """The documents of every corpus of every stage, in the tokens of a model."""
     return {
         stage: tokenize_corpus(
-            of.corpus, of.written_share, recipe.validation, model.tokenizer, stage_folder(work, stage) / name
+            of.corpus, of.written_share, recipe.validation, model.tokenizer, stage_folder(recipe, work, stage) / name
         )
-        for stage, of in recipe.expanded.items()
+        for stage, of in recipe.stages.items()
     }
 
 
@@ -63,12 +63,12 @@ def split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) ->
 def decontaminated(recipe: Recipe, corpora: Corpora, parted: Split, model: Model) -> TrainableCorpora:
     """How much of each document of every corpus may train."""
     found: dict[str, list[Trainable]] = {}
-    for name, stage in recipe.expanded.items():
+    for name, stage in recipe.stages.items():
         found[name] = []
         for i, (entry, documents) in enumerate(zip(stage.corpus, corpora[name], strict=True)):
             path = documents.folder.with_name(f"{documents.folder.name}-overlap")
             source = source_of(entry, documents.folder)
-            where = f"stages.{name}.corpus.{i}" if name else f"corpus.{i}"
+            where = f"{recipe.place(name)}corpus.{i}"
             found[name].append(
                 decontaminate(path, documents, source, entry.language, parted, model.tokenizer, place=where)
             )
@@ -91,7 +91,7 @@ def _alone(
 ) -> dict[str, list[tuple[Documents, Trainable | None]]]:
     """By learned language the tables of text in it alone, of all stages; what two stages train on is there once."""
     found: dict[str, dict[str, tuple[Documents, Trainable | None]]] = {code: {} for code in recipe.languages.learn}
-    for name, stage in recipe.expanded.items():
+    for name, stage in recipe.stages.items():
         for i, (entry, documents) in enumerate(zip(stage.corpus, corpora[name], strict=True)):
             if entry.language in found:
                 part = trainable[name][i] if trainable else None
@@ -101,7 +101,7 @@ def _alone(
 
 def training_data(
     recipe: Recipe,
-    stage: Recipe,
+    stage: Stage,
     model: Model,
     documents: Sequence[Documents],
     parted: Split,

@@ -28,8 +28,8 @@ from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
 from lingraft.pipeline.step import step
 from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Languages
-from lingraft.recipe.training import Training
 from lingraft.training.arguments import mixed_precision, training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
@@ -75,7 +75,7 @@ class Trainee:
     start: Model
     data: TrainingData
     generated: Sequence[GeneratedText]
-    stage: Training
+    stage: Stage
     languages: Languages
     blocks_to_decide: int | None
     """`validation.blocks` of the recipe."""
@@ -225,7 +225,7 @@ def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
     return table.select(range(min(len(table), most)))
 
 
-def check_takes_a_step(stage: Training, data: TrainingData) -> None:
+def check_takes_a_step(stage: Stage, data: TrainingData) -> None:
     """Refuse text that is less than a batch, where what is less is dropped, before the base is measured.
 
     Raises:
@@ -242,7 +242,7 @@ def check_takes_a_step(stage: Training, data: TrainingData) -> None:
         )
 
 
-def _has_old_text(stage: Training, languages: Languages) -> bool:
+def _has_old_text(stage: Stage, languages: Languages) -> bool:
     return stage.replay is not None or any(
         code in languages.retain for entry in stage.corpus for code in entry.languages
     )

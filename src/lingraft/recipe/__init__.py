@@ -2,6 +2,7 @@
 
 from lingraft.recipe.load import load_recipe, recipe_yaml
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import CorpusEntry
 
-__all__ = ["CorpusEntry", "Recipe", "load_recipe", "recipe_yaml"]
+__all__ = ["CorpusEntry", "Recipe", "Stage", "load_recipe", "recipe_yaml"]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lingraft.errors import first_line, nearest
-from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stage import Stage
 from lingraft.training.argument_rules import DEVICE_ARGUMENTS, rule_problem
 from lingraft.training.arguments import OWNED_ARGUMENTS, check_arguments, missing_here
 
@@ -19,15 +19,15 @@ PACKAGES = {"use_liger_kernel": ("liger_kernel", "liger-kernel")}
 """Switches that need a package: its module, and what to install."""
 
 
-def training_problems(recipe: Recipe, runs_here: bool = True) -> Iterator[str]:
+def training_problems(stage: Stage, runs_here: bool = True) -> Iterator[str]:
     """Problems of one training; where it does not run here, not those of this machine's devices."""
-    settings = {**recipe.method.training, **recipe.training}
-    wrong = dict(_problems_of_each(recipe.training))
+    settings = {**stage.method.training, **stage.training}
+    wrong = dict(_problems_of_each(stage.training))
     missing = missing_here({name: value for name, value in settings.items() if name not in wrong})
     if runs_here:
         wrong |= missing
     yield from (f"training.{name}: {problem}" for name, problem in wrong.items())
-    if recipe.early_stopping and recipe.training.get("eval_strategy") == "no":
+    if stage.early_stopping and stage.training.get("eval_strategy") == "no":
         yield "early_stopping: needs evaluations; take eval_strategy: no out of training"
     built = {name: value for name, value in settings.items() if name not in {**wrong, **missing}}
     if missing:

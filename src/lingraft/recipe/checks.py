@@ -10,8 +10,9 @@ from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_l
 from lingraft.errors import UserError
 from lingraft.recipe.after import absolute
 from lingraft.recipe.argument_checks import training_problems
-from lingraft.recipe.model_checks import in_stage, model_problems
+from lingraft.recipe.model_checks import model_problems, placed
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stage import Stage
 from lingraft.recipe.text_checks import (
     corpus_problems,
     deciding_problems,
@@ -19,7 +20,6 @@ from lingraft.recipe.text_checks import (
     language_problems,
     text_problems,
 )
-from lingraft.recipe.training import Training
 from lingraft.recipe.well_formed import Broken, keys_of
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
@@ -43,11 +43,11 @@ OF_RECIPE = (
     _check(deciding_problems, "validation", "early_stopping", "after"),
     _check(text_problems, "languages", "evaluation", "corpus", "instructions", "vocabulary"),
 )
-OF_TRAINING = (
+OF_STAGE = (
     _check(corpus_problems, "languages", "corpus", "instructions", "replay"),
     _check(instruction_problems, "languages", "corpus", "instructions", "chat_template", "replay", "early_stopping"),
 )
-"""Of each training: the recipe's only one, or that of each stage."""
+"""Of each stage."""
 
 
 def problems_of_fit(recipe: Recipe, broken: Broken, runs_here: bool) -> tuple[Any, list[str]]:
@@ -56,13 +56,13 @@ def problems_of_fit(recipe: Recipe, broken: Broken, runs_here: bool) -> tuple[An
     for check in OF_RECIPE:
         if not check.needs & keys_of(broken):
             problems += check.problems(recipe)
-    for name, stage in recipe.expanded.items():
-        keys = keys_of(broken, name)
-        for check in OF_TRAINING:
+    for name, stage in recipe.stages.items():
+        keys, place = keys_of(broken, name), recipe.place(name)
+        for check in OF_STAGE:
             if not check.needs & keys:
-                problems += in_stage(name, check.problems(stage))
+                problems += placed(place, check.problems(stage, recipe.languages))
         if "training" not in keys:
-            problems += in_stage(name, training_problems(stage, runs_here))
+            problems += placed(place, training_problems(stage, runs_here))
     if ("base",) in broken:
         return None, problems
     config, base_problem = _config(recipe)
@@ -75,25 +75,28 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
     tasks = {name: {code: _absolute(of) for code, of in files.items()} for name, files in evaluation.tasks.items()}
-    trainings = {name: _training_filled_in(stage) for name, stage in (recipe.stages or {"": recipe}).items()}
-    last = list(trainings.values())[-1]
+    stages, template = {}, None
+    for name, stage in recipe.stages.items():
+        stages[name] = _stage_filled_in(stage, template)
+        template = stages[name].chat_template or template  # goes along with the model that is handed on
     return recipe.model_copy(
         update={
-            **({"stages": trainings} if recipe.stages else {key: getattr(last, key) for key in Training.model_fields}),
+            "stages": stages,
             "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
             "base": absolute(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context_length(config)),
             "validation": recipe.validation.model_copy(update={"choice": recipe.validation.choice or CHOICE})
             if recipe.deciding
             else recipe.validation,
-            "export": recipe.export or last.method.exports(config)[0],
+            "export": recipe.export or stages[recipe.last].method.exports(config)[0],
         }
     )
 
 
-def _training_filled_in(stage: Training) -> Training:
-    template = stage.chat_template
+def _stage_filled_in(stage: Stage, handed_on: str | None) -> Stage:
+    """A stage of instructions takes the template that was handed on, where it has none of its own."""
     instructions = stage.instructions
+    template = stage.chat_template or (handed_on if instructions else None)
     return stage.model_copy(
         update={
             "corpus": [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in stage.corpus],

@@ -14,7 +14,6 @@ from lingraft.recipe.checks import filled_in, problems_of_fit
 from lingraft.recipe.overrides import override
 from lingraft.recipe.paths import anchored, unshared
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.training import Training
 from lingraft.recipe.well_formed import well_formed
 from lingraft.recipe.yaml import read_yaml
 
@@ -47,8 +46,9 @@ def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = 
 def recipe_yaml(recipe: Recipe) -> str:
     """The recipe as YAML text that `load_recipe` reads back."""
     values = recipe.model_dump(mode="json", exclude_none=True)
-    if recipe.stages:  # each of which says these for itself
-        values = {key: value for key, value in values.items() if key not in Training.model_fields or key == "after"}
+    if recipe.is_short:
+        (stage,) = values.pop("stages").values()
+        values = {**values, **{key: of for key, of in stage.items() if key != "after"}}
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     return text
 

@@ -13,14 +13,14 @@ from lingraft.layer_groups import LayerRange, depth, is_base
 from lingraft.methods.base import Method
 from lingraft.recipe.after import ForgetAtMostStep, combination
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.training import Training
+from lingraft.recipe.stage import Stage
 from lingraft.recipe.well_formed import Broken, keys_of
 from lingraft.vocabulary.model import read_bpe
 
 
-def in_stage(name: str, problems: Iterable[str]) -> Iterator[str]:
-    """Problems of a stage, with its place before theirs; those of a recipe without stages as they are."""
-    return (f"stages.{name}.{problem}" if name else problem for problem in problems)
+def placed(place: str, problems: Iterable[str]) -> Iterator[str]:
+    """Problems of a stage, with its place before theirs."""
+    return (f"{place}{problem}" for problem in problems)
 
 
 def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) -> Iterator[str]:
@@ -28,16 +28,15 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
     if not is_base(config):
         yield f"base: a '{config.model_type}' is what lingraft exports; it can be measured, and not trained further"
         return
-    *others, last = recipe.expanded.items()
-    for name, stage in [*others, last]:
+    for name, stage in recipe.stages.items():
         if not keys_of(broken, name) & {"method", "penalties", "instructions"}:
-            yield from in_stage(name, _method_problems(stage, config))
-    for name, of in (recipe.stages or {}).items():
+            yield from placed(recipe.place(name), _method_problems(stage, config))
+    for name, stage in recipe.stages.items():
         if not keys_of(broken, name) & {"method", "after"}:
-            yield from in_stage(name, _stage_problems(of, config, hands_on=name != last[0]))
+            yield from placed(recipe.place(name), _stage_problems(stage, config, hands_on=name != recipe.last))
     keys = keys_of(broken)
     if not keys & {"method", "after", "export"}:
-        yield from _form_problems(recipe, last[1].method, config)
+        yield from _form_problems(recipe, recipe.stages[recipe.last].method, config)
     yield from _vocabulary_problems(recipe)
     if getattr(config, "quantization_config", None) is not None:
         yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
@@ -48,27 +47,27 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
         yield from _after_problems(recipe)
 
 
-def _method_problems(recipe: Recipe, config: Any) -> Iterator[str]:
+def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
     """Of one training: its method, and what pulls back, on this base."""
-    name = recipe.method.name
+    name = stage.method.name
     try:
-        recipe.method.layers(depth(config))
+        stage.method.layers(depth(config))
     except UserError as error:
         yield f"method: {error}"
-    forms = recipe.method.exports(config)
-    if recipe.penalties.l2sp:
-        layers = recipe.penalties.l2sp
+    forms = stage.method.exports(config)
+    if stage.penalties.l2sp:
+        layers = stage.penalties.l2sp
         try:
             LayerRange(layers.first, layers.last, depth(config))
         except UserError as error:
             yield f"penalties.l2sp: {error}"
         if "plain" not in forms:
             yield f"penalties.l2sp: '{name}' trains no weight of the base, so there is nothing to pull back; remove it"
-    if recipe.instructions and "plain" not in forms:
+    if stage.instructions and "plain" not in forms:
         yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
 
 
-def _stage_problems(stage: Training, config: Any, hands_on: bool) -> Iterator[str]:
+def _stage_problems(stage: Stage, config: Any, hands_on: bool) -> Iterator[str]:
     """Of one of several stages, which may not be the last."""
     adds_weights = "plain" not in stage.method.exports(config)
     if adds_weights and stage.after:
@@ -106,8 +105,8 @@ def _after_problems(recipe: Recipe) -> Iterator[str]:
     """What would fail after hours of training. Weights on the hub are looked at when the run begins."""
     missing = False
     steps = [(f"after.{i}", step) for i, step in enumerate(recipe.after)]
-    for stage_name, stage in (recipe.stages or {}).items():
-        steps += [(f"stages.{stage_name}.after.{i}", step) for i, step in enumerate(stage.after)]
+    for name, stage in recipe.stages.items():
+        steps += [(f"{recipe.place(name)}after.{i}", step) for i, step in enumerate(stage.after)]
     for place, step in steps:
         for name in step.models:
             try:
@@ -123,11 +122,12 @@ def _after_problems(recipe: Recipe) -> Iterator[str]:
             yield "after.0.forget_at_most: no language is retained, so there is nothing to measure forgetting on"
     names = [recipe.base, *(name for _, step in steps for name in step.models)]
     if steps and not missing and all(Path(name).is_dir() for name in names):
-        for stage_name, of in {**(recipe.stages or {}), "": recipe}.items():
-            if not of.after:
+        of_each = {recipe.place(name): stage.after for name, stage in recipe.stages.items()}
+        for place, after in [*of_each.items(), ("", recipe.after)]:
+            if not after:
                 continue
             try:
                 base = open_parent(recipe.base)
-                combination(of.after, base, base)
+                combination(after, base, base)
             except UserError as error:
-                yield from in_stage(stage_name, [f"after: {error}"])
+                yield from placed(place, [f"after: {error}"])

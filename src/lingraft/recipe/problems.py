@@ -11,9 +11,9 @@ from lingraft.errors import nearest
 from lingraft.methods import METHODS
 from lingraft.penalties import PENALTIES
 from lingraft.recipe.after import STEPS
-from lingraft.recipe.schema import Recipe, Vocabulary
+from lingraft.recipe.schema import STAGE_KEYS, Recipe, Vocabulary
+from lingraft.recipe.stage import EarlyStopping, Penalties, Replay, Stage
 from lingraft.recipe.text import CorpusEntry, Evaluation, Instructions, Languages, Validation
-from lingraft.recipe.training import EarlyStopping, Penalties, Replay, Training
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "languages": Languages,
@@ -35,7 +35,7 @@ def describe(problem: dict[str, Any]) -> str:
     kind, given = problem["type"], problem["input"]
     inner = location[2:] if location[:1] == ["stages"] else location
     if kind == "extra_forbidden":
-        keys = list(section.model_fields)
+        keys = [*section.model_fields, *(STAGE_KEYS if section is Recipe else ())]
         return f"{path}: unknown key{nearest(location[-1], keys)}; allowed here: {', '.join(keys)}"
     if kind == "missing":
         return f"{path}: is missing"
@@ -62,7 +62,7 @@ def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
     pydantic puts the name there by which it told methods, or steps, apart.
     """
     if location[:1] == ["stages"] and len(location) > 2:
-        of_stage, section = _within(location[2:], Training)
+        of_stage, section = _within(location[2:], Stage)
         return [*location[:2], *of_stage], section
     return _within(location, Recipe)
 

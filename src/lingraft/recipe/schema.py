@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
 from lingraft.methods import Export
-from lingraft.recipe.after import ForgetAtMostStep
+from lingraft.recipe.after import AnyStep, ForgetAtMostStep
 from lingraft.recipe.section import Section
+from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Evaluation, Languages, Validation
-from lingraft.recipe.training import AnyMethod, Training
 from lingraft.recipe.values import Count
 from lingraft.vocabulary.rows import Init
 
@@ -29,62 +29,84 @@ class Vocabulary(Section):
     """Text that they are learned on, the same of each language; documents are drawn by seed."""
 
 
-class Graft(Section):
-    """A base, its languages, and its new words."""
+ALONE = "alone"
+"""The name of the stage that a recipe without `stages` is the short form of; it is shown nowhere."""
+STAGE_KEYS = tuple(key for key in Stage.model_fields if key != "after")
+"""Keys of a stage that a recipe in the short form has itself."""
+
+
+def is_short_form(values: Any) -> bool:
+    """Whether the values of a recipe are those of one stage, without `stages`."""
+    return isinstance(values, dict) and values.get("stages") is None
+
+
+class Recipe(Section):
+    """A run. `load_recipe` fills in what is not given, so that a resolved recipe says everything.
+
+    `method:` and its like beside `base:` are the short form of one stage.
+    """
 
     base: str = Field(min_length=1)
     languages: Languages
     max_length: Annotated[int, Field(ge=8)] | None = None
     vocabulary: Vocabulary | None = None
-
-
-class Recipe(Training, Graft):
-    """A run. `load_recipe` fills in what is not given, so that a resolved recipe says everything."""
-
-    method: AnyMethod = None  # type: ignore[assignment]  # only where stages have their own
-    stages: dict[str, Training] | None = Field(None, min_length=1)
+    stages: dict[str, Stage] = Field(min_length=1)
     """Trainings one after another, by name; each starts from what the one before it left."""
+    after: list[AnyStep] = []
+    """What is done with the result of the last stage."""
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
     export: Export | None = None
     """What the result is written as; where it is not said, what the method comes nearest to a plain model with."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
+    _is_short: bool = PrivateAttr(default=False)
+
     @field_validator("stages")
     @classmethod
-    def _named(cls, stages: dict[str, Training] | None) -> dict[str, Training] | None:
-        for name in stages or {}:
+    def _named(cls, stages: dict[str, Stage]) -> dict[str, Stage]:
+        for name in stages:
             if not _STAGE_NAME.fullmatch(name):
                 raise ValueError(f"'{name}' cannot be the name of a stage; use lower-case letters, digits and hyphens")
         return stages
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _one_training_or_stages(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("stages"):
-            both = [key for key in Training.model_fields if key in values and key != "after"]
-            if both:
-                raise ValueError(f"stages: each stage has its own {', '.join(both)}; move what stands beside 'stages'")
-        elif isinstance(values, dict) and "method" not in values:
-            values = {**values, "method": {}}
-        return values
+    def _read_short_form(cls, values: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
+        is_short = is_short_form(values)
+        if is_short:
+            stage = {key: values[key] for key in STAGE_KEYS if key in values}
+            rest = {key: of for key, of in values.items() if key not in (*STAGE_KEYS, "stages")}
+            values = {**rest, "stages": {ALONE: {"method": {}, **stage}}}
+        elif isinstance(values, dict) and (both := [key for key in STAGE_KEYS if key in values]):
+            raise ValueError(f"stages: each stage has its own {', '.join(both)}; move what stands beside 'stages'")
+        recipe = handler(values)
+        recipe._is_short = is_short
+        return recipe
 
     @property
-    def expanded(self) -> dict[str, Recipe]:
-        """The stages as recipes of one training each, in order; this one alone, without a name, where it has none.
+    def is_short(self) -> bool:
+        """Whether it has one stage, whose keys are its own."""
+        return self._is_short
 
-        What is done after the last of them stays with the recipe.
-        """
-        if not self.stages:
-            return {"": self.model_copy(update={"after": []})}
-        last, template, expanded = list(self.stages)[-1], None, {}
-        for name, stage in self.stages.items():
-            template = stage.chat_template or template  # goes along with the model that is handed on
-            own = {key: getattr(stage, key) for key in Training.model_fields}
-            own |= {"chat_template": template if stage.instructions else stage.chat_template}
-            form = self.export if name == last else "plain"
-            expanded[name] = self.model_copy(update={**own, "stages": None, "export": form})
-        return expanded
+    def place(self, stage: str) -> str:
+        """What stands before the keys of a stage in the recipe's file."""
+        return "" if self.is_short else f"stages.{stage}."
+
+    @property
+    def only(self) -> Stage:
+        """The stage of a recipe that has one."""
+        (stage,) = self.stages.values()
+        return stage
+
+    @property
+    def last(self) -> str:
+        """The name of the last stage."""
+        return list(self.stages)[-1]
+
+    def form_of(self, stage: str) -> Export:
+        """What a stage's model is written as: a model that is handed on is a plain one."""
+        return self.form if stage == self.last else "plain"
 
     @property
     def instruct(self) -> str | None:
@@ -99,7 +121,7 @@ class Recipe(Training, Graft):
     @property
     def deciding(self) -> list[str]:
         """Languages on whose text something is decided; what decides cannot be measured too."""
-        stops_early = any(stage.early_stopping for stage in self.expanded.values())
+        stops_early = any(stage.early_stopping for stage in self.stages.values())
         learned = self.languages.learn if stops_early or self.forget_at_most else []
         return [*learned, *(self.languages.retain if self.forget_at_most else [])]
 

@@ -6,6 +6,8 @@ import importlib.util
 from collections.abc import Iterator
 
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stage import Stage
+from lingraft.recipe.text import Languages
 
 
 def language_problems(recipe: Recipe) -> Iterator[str]:
@@ -36,7 +38,7 @@ def deciding_problems(recipe: Recipe) -> Iterator[str]:
 
 def text_problems(recipe: Recipe) -> Iterator[str]:
     """Whether there is text of each learned language to learn from, and to measure on."""
-    stages = recipe.expanded.values()
+    stages = recipe.stages.values()
     alone = {entry.language for stage in stages for entry in stage.corpus}
     others = {code for stage in stages for entry in stage.corpus for code in entry.languages}
     others |= {entry.language for stage in stages for entry in stage.instructions or []}
@@ -52,38 +54,36 @@ def text_problems(recipe: Recipe) -> Iterator[str]:
             yield f"vocabulary: there is no corpus of {code} alone to learn words from; add one"
 
 
-def corpus_problems(recipe: Recipe) -> Iterator[str]:
-    languages = recipe.languages
+def corpus_problems(stage: Stage, languages: Languages) -> Iterator[str]:
     allowed = [*languages.learn, *languages.retain]
-    if not recipe.corpus and not recipe.instructions:
+    if not stage.corpus and not stage.instructions:
         yield "corpus: is missing; give text to train on"
-    for i, entry in enumerate(recipe.corpus):
+    for i, entry in enumerate(stage.corpus):
         for code in entry.languages:
             if code not in allowed:
                 place = "parallel" if entry.parallel else "language"
                 yield f"corpus.{i}.{place}: {code} is neither learned nor retained ({', '.join(allowed)})"
-    shares = sum(entry.share or 0 for entry in recipe.corpus) + recipe.written_share
+    shares = sum(entry.share or 0 for entry in stage.corpus) + stage.written_share
     if shares >= 1:
-        with_written = " with replay.self" if recipe.replay else ""
+        with_written = " with replay.self" if stage.replay else ""
         yield f"corpus: the shares add up to {shares:g}{with_written}; together they must stay below 1"
-    if recipe.corpus and all(entry.share is not None for entry in recipe.corpus):
+    if stage.corpus and all(entry.share is not None for entry in stage.corpus):
         yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"
 
 
-def instruction_problems(recipe: Recipe) -> Iterator[str]:
-    languages = recipe.languages
-    if recipe.chat_template is not None and not recipe.instructions:
+def instruction_problems(stage: Stage, languages: Languages) -> Iterator[str]:
+    if stage.chat_template is not None and not stage.instructions:
         yield "chat_template: is of 'instructions', of which there are none; remove it"
-    if not recipe.instructions:
+    if not stage.instructions:
         return
-    if recipe.corpus:
+    if stage.corpus:
         yield "instructions: give either 'corpus' or 'instructions'; a second stage can have the other"
-    for i, entry in enumerate(recipe.instructions):
+    for i, entry in enumerate(stage.instructions):
         if entry.language not in [*languages.learn, *languages.retain]:
             allowed = ", ".join([*languages.learn, *languages.retain])
             yield f"instructions.{i}.language: {entry.language} is neither learned nor retained ({allowed})"
     for key in ("replay", "early_stopping"):
-        if getattr(recipe, key) is not None:
+        if getattr(stage, key) is not None:
             yield f"{key}: is of text, and this trains on instructions; remove it"
     if importlib.util.find_spec("trl") is None:
         yield "instructions: need the library trl; install it with: pip install 'lingraft[instruct]'"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lingraft.plain_data import unusable_values
 from lingraft.recipe.problems import describe, shown
-from lingraft.recipe.schema import Recipe
+from lingraft.recipe.schema import ALONE, Recipe
 
 Broken = frozenset[tuple[str, ...]]
 """Sections that are not well-formed: `(key,)`, or `("stages", name, key)`."""
@@ -43,11 +43,16 @@ def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str
         try:
             return Recipe.model_validate(_without(values, broken)), broken, problems
         except ValidationError as error:
-            errors = error.errors()
-        problems += [describe(dict(problem)) for problem in errors]
+            errors: list[dict[str, Any]] = [{**of, "loc": _as_written(of["loc"])} for of in error.errors()]
+        problems += [describe(problem) for problem in errors]
         if (more := frozenset(_section(problem["loc"]) for problem in errors)) <= broken:
             return None, broken, problems
         broken |= more
+
+
+def _as_written(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The place of a problem where the recipe has it: in the short form, the stage's keys are the recipe's."""
+    return place[2:] if place[:2] == ("stages", ALONE) else place
 
 
 def _section(place: tuple[str | int, ...]) -> tuple[str, ...]:

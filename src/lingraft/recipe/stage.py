@@ -1,4 +1,4 @@
-"""One training: on what, which weights, what pulls them back, and what is done with them afterwards."""
+"""One stage, which is one training: on what, by which method, regularized by what, and what is done afterwards."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ class Replay(Section):
 
 
 class EarlyStopping(Section):
-    """Training ends when the loss on learned text that is kept for it has not fallen (arXiv 2606.00284 §3.1)."""
+    """Stage ends when the loss on learned text that is kept for it has not fallen (arXiv 2606.00284 §3.1)."""
 
     patience: Count = 6
     """Evaluations, which are `training.eval_steps` apart."""
 
 
-class Training(Section):
-    """The keys of one training: a recipe's own, or those of each of its stages."""
+class Stage(Section):
+    """The keys of one training: those of each stage, or of a recipe that is the short form of one."""
 
     corpus: list[CorpusEntry] = []
     instructions: list[Instructions] | None = None
