@@ -300,7 +300,7 @@ def persian(tmp_path) -> Recipe:
 
 def test_persian_has_the_papers_words_stages_and_settings(persian) -> None:
     assert 32_000 + persian.vocabulary.add == 49_816
-    stages = persian.expanded
+    stages = persian.stages
     assert list(stages) == ["align", "adapt", "instruct"]
     assert [stage.method.name for stage in stages.values()] == ["embeddings", "lora", "lora"]
     assert {(stages[name].method.rank, stages[name].method.alpha) for name in ("adapt", "instruct")} == {(8, 32)}

@@ -185,7 +185,7 @@ def test_every_shipped_recipe_is_well_formed(path, texts, monkeypatch) -> None:
         for entry in [*stage.get("corpus", []), *stage.get("instructions", [])]:
             entry |= {"files": str(texts["eng_Latn"])} if "files" in entry else {}
     parsed = Recipe.model_validate(values)
-    assert all(stage.method.layers(32).depth == 32 for stage in parsed.expanded.values())
+    assert all(stage.method.layers(32).depth == 32 for stage in parsed.stages.values())
     assert len(parsed.after) == len(values.get("after", []))
 
 
