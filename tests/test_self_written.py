@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from lingraft.recipe.training import Replay
+from lingraft.recipe.stage import Replay
 from torch.nn.functional import kl_div, log_softmax
 
 from lingraft import run
