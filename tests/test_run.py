@@ -6,6 +6,8 @@ import gzip
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
-from command_line import Command, command, two_processes
+from command_line import Command, command
 from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
@@ -279,9 +281,16 @@ def test_two_processes_train_what_one_trains(recipe, tmp_path) -> None:
     recipe["method"]["dropout"] = 0.0
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lingraft"]
     halves = ["training.per_device_train_batch_size=2", "training.ddp_backend=gloo"]
-    printed = two_processes("run", path, *halves, "--out", tmp_path / "two")
-    assert printed.count("learning") == 1
+    done = subprocess.run(
+        [*launch, "run", str(path), *halves, "--out", str(tmp_path / "two")],
+        check=True,
+        timeout=150,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("learning") == 1
     one = lingraft.run(path, tmp_path / "one")
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert two["learning"] == pytest.approx(one["learning"], rel=1e-3)

@@ -67,6 +67,7 @@ def test_documents_are_paired() -> None:
     assert high - low == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.integration
 def test_the_interval_covers_the_true_change_about_95_times_in_100() -> None:
     covered = 0
     for seed in range(100):

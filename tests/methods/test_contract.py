@@ -133,7 +133,9 @@ def test_the_forms_are_known_before_training(adapt, forms) -> None:
 @every_architecture
 def test_a_tied_head_stays_the_embeddings(adapt, forms, tied) -> None:
     for form in forms:
-        exported = adapt().exports[form]()
+        adaptation = adapt()
+        train(adaptation)
+        exported = adaptation.exports[form]()
         assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
 
 
