@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 import lingraft
-from lingraft.demo import OLD_TEXT
-from lingraft.testbed import NEW
+from lingraft.synthetic import NEW
+from lingraft.synthetic.demo import OLD_TEXT
 
 Runs = dict[str, dict[str, Any]]
 
@@ -48,11 +48,13 @@ INIT: Runs = {
 }
 """Table 5."""
 
-ALPHA: Runs = {f"alpha-{alpha:g}": gated(alpha=float(alpha)) for alpha in (0, 0.01, 0.1, 1, 10, 100)}
+LOSS_WEIGHT: Runs = {
+    f"loss-weight-{weight:g}": gated(loss_weight=float(weight)) for weight in (0, 0.01, 0.1, 1, 10, 100)
+}
 """Table 6."""
 
 SIZE: Runs = {
-    f"{name}-{share:g}": {"method": {"name": name, "extra_weights": share}, "old_text": OLD_TEXT}
+    f"{name}-{share:g}": {"method": {"name": name, "extra_parameters": share}, "old_text": OLD_TEXT}
     for name in ("lora-ffn", "adapters", "neutral-residues")
     for share in (0.05, 0.1, 0.2, 0.5)
 }
@@ -66,27 +68,28 @@ OLD: Runs = {
 """Tables 1, 2 and 10."""
 
 L2SP: Runs = {
-    f"full-l2sp-{strength:g}": {
+    f"full-l2sp-{weight:g}": {
         "method": {"name": "full"},
-        "penalties": {"l2sp": {"first": 3, "last": 2, "strength": {"middle": strength}}},
+        "penalties": {"l2sp": {"first": 3, "last": 2, "weight": {"middle": weight}}},
     }
-    for strength in (0.0, 0.005, 0.05, 0.5)
+    for weight in (0.0, 0.005, 0.05, 0.5)
 }
 """lambda of the middle layers (arXiv 2606.00284 §2.2: 0.05)."""
 
 SELF: Runs = {
-    f"lora-self-{share:g}": {"method": {"name": "lora"}, "replay": {"self": share}} for share in (0.05, 0.1, 0.2)
-} | {"lora-self-0.2-ce": {"method": {"name": "lora"}, "replay": {"self": 0.2, "loss": "ce"}}}
+    f"lora-self-{share:g}": {"method": {"name": "lora"}, "replay": {"self_generated": share}}
+    for share in (0.05, 0.1, 0.2)
+} | {"lora-self-0.2-ce": {"method": {"name": "lora"}, "replay": {"self_generated": 0.2, "loss": "ce"}}}
 """Text that the base writes itself (arXiv 2605.26097)."""
 
 GRIDS: Mapping[str, Runs] = {
     "gates": GATES,
     "init": INIT,
-    "alpha": ALPHA,
+    "alpha": LOSS_WEIGHT,
     "size": SIZE,
     "old-text": OLD,
     "l2sp": L2SP,
-    "self-written": SELF,
+    "self-generated": SELF,
 }
 
 

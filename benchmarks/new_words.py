@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lingraft
 from lingraft.corpus.read import write_texts
-from lingraft.vocabulary.rows import INITS
+from lingraft.vocabulary.embedding_init import INITS
 from real_text import stories
 
 NEW, OLD = "pes_Arab", "eng_Latn"
@@ -53,7 +53,7 @@ def main() -> None:
                     "eval_strategy": "no",
                     "save_steps": 0.5,
                 },
-                "evaluation": {"text": {code: str(path) for code, path in measured.items()}, "samples": 0},
+                "evaluation": {"text": {code: str(path) for code, path in measured.items()}, "num_samples": 0},
                 "seed": seed,
             }
             results = lingraft.run(recipe, given.folder / f"{init}-{given.steps}-{seed}")

@@ -24,7 +24,7 @@ from datasets import Dataset
 from lingraft.checkpoints.read import read_model
 from lingraft.methods import METHODS
 from lingraft.penalties import L2SP
-from lingraft.testbed import cache_folder, trained_base, write_testbed
+from lingraft.synthetic import cache_folder, trained_base, write_testbed
 from lingraft.training.arguments import training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.trainer import train

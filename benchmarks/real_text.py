@@ -17,8 +17,8 @@ from typing import Any
 
 import lingraft
 from lingraft.corpus.read import DroppedText, read_documents, write_texts
-from lingraft.demo import OLD_TEXT, with_old_text
-from lingraft.demo import RUNS as DEMO
+from lingraft.synthetic.demo import OLD_TEXT, with_old_text
+from lingraft.synthetic.demo import RUNS as DEMO
 
 NEW, OLD = "dan_Latn", ("eng_Latn", "spa_Latn", "fra_Latn")
 TOKENS, MEASURED_BYTES = 250_000, 50_000
@@ -37,8 +37,8 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "old_text": OLD_TEXT,
     },
     "full-old-text": {"method": {"name": "full"}, "old_text": OLD_TEXT},
-    "full-revert": {"method": {"name": "full"}, "after": [{"revert": {"first": 3, "last": 2}}]},
-    "full-forget-at-most": {"method": {"name": "full"}, "after": [{"forget_at_most": 0.02, "first": 3, "last": 2}]},
+    "full-revert": {"method": {"name": "full"}, "merge": [{"revert": {"first": 3, "last": 2}}]},
+    "full-forget-at-most": {"method": {"name": "full"}, "merge": [{"max_forgetting": 0.02, "first": 3, "last": 2}]},
 }
 """What tells the recipes apart: the demo's, whose base has twelve layers too, and more."""
 
@@ -63,7 +63,7 @@ def recipe(base: Path, corpora: Path, measured: Path, settings: Mapping[str, Any
         "validation": {"max_tokens": 30_000, "blocks": 16},
         **own,
         "training": TRAINING,
-        "evaluation": {"text": {code: str(measured / f"{code}.jsonl") for code in OLD}, "samples": 1},
+        "evaluation": {"text": {code: str(measured / f"{code}.jsonl") for code in OLD}, "num_samples": 1},
         "seed": seed,
     }
 

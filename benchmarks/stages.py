@@ -21,7 +21,7 @@ from lingraft.corpus.read import write_texts
 from real_text import stories
 
 NEW, OLD = "pes_Arab", "eng_Latn"
-WORDS = {"add": 2000, "init": "pieces"}
+WORDS = {"new_tokens": 2000, "init": "subtoken-mean"}
 ALIGNED, ADAPTED = 150_000, 350_000
 """Tokens of the two stages."""
 LITTLE = 40_000
@@ -75,7 +75,7 @@ def recipe(base: Path, measured: Path, own: Mapping[str, Any], seed: int) -> dic
         "languages": {"learn": [NEW], "retain": [OLD]},
         "validation": {"max_tokens": 60_000, "blocks": 16},
         **own,
-        "evaluation": {"text": {OLD: str(measured)}, "samples": 1},
+        "evaluation": {"text": {OLD: str(measured)}, "num_samples": 1},
         "seed": seed,
     }
 

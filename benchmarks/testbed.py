@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import lingraft
-from lingraft.demo import OLD_TEXT, RUNS
+from lingraft.synthetic.demo import OLD_TEXT, RUNS
 
 SEEDS = range(3)
 MORE = {
@@ -24,7 +24,7 @@ MORE = {
         "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
         "old_text": OLD_TEXT,
     },
-    "layra-self-written": {"method": {"name": "layra", "first": 4, "last": 1}, "replay": {"self": 0.2}},
+    "layra-self-generated": {"method": {"name": "layra", "first": 4, "last": 1}, "replay": {"self_generated": 0.2}},
 }
 """Runs beside the demo's."""
 STUDENT_T = 4.303

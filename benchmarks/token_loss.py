@@ -22,7 +22,7 @@ def measure(kind: str) -> None:
     from torch.nn.functional import cross_entropy
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lingraft.token_loss import token_losses
+    from lingraft.nn.chunked_cross_entropy import token_losses
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -13,7 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 FORKED = multiprocessing.get_context("forkserver")
-LOADED = ["lingraft.cli.commands", "lingraft.run", "lingraft.merge", "lingraft.tokenizer", "peft", "datasets"]
+LOADED = [
+    "lingraft.cli.commands",
+    "lingraft.pipeline.run",
+    "lingraft.merging.methods",
+    "lingraft.vocabulary.tokenizer",
+    "peft",
+    "datasets",
+]
 FORKED.set_forkserver_preload([*LOADED, "transformers.trainer", "transformers.models.llama.modeling_llama"])
 _STREAMS = ("out", "err")
 _NOTHING: Mapping[str, Any] = {}

@@ -179,7 +179,7 @@ def recipe_of(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
             "eval_steps": 10,
             "save_steps": 20,
         },
-        "evaluation": {"samples": 0, "text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
+        "evaluation": {"num_samples": 0, "text": {code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
     }
 
 

@@ -43,7 +43,7 @@ def test_the_steps_are_one_sum_of_trained_base_and_others(recipe, other, tmp_pat
         {"vectors": {str(other): 0.1}},
         {"instruct": str(other), "scale": 0.7},
     ]
-    lingraft.run({**recipe, "after": after}, tmp_path / "out")
+    lingraft.run({**recipe, "merge": after}, tmp_path / "out")
     base, chat = _weights(Path(recipe["base"])), _weights(other)
     trained = _weights(tmp_path / "out" / "work" / "adapted" / "model")
     result = _weights(tmp_path / "out" / "model")
@@ -60,7 +60,7 @@ def test_the_steps_are_one_sum_of_trained_base_and_others(recipe, other, tmp_pat
 
 
 def test_an_instruct_step_is_also_measured_against_the_instruct_model(recipe, other, tmp_path) -> None:
-    results = lingraft.run({**recipe, "after": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
+    results = lingraft.run({**recipe, "merge": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
     assert results["instruct"]["base"] == other.name
     alone = lingraft.evaluate(str(other), {"eng_Latn": recipe["evaluation"]["text"]["eng_Latn"]}, max_length=32)
     against = results["instruct"]["languages"]["eng_Latn"]["bits_per_byte"]
@@ -75,8 +75,8 @@ def test_an_instruct_step_is_also_measured_against_the_instruct_model(recipe, ot
 def test_a_vector_of_another_base_is_refused_when_the_recipe_loads(recipe, other, tmp_path) -> None:
     record = {"base": {"name": "another", "fingerprint": "0123456789abcdef"}}
     (other / "lingraft.json").write_text(json.dumps(record))
-    with pytest.raises(RecipeError, match=r"after: .*was made from another .*\(fingerprint 0123456789abcdef\)"):
-        lingraft.run({**recipe, "after": [{"vectors": {str(other): 1}}]}, tmp_path / "out")
+    with pytest.raises(RecipeError, match=r"merge: .*was made from another .*\(fingerprint 0123456789abcdef\)"):
+        lingraft.run({**recipe, "merge": [{"vectors": {str(other): 1}}]}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -86,7 +86,7 @@ def test_a_finished_run_is_a_parent_of_the_next(recipe, texts, tmp_path) -> None
     second = {
         **recipe,
         "seed": 1,
-        "after": [{"scale": 0.5}, {"vectors": {str(tmp_path / "one" / "model"): 0.5}}],
+        "merge": [{"scale": 0.5}, {"vectors": {str(tmp_path / "one" / "model"): 0.5}}],
     }
     lingraft.run(second, tmp_path / "two")
     base = _weights(Path(recipe["base"]))
@@ -103,27 +103,27 @@ def test_a_finished_run_is_a_parent_of_the_next(recipe, texts, tmp_path) -> None
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"scal": 0.5}, r"after.0: no step of this kind \(did you mean 'scale'\?\); steps: vectors"),
-        ({"revert": {"frst": 1, "last": 1}}, r"after.0.revert.frst: unknown key \(did you mean 'first'\?\)"),
-        ({"revert": {"first": 20, "last": 1}}, "after: first=20 and last=1 are 21 layers, but the model has 4"),
-        ({"instruct": "./nowhere", "scale": 1}, "after.0: './nowhere': there is no such folder"),
-        ({"instruct": "./nowhere"}, "after.0.scale: is missing"),
-        ({"scale": "half"}, "after.0.scale: should be a valid number"),
-        ({"scale": 1, "rank": 2}, "after.0.rank: unknown key; allowed here: scale"),
-        ({"interpolate": {"first": 1, "last": 1, "scale": {"mid": 0}}}, "after: scale of 'mid': .* it has embeddings"),
-        ("scale", "after.0: no step of this kind"),
+        ({"scal": 0.5}, r"merge.0: no step of this kind \(did you mean 'scale'\?\); steps: vectors"),
+        ({"revert": {"frst": 1, "last": 1}}, r"merge.0.revert.frst: unknown key \(did you mean 'first'\?\)"),
+        ({"revert": {"first": 20, "last": 1}}, "merge: first=20 and last=1 are 21 layers, but the model has 4"),
+        ({"instruct": "./nowhere", "scale": 1}, "merge.0: './nowhere': there is no such folder"),
+        ({"instruct": "./nowhere"}, "merge.0.scale: is missing"),
+        ({"scale": "half"}, "merge.0.scale: should be a valid number"),
+        ({"scale": 1, "rank": 2}, "merge.0.rank: unknown key; allowed here: scale"),
+        ({"interpolate": {"first": 1, "last": 1, "scale": {"mid": 0}}}, "merge: scale of 'mid': .* it has embeddings"),
+        ("scale", "merge.0: no step of this kind"),
     ],
     ids=["verb", "key", "depth", "no model", "no scale", "no number", "two verbs", "no group", "no mapping"],
 )
 def test_a_wrong_step_is_named_with_its_place(recipe, tmp_path, step, message) -> None:
     with pytest.raises(RecipeError, match=message):
-        lingraft.run({**recipe, "after": [step]}, tmp_path / "out")
+        lingraft.run({**recipe, "merge": [step]}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_after_an_instruct_step_the_model_is_no_vector_of_the_base(recipe, other, tmp_path) -> None:
     """Instruct + 0.7 (theta - base), less the base, would be the instruct model's vector too."""
-    lingraft.run({**recipe, "after": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
+    lingraft.run({**recipe, "merge": [{"instruct": str(other), "scale": 0.7}]}, tmp_path / "out")
     origin = json.loads((tmp_path / "out" / "lingraft.json").read_text())
     assert origin["base"]["name"] == other.name
     assert origin["trained_from"]["name"] == Path(recipe["base"]).name

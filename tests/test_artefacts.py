@@ -7,14 +7,14 @@ from contextlib import suppress
 
 import pytest
 
-from lingraft.artefacts import (
+from lingraft.cache import (
+    artefact_fingerprint,
     file_fingerprint,
     fingerprint,
     finished,
     read_json,
     recorded_inputs,
     stage,
-    stage_fingerprint,
     write_json,
     write_text,
 )
@@ -143,7 +143,7 @@ def test_an_artefact_of_other_inputs_or_of_other_bytes_has_another_fingerprint(t
         stage(tmp_path / "other-inputs", {"seed": 2}, make([])),
         stage(tmp_path / "other-bytes", inputs, make([], "as another machine makes it")),
     ]
-    marks = [stage_fingerprint(path) for path in made]
+    marks = [artefact_fingerprint(path) for path in made]
     assert marks[0] == marks[1]
     assert len(set(marks)) == 3
 
@@ -375,4 +375,4 @@ def test_what_lies_elsewhere_is_copied_where_it_is_of_the_same_inputs_and_whole(
         assert stage(made, inputs, lambda _: pytest.fail("made again")) == made
     (other / "file").write_text("made 0nce")
     assert (stage(tmp_path / "damaged", {"a": 1}, make("made again"), [other]) / "file").read_text() == "made again"
-    assert stage_fingerprint(tmp_path / "damaged") != stage_fingerprint(tmp_path / "same")
+    assert artefact_fingerprint(tmp_path / "damaged") != artefact_fingerprint(tmp_path / "same")

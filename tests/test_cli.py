@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 import lingraft
 from conftest import RETAINED
 from lingraft import cli
-from lingraft.errors import MachineError, Stopped
+from lingraft.errors import Interrupted, MachineError
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_plain_text_without_blank_lines_is_told_with_the_way_to_cut_it_and_is_cu
     run = (*run[:-1], tmp_path / "lines")
     assert run_cli(*run, entry.replace("SPLIT", "lines"))[0] == 0
     assert "cut at blank lines" not in caplog.text
-    text = (tmp_path / "lines/work/heldout/heldout-swh_Latn.jsonl").read_text()
+    text = (tmp_path / "lines/work/split/held-out-swh_Latn.jsonl").read_text()
     assert "maji moto" in text
     assert "\\n" not in text
 
@@ -228,7 +228,7 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Stopped("SIGTERM"), 3),
+        (Interrupted("SIGTERM"), 3),
         (MachineError("no room"), 3),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), 3),
         (OSError(28, "No space left on device", "model"), 3),
@@ -376,7 +376,7 @@ def test_evaluate_says_what_it_leaves_out(run_cli, base, texts, tmp_path, caplog
 
 
 def test_python_functions_stay_functions_after_their_modules_are_imported() -> None:
-    import lingraft.run
+    import lingraft.pipeline.run
 
     assert lingraft.__all__ == ["demo", "evaluate", "init", "merge", "report", "run", "tokenizer"]
     assert all(callable(getattr(lingraft, name)) for name in lingraft.__all__ if name not in ("merge", "tokenizer"))

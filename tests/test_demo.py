@@ -9,17 +9,17 @@ import pytest
 import yaml
 
 import lingraft
-from lingraft.demo import RUNS, STORY
 from lingraft.errors import OutputError, UserError
 from lingraft.evaluation import samples
 from lingraft.evaluation.measure import measure
 from lingraft.methods import METHODS
 from lingraft.recipe import load_recipe
-from lingraft.testbed import NEW, OLD, TASKS, base, files, trained_base, write_testbed
+from lingraft.synthetic import NEW, OLD, TASKS, base, files, trained_base, write_testbed
+from lingraft.synthetic.demo import RUNS, STORY
 
 pytestmark = pytest.mark.integration
 
-demo_module = import_module("lingraft.demo")
+demo_module = import_module("lingraft.synthetic.demo")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def small(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(samples, "MAX_NEW_TOKENS", 4)
 
 
-SOME = {name: RUNS[name] for name in ("neutral-residues", "lora-self-written")}
+SOME = {name: RUNS[name] for name in ("neutral-residues", "lora-self-generated")}
 
 
 @pytest.mark.usefixtures("small")

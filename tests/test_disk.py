@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.artefacts import write_text
+from lingraft.cache import write_text
 from lingraft.disk import link_to, locked, mark, new_file, new_folder, remove, remove_leftovers
 from lingraft.errors import OutputError
 from tree import snapshot

@@ -41,7 +41,7 @@ def spanish(shared_recipe) -> str:
 def exported(shared_recipe, spanish, tmp_path_factory):
     """A factory of finished runs of a method with old text, in its default form; tests leave them as they are."""
     english = shared_recipe["evaluation"]["text"]["eng_Latn"]
-    old_text = {"language": "eng_Latn", "files": english, "share": 0.1, "repeat": 9}
+    old_text = {"language": "eng_Latn", "files": english, "share": 0.1, "max_epochs": 9}
     recipe = {**shared_recipe, "corpus": [*shared_recipe["corpus"], old_text]}
     recipe["evaluation"] = {**recipe["evaluation"], "text": {"eng_Latn": spanish, "spa_Latn": spanish}}
     root = tmp_path_factory.mktemp("exported")

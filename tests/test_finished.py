@@ -14,14 +14,14 @@ import yaml
 
 import lingraft
 from lingraft.errors import OutputError, UserError
-from lingraft.output_folder import check_output
 from lingraft.pipeline import documents as text_steps
 from lingraft.pipeline.inputs import Inputs
+from lingraft.pipeline.run_directory import check_output
 from lingraft.recipe import load_recipe
 
 pytestmark = pytest.mark.integration
 
-module = importlib.import_module("lingraft.run")  # the function of its name hides it
+module = importlib.import_module("lingraft.pipeline.run")  # the function of its name hides it
 
 OF_THE_MOMENT = {"training.json", "report.html"}
 """Hold how long training took; all else that is published depends on the recipe and what it reads alone."""
@@ -42,9 +42,9 @@ def whole_recipe(shared_recipe):
     questions = Path(shared_recipe["base"]).parent / "questions.jsonl"
     questions.write_text('{"context": "casa", "choices": [" agua", " xx"], "answer": 0}\n')
     shared_recipe["evaluation"]["tasks"] = {"likely": {"spa_Latn": str(questions)}}
-    shared_recipe["replay"] = {"self": 0.2}
+    shared_recipe["replay"] = {"self_generated": 0.2}
     shared_recipe["early_stopping"] = {"patience": 2}
-    shared_recipe["after"] = [{"forget_at_most": 0.05}]
+    shared_recipe["after"] = [{"max_forgetting": 0.05}]
     shared_recipe["training"] |= {"max_steps": 6, "eval_steps": 2, "save_steps": 2}
     return shared_recipe
 
@@ -110,7 +110,7 @@ def test_damage_to_every_artefact_makes_each_again_with_the_same_end(
 @pytest.mark.parametrize("damage", [*DAMAGES, "empty", "no YAML", "no UTF-8", "a list", "keys that are no names"])
 def test_a_damaged_recipe_of_a_run_is_written_again(finished, whole_recipe, tmp_path, caplog, damage) -> None:
     out, bad = tmp_path / "out", {"empty": b"", "no YAML": b"{[", "no UTF-8": b"\xff", "a list": b"[1]"}
-    shutil.copytree(finished / "work" / "heldout", out / "work" / "heldout")
+    shutil.copytree(finished / "work" / "split", out / "work" / "split")
     file = Path(shutil.copyfile(finished / "recipe.resolved.yaml", out / "recipe.resolved.yaml"))
     DAMAGES[damage](file) if damage in DAMAGES else file.write_bytes(bad.get(damage, b"1: 2\n"))
     check_output(out, load_recipe(whole_recipe))
@@ -214,4 +214,4 @@ def test_what_was_made_of_text_that_changed_while_it_was_read_is_not_kept(short,
     assert not out.exists()
     file.write_bytes(right)
     lingraft.run(short, out)
-    assert b"soda" not in (out / "work" / "heldout" / "heldout-swh_Latn.jsonl").read_bytes()
+    assert b"soda" not in (out / "work" / "split" / "held-out-swh_Latn.jsonl").read_bytes()

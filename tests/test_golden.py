@@ -71,7 +71,7 @@ def settings(tmp_path, base) -> dict[str, Any]:
         "languages": {"learn": ["swh_Latn"], "retain": ["eng_Latn", "spa_Latn"]},
         "max_length": 32,
         "validation": {"share": 0.1, "blocks": 4},
-        "evaluation": {"text": {code: text[code] for code in ("eng_Latn", "spa_Latn")}, "samples": 1},
+        "evaluation": {"text": {code: text[code] for code in ("eng_Latn", "spa_Latn")}, "num_samples": 1},
     }
     corpus = [{"language": "swh_Latn", "files": text["swh_Latn"], "tokens": 4000}]
     files = {name: str(tmp_path / f"{name}.jsonl") for name in ("pairs", "instructions", "capitals")}
@@ -96,9 +96,9 @@ def neutral_residues(given: dict[str, Any]) -> dict[str, Any]:
 def limit(given: dict[str, Any]) -> dict[str, Any]:
     """Capitals become unlikely."""
     evaluation = given["run"]["evaluation"] | {"text": dict.fromkeys(("eng_Latn", "spa_Latn"), given["capitals"])}
-    after = [{"forget_at_most": 0.02, "first": 1, "last": 1}]
+    after = [{"max_forgetting": 0.02, "first": 1, "last": 1}]
     training = TRAINING | {"max_steps": 30, "learning_rate": 0.02}
-    return plain(given, {"name": "full"}, after=after, evaluation=evaluation, training=training)
+    return plain(given, {"name": "full"}, merge=after, evaluation=evaluation, training=training)
 
 
 def stages(given: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def stages(given: dict[str, Any]) -> dict[str, Any]:
     instructions = [{"language": "eng_Latn", "files": given["instructions"]}]
     return given["run"] | {
         "max_length": 48,
-        "vocabulary": {"add": 30},
+        "vocabulary": {"new_tokens": 30},
         "stages": {
             "align": {"corpus": pairs, "method": {"name": "embeddings"}, "training": TRAINING},
             "adapt": {"corpus": given["corpus"], "method": LORA | {"embeddings": True}, "training": TRAINING},
@@ -124,9 +124,9 @@ RECIPES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "full": lambda given: plain(given, {"name": "full"}),
     "layra": lambda given: plain(given, {"name": "layra", "first": 2, "last": 1, "rank": 2}),
     "neutral residues": neutral_residues,
-    "self-written replay": lambda given: plain(given, {"name": "full"}, replay={"self": 0.2}),
+    "self-generated replay": lambda given: plain(given, {"name": "full"}, replay={"self_generated": 0.2}),
     "a limit on forgetting": limit,
-    "a scaled vector": lambda given: plain(given, LORA, after=[{"scale": 0.5}]),
+    "a scaled vector": lambda given: plain(given, LORA, merge=[{"scale": 0.5}]),
     "stages": stages,
 }
 

@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from conftest import RETAINED
-from lingraft.artefacts import read_json
+from lingraft.cache import read_json
 from lingraft.corpus.read import read_texts, write_texts
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import CorpusError
@@ -53,8 +53,8 @@ def prepare(recipe: dict[str, Any], base: Path, tmp_path: Path):
 @pytest.mark.parametrize("books", [1, 2])
 def test_of_few_long_documents_about_the_share_is_held_out_and_all_else_trains(prepare, base, books, between) -> None:
     texts = [book(i, between=between) for i in range(books)]
-    _, (documents, trainable), heldout = prepare(texts)
-    held = read_texts(heldout / "heldout-swh_Latn.jsonl")
+    _, (documents, trainable), split = prepare(texts)
+    held = read_texts(split / "held-out-swh_Latn.jsonl")
     assert 0.03 < sum(map(len, held)) / sum(map(len, texts)) <= 0.05
     assert len(held) > 1
     tokens, text_of = trainable.tokens, trainable.text_of(documents)
@@ -62,10 +62,10 @@ def test_of_few_long_documents_about_the_share_is_held_out_and_all_else_trains(p
     paragraphs = [part for row in range(books) for part in text_of(row).split(between) if part]
     assert sorted(paragraphs + held) == sorted(part for text in texts for part in text.split(between))
     assert trainable.overlap["left_out"] == 0
-    mixed = read_json(heldout.parent / "blocks/mix.json")
+    mixed = read_json(split.parent / "blocks/mix.json")
     assert mixed["tokens"] == tokens.sum()
     tokenizer = AutoTokenizer.from_pretrained(base)
-    blocks = open_table(heldout.parent / "blocks/training.arrow")
+    blocks = open_table(split.parent / "blocks/training.arrow")
     trained = tokenizer.decode([i for block in blocks["input_ids"] for i in block])
     assert all(part.split()[0] not in trained for part in held)
     assert all(part in trained for part in paragraphs)
@@ -87,9 +87,9 @@ def test_documents_that_cannot_be_parted_are_an_error_that_says_what_to_do(prepa
 
 def test_where_a_language_has_text_of_its_own_nothing_of_long_documents_is_held_out(prepare, recipe, texts) -> None:
     recipe["evaluation"]["text"]["swh_Latn"] = str(texts["spa_Latn"])
-    _, (_, trainable), heldout = prepare([book(0, between=" "), book(1, between=" ")])
+    _, (_, trainable), split = prepare([book(0, between=" "), book(1, between=" ")])
     assert np.all(trainable.tokens > 0)
-    assert len(read_texts(heldout / "heldout-swh_Latn.jsonl")) == RETAINED
+    assert len(read_texts(split / "held-out-swh_Latn.jsonl")) == RETAINED
 
 
 def test_a_passage_that_many_documents_have_is_warned_of(prepare, texts, caplog) -> None:

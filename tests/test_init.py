@@ -5,8 +5,8 @@ import yaml
 
 import lingraft
 from lingraft.errors import OutputError, RecipeError, UserError
-from lingraft.init import GOALS
 from lingraft.recipe import load_recipe
+from lingraft.recipe.starter import GOALS
 
 
 @pytest.mark.parametrize("goal", GOALS)

@@ -113,7 +113,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, chat_base: Path) -> tuple[dict
         "evaluation": {
             "text": {"swh_Latn": str(folder / "measured.jsonl"), "eng_Latn": str(folder / "english.jsonl")},
             "tasks": {"knowledge": {"swh_Latn": str(folder / "questions.jsonl")}},
-            "samples": 0,
+            "num_samples": 0,
         },
     }
     return lingraft.run(recipe, folder / "out"), folder / "out"

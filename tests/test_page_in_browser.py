@@ -58,7 +58,7 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
         "samples": [{"language": "qad_Latn", "prompt": HOSTILE, "text": "text", "before": "before", "after": HOSTILE}],
         "learning": learning,
         "forgetting": forgetting,
-        "forget_at_most": limit,
+        "max_forgetting": limit,
     }
     stack = [
         {"part": "embeddings", "group": "embeddings", "weights": 100, "in_full": 100, "in_adapters": 0},
@@ -68,7 +68,9 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
         stack[0]["part"] = method = long_name
     weights = {"base": {"embeddings": 100, "first": 600}, "trained": {"embeddings": 100, "first": 96}}
     log = [{"loss_qad_Latn": 5 - i / 10, "eval_qaa_Latn_loss": 2 + i / 100, "step": 10 * i} for i in range(20)]
-    log += [{"local_l1": 1 / i, "l2sp_first": i / 1e5, "loss_self-written": 2.0, "step": 10 * i} for i in range(1, 20)]
+    log += [
+        {"local_l1": 1 / i, "l2sp_first": i / 1e5, "loss_self-generated": 2.0, "step": 10 * i} for i in range(1, 20)
+    ]
     gates = {"qad_Latn": [0.5, 0.7, 0.6], long_name or "qaa_Latn": [0.1, 0.0, 0.1]}
     origin = {"method": {"name": method}, "weights": weights, "stack": stack, "plan": "a plan " * 40}
     origin["penalties"] = {long_name or "l2sp": {"first": 9}}
@@ -101,16 +103,16 @@ def address_of_long_names(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def address_of_steps(tmp_path_factory) -> str:
-    """A page of one run of four steps in twelve languages, whose tokenizer grew, beside a fertility file."""
+def address_of_stages(tmp_path_factory) -> str:
+    """A page of one run of four stages in twelve languages, whose tokenizer grew, beside a fertility file."""
     root = tmp_path_factory.mktemp("steps")
     write_run(root / "run", "layra", 0.3, 0.1)
     file = root / "run" / "results.json"
     results = json.loads(file.read_text())
     codes = [*LANGUAGES, *(f"qa{letter}_Latn" for letter in "efghijklm")]
-    names = ("new words", "align", "adapt", HOSTILE)
+    names = ("new tokens", "align", "adapt", HOSTILE)
     languages = [{code: 1.5 + i / 50 - j / 10 for i, code in enumerate(codes)} for j in range(len(names))]
-    results["steps"] = [{"name": name, "languages": of} for name, of in zip(names, languages, strict=True)]
+    results["stages"] = [{"name": name, "languages": of} for name, of in zip(names, languages, strict=True)]
     record = {"tokens_per_word": 2.0, "bytes_per_token": 3.0, "byte_share": 0.2, "unknown_share": 0.0, "cost": 1.0}
     results["fertility"] = {when: dict.fromkeys(codes, record) for when in ("before", "after")}
     file.write_text(json.dumps(results))
@@ -231,15 +233,15 @@ def test_what_others_wrote_is_text_in_the_browser(page) -> None:
 
 
 @pytest.mark.parametrize(("width", "color_scheme"), [(390, "light"), (1280, "dark")])
-def test_steps_and_bars_are_drawn_with_every_name_apart_and_inside(
-    open_page, address_of_steps, width, color_scheme
+def test_stages_and_bars_are_drawn_with_every_name_apart_and_inside(
+    open_page, address_of_stages, width, color_scheme
 ) -> None:
-    page = open_page(width, address_of_steps, color_scheme=color_scheme)
-    assert page.heard == [address_of_steps]
+    page = open_page(width, address_of_stages, color_scheme=color_scheme)
+    assert page.heard == [address_of_stages]
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     assert page.locator("#tokenizers .barlayer .point path").count() == 3 * 12
-    for figure in (page.locator("#tokenizers .figure"), page.locator(".figure:has(.xtick:has-text('new words'))")):
+    for figure in (page.locator("#tokenizers .figure"), page.locator(".figure:has(.xtick:has-text('new tokens'))")):
         edge = figure.bounding_box()
         boxes = [text.bounding_box() for text in figure.locator(".annotation-text, .ytick text").all()]
         assert len(boxes) >= 12

@@ -11,8 +11,8 @@ import pytest
 import transformers
 
 from lingraft.layer_groups import LayerGroup
-from lingraft.methods.stack import Part, by_group
-from lingraft.plan import Plan, make_plan
+from lingraft.methods.parameter_counts import Part, by_group
+from lingraft.pipeline.plan import Plan, make_plan
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.recipe.yaml import read_yaml
 
@@ -94,7 +94,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Planned]:
         texts = {code: str(folder / file) for code, file in values["evaluation"]["text"].items()}
         for path in texts.values():
             Path(path).touch()
-        return [f"base={config.parent}", f"evaluation.text={json.dumps(texts)}", "after=[]"]
+        return [f"base={config.parent}", f"evaluation.text={json.dumps(texts)}", "merge=[]"]
 
     def plan(name: str, *overrides: str) -> Planned:
         if (name, *overrides) not in cache:
@@ -114,7 +114,7 @@ def steps_after(tmp_path, monkeypatch) -> Callable[[str], list[dict[str, Any]]]:
         values = values_of(name)
         for file in values["evaluation"]["text"].values():
             Path(file).touch()
-        return [step.model_dump() for step in Recipe.model_validate(values).after]
+        return [step.model_dump() for step in Recipe.model_validate(values).merge]
 
     return read
 
@@ -232,7 +232,7 @@ def test_neutral_residues_have_the_papers_settings(planned, name) -> None:
     recipe = planned(name).recipe
     assert recipe.only.training.items() >= {"learning_rate": 2e-4, "adam_beta1": 0.9, "adam_beta2": 0.95}.items()
     assert (recipe.only.method.gate, recipe.only.method.loss, recipe.only.method.init) == ("relu", "l1", "low-variance")
-    assert (recipe.only.method.extra_weights, recipe.only.method.alpha) == (0.2, 0.01)
+    assert (recipe.only.method.extra_parameters, recipe.only.method.loss_weight) == (0.2, 0.01)
 
 
 def test_freezing_trains_44_percent_of_the_layers(planned) -> None:
@@ -299,7 +299,7 @@ def persian(tmp_path) -> Recipe:
 
 
 def test_persian_has_the_papers_words_stages_and_settings(persian) -> None:
-    assert 32_000 + persian.vocabulary.add == 49_816
+    assert 32_000 + persian.vocabulary.new_tokens == 49_816
     stages = persian.stages
     assert list(stages) == ["align", "adapt", "instruct"]
     assert [stage.method.name for stage in stages.values()] == ["embeddings", "lora", "lora"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from lingraft.plan import Plan, make_plan, plan_text, whole_plan
+from lingraft.pipeline.plan import Plan, make_plan, plan_text, whole_plan
 from lingraft.recipe import Recipe, load_recipe
 
 LLAMA_8B = transformers.LlamaConfig(
@@ -93,7 +93,7 @@ def test_a_hub_corpus_without_a_budget_leaves_the_steps_open(recipe) -> None:
 
 
 def test_what_does_not_fit_is_said(recipe_of, monkeypatch) -> None:
-    monkeypatch.setattr("lingraft.plan._device", lambda: ("a small one", 10 * 2**30))
+    monkeypatch.setattr("lingraft.pipeline.plan._device", lambda: ("a small one", 10 * 2**30))
     resolved = recipe_of(LLAMA_8B)
     plan = make_plan(resolved, resolved.only)
     assert not plan.fits

@@ -62,7 +62,7 @@ def out(english, spanish, tmp_path_factory) -> Path:
         "training.learning_rate=1e-3",
         "training.eval_steps=0.5",
         "training.save_steps=0.5",
-        "evaluation.samples=1",
+        "evaluation.num_samples=1",
     ]
     recipe = ROOT / "recipes" / "swahili-layra.yaml"
     command("run", recipe, *overrides, "--out", out)

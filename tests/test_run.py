@@ -79,9 +79,9 @@ def test_a_run_learns_and_leaves_all_that_it_promises(recipe, tmp_path) -> None:
     # What was held out never trained.
     blocks = open_table(out / "work" / "blocks" / "training.arrow")
     trained = bytes_of(blocks)
-    heldout = read_texts(out / "work" / "heldout" / "heldout-swh_Latn.jsonl")
-    assert heldout
-    assert all(text.encode() not in trained for text in heldout)
+    held_out = read_texts(out / "work" / "split" / "held-out-swh_Latn.jsonl")
+    assert held_out
+    assert all(text.encode() not in trained for text in held_out)
 
 
 def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, texts, tmp_path) -> None:
@@ -97,7 +97,7 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
     results = lingraft.run(recipe, tmp_path / "out")
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["role"] == "learn"
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["accuracy"]["after"] == pytest.approx(2 / 3)
-    held_out = tmp_path / "out" / "work" / "heldout" / "heldout-swh_Latn.jsonl"
+    held_out = tmp_path / "out" / "work" / "split" / "held-out-swh_Latn.jsonl"
     again = lingraft.evaluate(
         str(tmp_path / "out" / "model"),
         {"swh_Latn": str(held_out), **{code: str(texts[code]) for code in ("eng_Latn", "spa_Latn")}},
@@ -307,4 +307,4 @@ def test_where_nothing_is_said_validation_looks_at_few_blocks(recipe, tmp_path) 
     assert {code: table[f"validation-{code}"] for code in ("swh_Latn", "eng_Latn", "spa_Latn")} == dict.fromkeys(
         ("swh_Latn", "eng_Latn", "spa_Latn"), 2
     )
-    assert table["choice-swh_Latn"] > 8  # more than is looked at while it trains, for what is decided afterwards
+    assert table["selection-swh_Latn"] > 8  # more than is looked at while it trains, for what is decided afterwards

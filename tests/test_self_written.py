@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from lingraft.recipe.stage import Replay
 from torch.nn.functional import kl_div, log_softmax
 
 from lingraft import run
@@ -16,22 +15,23 @@ from lingraft.checkpoints.read import read_model
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import RecipeError
 from lingraft.methods import METHODS
+from lingraft.nn.chunked_cross_entropy import distillation_kl, per_token_loss, top_k_log_probs
 from lingraft.pipeline import self_generated as stage
 from lingraft.pipeline.self_generated import sample
 from lingraft.recipe import load_recipe
-from lingraft.token_loss import best_tokens, returning_token_losses, taught_losses
+from lingraft.recipe.stage import Replay
 from lingraft.training.arguments import training_arguments
 from lingraft.training.batches import TrainingText, collate
 from lingraft.training.trainer import LanguageTrainer
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("self-written")]  # one run serves many tests
-BLOCKS = "work/self-written/part-0/blocks.arrow"
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("self-generated")]  # one run serves many tests
+BLOCKS = "work/self-generated/part-0/blocks.arrow"
 
 
 @pytest.fixture(scope="module")
 def done_recipe(shared_recipe):
     training = {**shared_recipe["training"], "logging_steps": 1}
-    return {**shared_recipe, "replay": {"self": 0.2}, "training": training}
+    return {**shared_recipe, "replay": {"self_generated": 0.2}, "training": training}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def written(recipe, tmp_path):
     """A factory of such runs."""
 
     def build(**settings):
-        recipe["replay"] = {"self": 0.2, **settings}
+        recipe["replay"] = {"self_generated": 0.2, **settings}
         run(recipe, tmp_path / "out")
         return tmp_path / "out"
 
@@ -86,12 +86,12 @@ def test_cross_entropy_needs_no_teacher(written) -> None:
 def test_its_loss_is_logged_and_starts_at_nothing(done) -> None:
     """KL of the base from itself is 0 (the rest of the teacher's distribution is one token, half precision)."""
     log = json.loads((done / "training.json").read_text())["log"]
-    first = next(entry for entry in log if "loss_self-written" in entry)
-    assert abs(first["loss_self-written"]) < 1e-2 < first["loss_swh_Latn"]
+    first = next(entry for entry in log if "loss_self-generated" in entry)
+    assert abs(first["loss_self-generated"]) < 1e-2 < first["loss_swh_Latn"]
 
 
 def test_parts_that_were_written_before_a_kill_are_kept(recipe, tmp_path, monkeypatch) -> None:
-    recipe["replay"] = {"self": 0.2}
+    recipe["replay"] = {"self_generated": 0.2}
     monkeypatch.setattr(stage, "PART", 10)
     write, calls = stage.sample, []
 
@@ -105,10 +105,10 @@ def test_parts_that_were_written_before_a_kill_are_kept(recipe, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "out")
     run(recipe, tmp_path / "out")
-    parts = sorted((tmp_path / "out/work/self-written").iterdir())
+    parts = sorted((tmp_path / "out/work/self-generated").iterdir())
     assert len(parts) > 1
     assert len(calls) == len(parts) + 1
-    record = json.loads((tmp_path / "out/lingraft.json").read_text())["self_written"]
+    record = json.loads((tmp_path / "out/lingraft.json").read_text())["self_generated"]
     assert record["tokens"] == 32 * sum(len(open_table(part / "blocks.arrow")) for part in parts)
     assert record["share"] == pytest.approx(0.2, abs=0.01)
 
@@ -122,22 +122,22 @@ def test_a_kl_over_all_tokens_is_the_kl(make_model) -> None:
     model = make_model()
     hidden = torch.randn(20, 32)
     moved = hidden + torch.randn(20, 32)
-    tokens, log_probs = best_tokens(model, hidden, 258)
+    tokens, log_probs = top_k_log_probs(model, hidden, 258)
     p, q = (log_softmax(model.lm_head(of), -1) for of in (hidden, moved))
     expected = kl_div(q, p, log_target=True, reduction="none").sum(1)
-    torch.testing.assert_close(taught_losses(model, moved, tokens, log_probs), expected, atol=2e-5, rtol=1e-3)
+    torch.testing.assert_close(distillation_kl(model, moved, tokens, log_probs), expected, atol=2e-5, rtol=1e-3)
 
 
 def test_a_kl_over_few_tokens_is_that_with_all_others_as_one(make_model) -> None:
     model = make_model()
     hidden = torch.randn(20, 32)
     moved = hidden + torch.randn(20, 32)
-    tokens, log_probs = best_tokens(model, hidden, 3)
+    tokens, log_probs = top_k_log_probs(model, hidden, 3)
     q = log_softmax(model.lm_head(moved), -1).exp().gather(1, tokens)
     p = log_probs.exp()
     p, q = (torch.cat([of, 1 - of.sum(1, keepdim=True)], 1) for of in (p, q))
     expected = (p * (p / q).log()).sum(1)
-    torch.testing.assert_close(taught_losses(model, moved, tokens, log_probs), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(distillation_kl(model, moved, tokens, log_probs), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
@@ -155,20 +155,20 @@ def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
 def test_it_composes_with_every_kind_of_method(written, recipe, name) -> None:
     recipe["method"] = {"name": name, **({"first": 1, "last": 1} if name == "layra" else {})}
     log = json.loads((written() / "training.json").read_text())["log"]
-    assert any("loss_self-written" in entry for entry in log)
+    assert any("loss_self-generated" in entry for entry in log)
 
 
 def test_it_holds_the_model_to_the_base(make_model, tmp_path) -> None:
     """A step of KL alone leads back towards the base's distribution."""
     model = make_model()
     hidden = torch.randn(30, 32)
-    tokens, log_probs = best_tokens(model, hidden, 16)
+    tokens, log_probs = top_k_log_probs(model, hidden, 16)
     with torch.no_grad():
         model.lm_head.weight.add_(torch.randn_like(model.lm_head.weight) * 0.1)
     optimizer = torch.optim.AdamW(model.lm_head.parameters(), lr=0.02, weight_decay=0.0)
     losses = []
     for _ in range(40):
-        loss = taught_losses(model, hidden, tokens, log_probs).mean()
+        loss = distillation_kl(model, hidden, tokens, log_probs).mean()
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
@@ -177,7 +177,7 @@ def test_it_holds_the_model_to_the_base(make_model, tmp_path) -> None:
 
 
 def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
-    recipe["replay"] = {"self": 0.6}
+    recipe["replay"] = {"self_generated": 0.6}
     recipe["corpus"].append({"language": "eng_Latn", "files": str(texts["eng_Latn"]), "share": 0.5})
     with pytest.raises(RecipeError, match=r"add up to 1\.1 with replay\.self"):
         load_recipe(recipe)
@@ -185,11 +185,11 @@ def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
 
 def test_the_loss_is_that_of_the_text_and_strength_times_the_kl(make_model, tmp_path) -> None:
     """Their means, whatever the share of what the base wrote: as weights of the tokens in one mean."""
-    replay = Replay.model_validate({"self": 0.25, "strength": 3.0})
+    replay = Replay.model_validate({"self_generated": 0.25, "weight": 3.0})
     of_text, of_taught = replay.weights(0.25)
     ce, kl = 2.0, 0.5
     assert 0.75 * of_text * ce + 0.25 * of_taught * kl == pytest.approx(ce + 3.0 * kl)
-    assert Replay.model_validate({"self": 0.25, "loss": "ce"}).weights(0.25) == (1.0, 1.0)
+    assert Replay.model_validate({"self_generated": 0.25, "loss": "ce"}).weights(0.25) == (1.0, 1.0)
 
 
 def test_the_weights_reach_the_gradient(make_model, tmp_path) -> None:
@@ -205,7 +205,7 @@ def test_the_weights_reach_the_gradient(make_model, tmp_path) -> None:
     arguments = training_arguments({"eval_strategy": "no", "use_cpu": True}, tmp_path, 0)
     trainer = LanguageTrainer(text, METHODS["full"]().apply(model), args=arguments, train_dataset=text.blocks)
     batch = collate(rows[::-1])  # whatever their order was
-    with returning_token_losses(model):
+    with per_token_loss(model):
         trainer.compute_loss(model.train(), batch, num_items_in_batch=44).backward()
     got = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     reference = make_model().double()

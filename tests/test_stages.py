@@ -20,8 +20,8 @@ from command_line import Command, command, two_processes
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import ModelError, OutputError, RecipeError
-from lingraft.output_folder import check_output
-from lingraft.plan import whole_plan
+from lingraft.pipeline.plan import whole_plan
+from lingraft.pipeline.run_directory import check_output
 from lingraft.recipe import load_recipe, recipe_yaml
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stages")]  # one run serves many tests
@@ -92,7 +92,7 @@ def staged_of(recipe: dict[str, Any], pairs: Path, instructions: dict[str, Path]
     return {
         **around,
         "max_length": 48,
-        "vocabulary": {"add": 30},
+        "vocabulary": {"new_tokens": 30},
         "stages": {
             "align": {
                 "corpus": [{"parallel": {"eng_Latn": "eng", "swh_Latn": "swh"}, "files": str(pairs)}],
@@ -255,7 +255,7 @@ def test_words_are_learned_on_text_that_is_not_measured(staged, texts, tmp_path,
 def test_the_same_documents_are_held_out_with_new_words_and_without(done, tmp_path) -> None:
     without = {key: value for key, value in done.recipe.items() if key != "vocabulary"}
     results = lingraft.run(without, tmp_path / "out")
-    held = [read_texts(out / "work/heldout/heldout-swh_Latn.jsonl") for out in (done.out, tmp_path / "out")]
+    held = [read_texts(out / "work/split/held-out-swh_Latn.jsonl") for out in (done.out, tmp_path / "out")]
     assert held[0] == held[1]
     assert "after" not in results["fertility"]
 
@@ -266,7 +266,7 @@ def test_text_that_two_stages_train_on_is_held_out_as_that_of_one(recipe, tmp_pa
     lingraft.run(recipe, tmp_path / "one")
     training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
     lingraft.run({**recipe, "stages": {"one": training, "two": training}}, tmp_path / "two")
-    held = [read_texts(tmp_path / name / "work/heldout/heldout-swh_Latn.jsonl") for name in ("one", "two")]
+    held = [read_texts(tmp_path / name / "work/split/held-out-swh_Latn.jsonl") for name in ("one", "two")]
     assert held[0] == held[1]
 
 
@@ -284,7 +284,7 @@ def test_steps_after_a_stage_start_from_what_the_stage_started_from(recipe, tmp_
     """LayRA-series in one recipe: M1 + 0.5 (theta_2 - M1) (arXiv 2509.11414 eq. 2)."""
     training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
     training["training"]["max_steps"] = 4
-    stages = {"one": training, "two": {**training, "after": [{"scale": 0.5}]}}
+    stages = {"one": training, "two": {**training, "merge": [{"scale": 0.5}]}}
     out = tmp_path / "out"
     lingraft.run({**recipe, "stages": stages}, out)
     first, trained, combined = (
@@ -376,7 +376,7 @@ def test_text_that_two_files_share_is_held_out_as_that_of_one(recipe, texts, tmp
     training = {key: recipe.pop(key) for key in ("corpus", "method", "training")}
     other = {**training, "corpus": [{"language": "swh_Latn", "files": str(more)}]}
     lingraft.run({**recipe, "stages": {"one": training, "two": other}}, tmp_path / "two")
-    held = [read_texts(tmp_path / name / "work/heldout/heldout-swh_Latn.jsonl") for name in ("one", "two")]
+    held = [read_texts(tmp_path / name / "work/split/held-out-swh_Latn.jsonl") for name in ("one", "two")]
     assert set(held[0]) == set(held[1])
 
 
@@ -432,10 +432,10 @@ def test_a_later_stage_of_instructions_keeps_the_template(staged, tmp_path) -> N
 def test_a_limit_on_forgetting_holds_over_all_stages(staged, tmp_path) -> None:
     """Each factor is of the way from the base with new words to the last stage's model."""
     del staged["stages"]["instruct"]
-    staged["after"] = [{"forget_at_most": 0.5, "first": 1, "last": 1}]
+    staged["after"] = [{"max_forgetting": 0.5, "first": 1, "last": 1}]
     out = tmp_path / "out"
     results = lingraft.run(staged, out)
-    assert results["forget_at_most"]["chosen"]["at_most"] <= 0.5
+    assert results["max_forgetting"]["chosen"]["at_most"] <= 0.5
     assert (out / "model/model.safetensors").exists()
 
 
@@ -509,7 +509,7 @@ BROKEN = {
     ),
     "pairs in one language": (["stages.align.corpus.0.parallel={swh_Latn: swh}"], "at least 2 items"),
     "pairs and a language": (["stages.align.corpus.0.language=eng_Latn"], "give either 'language' or, for pairs"),
-    "replay of instructions": (["stages.instruct.replay={self: 0.2}"], "stages.instruct.replay: is of text"),
+    "replay of instructions": (["stages.instruct.replay={self_generated: 0.2}"], "stages.instruct.replay: is of text"),
     "added weights on instructions": (
         ["stages.instruct.method={name: adapters}"],
         "stages.instruct.method: 'adapters' adds weights",
@@ -519,14 +519,14 @@ BROKEN = {
         "stages.adapt.method: 'adapters' adds weights, which cannot be handed on",
     ),
     "a template of nothing": (["stages.adapt.chat_template=FILE"], "stages.adapt.chat_template: is of 'instructions'"),
-    "a limit within a stage": (["stages.adapt.after=[{forget_at_most: 0.1}]"], "put it under 'after', beside 'stages'"),
+    "a limit within a stage": (["stages.adapt.merge=[{max_forgetting: 0.1}]"], "put it under 'merge', beside 'stages'"),
     "an instruct model within a stage": (
-        ["stages.adapt.after=[{instruct: BASE, scale: 1}]"],
+        ["stages.adapt.merge=[{instruct: BASE, scale: 1}]"],
         "has no part in a stage, which hands its own model on",
     ),
     "steps after added weights": (
-        ["stages.instruct={corpus: [{language: swh_Latn, hub: x}], method: {name: adapters}, after: [{scale: 1}]}"],
-        "stages.instruct.after: 'adapters' adds weights that the base does not have",
+        ["stages.instruct={corpus: [{language: swh_Latn, hub: x}], method: {name: adapters}, merge: [{scale: 1}]}"],
+        "stages.instruct.merge: 'adapters' adds weights that the base does not have",
     ),
     "one field for two languages": (
         ["stages.align.corpus.0.parallel={eng_Latn: eng, swh_Latn: eng}"],

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from lingraft import token_loss
-from lingraft.token_loss import IGNORED, returning_token_losses, token_losses
+from lingraft.nn import chunked_cross_entropy as token_loss
+from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss, token_losses
 
 VOCABULARY = 258
 
@@ -71,7 +71,7 @@ def test_no_more_logits_than_a_chunk_exist_at_a_time(make_model, tokens, monkeyp
 def test_a_model_that_returns_losses_returns_logits_again_afterwards(make_model) -> None:
     model, ids = make_model(), torch.arange(20)[None]
     logits = model(ids).logits
-    with returning_token_losses(model):
+    with per_token_loss(model):
         losses = model(input_ids=ids, labels=ids).loss
     assert losses.shape == (1, 19)
     torch.testing.assert_close(losses[0], cross_entropy(logits[0, :-1], ids[0, 1:], reduction="none"))

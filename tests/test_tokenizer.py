@@ -25,7 +25,7 @@ from transformers import (
 import lingraft
 from command_line import Command, command
 from lingraft.errors import ModelError, OutputError, UserError
-from lingraft.vocabulary.rows import INITS
+from lingraft.vocabulary.embedding_init import INITS
 from vocabulary.families import ENGLISH, PERSIAN, gemma, gpt2, llama2, llama3, qwen, sentences
 
 NUMBER = 40
@@ -98,8 +98,8 @@ def test_rows_are_what_their_init_says(tmp_path, make_model, persian, init) -> N
             pieces = before[old(text).input_ids].mean(0)
             wanted = {
                 "mean": before.mean(0),
-                "pieces": pieces,
-                "pieces-norm": pieces / pieces.norm() * before.norm(dim=1).median(),  # no Arabic letter is known
+                "subtoken-mean": pieces,
+                "subtoken-mean-norm": pieces / pieces.norm() * before.norm(dim=1).median(),  # no Arabic letter is known
             }[init]
             assert torch.allclose(after[token], wanted, atol=2e-2 * float(wanted.abs().max()))
 
@@ -115,7 +115,7 @@ def test_the_norm_is_that_of_the_script(tmp_path, make_model) -> None:
     rows = slice(320, 320 + NUMBER)
     weights["model.embed_tokens.weight"][rows] *= 10
     save_file(weights, persian / "model.safetensors", {"format": "pt"})
-    out = lingraft.tokenizer.extend(persian, str(more), 10, tmp_path / "out", init="pieces-norm")
+    out = lingraft.tokenizer.extend(persian, str(more), 10, tmp_path / "out", init="subtoken-mean-norm")
     norms = load_file(out / "model.safetensors")["model.embed_tokens.weight"].float().norm(dim=1)
     new = norms[320 + NUMBER : 330 + NUMBER]
     assert (new > 3 * norms[:320].median()).all()
@@ -216,8 +216,8 @@ def test_the_extended_model_takes_part_in_merges_by_token(tmp_path, make_model, 
 
 def test_wrong_input_is_refused_before_anything_is_written(tmp_path, make_model, persian) -> None:
     base, out = write_base(tmp_path / "base", make_model), tmp_path / "out"
-    with pytest.raises(UserError, match=r"--init peices.*did you mean 'pieces'"):
-        lingraft.tokenizer.extend(base, str(persian), NUMBER, out, init="peices")
+    with pytest.raises(UserError, match=r"--init subtoken-meen.*did you mean 'subtoken-mean'"):
+        lingraft.tokenizer.extend(base, str(persian), NUMBER, out, init="subtoken-meen")
     with pytest.raises(UserError, match="--tokens 0"):
         lingraft.tokenizer.extend(base, str(persian), 0, out)
     with pytest.raises(UserError, match="no file matches"):
@@ -291,4 +291,4 @@ def test_the_command_line_does_both(tmp_path, make_model, persian) -> None:
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == 360
     code, _, said = Command(*extend, "--init", "zero").end()
     assert code == 2
-    assert "allowed are mean, pieces, pieces-norm" in said
+    assert "allowed are mean, subtoken-mean, subtoken-mean-norm" in said

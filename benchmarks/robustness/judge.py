@@ -18,7 +18,7 @@ TOO_LONG, STUCK = 20, 60
 _FRAME = re.compile(r'File "[^"]*/lingraft/([\w/]+\.py)", line (\d+),? in (\w+)')
 _DUMP = "(most recent call first)"
 """What faulthandler writes before frames of which the innermost is the first."""
-_EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception|Exit|Interrupt|Warning|Stopped)\b", re.MULTILINE)
+_EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception|Exit|Interrupt|Warning|Interrupted)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -115,14 +115,14 @@ def plain_recipe() -> dict[str, Any]:
         "languages": {"learn": ["swh_Latn"], "retain": ["eng_Latn"]},
         "max_length": 32,
         "corpus": [{"language": "swh_Latn", "files": "swh_Latn.jsonl", "tokens": 1000}],
-        "validation": {"share": 0.1, "blocks": 2, "choice": 0.5},
+        "validation": {"share": 0.1, "blocks": 2, "selection_share": 0.5},
         "method": {"name": "lora", "rank": 2},
         "training": dict(TRAINING),
         "early_stopping": {"patience": 3},
         "evaluation": {
             "text": {"eng_Latn": "few-eng_Latn.jsonl"},
             "tasks": {"cloze": {"eng_Latn": "questions.jsonl"}},
-            "samples": 0,
+            "num_samples": 0,
         },
         "seed": 1,
     }
@@ -137,18 +137,18 @@ def staged_recipe() -> dict[str, Any]:
     pairs = {"parallel": {"eng_Latn": "eng", "swh_Latn": "swh"}, "files": "pairs.jsonl"}
     return {
         **recipe,
-        "vocabulary": {"add": 8, "init": "pieces"},
+        "vocabulary": {"new_tokens": 8, "init": "subtoken-mean"},
         "stages": {
             "align": {"corpus": [pairs], "method": {"name": "embeddings"}, "training": dict(training)},
             "adapt": {
                 "corpus": corpus,
                 "method": {"name": "layra", "first": 1, "last": 1, "rank": 2},
-                "replay": {"self": 0.3, "batch": 4, "top_k": 4},
+                "replay": {"self_generated": 0.3, "batch_size": 4, "top_k": 4},
                 "penalties": {"l2sp": {"first": 1, "last": 1}},
                 "training": training,
             },
         },
-        "after": [{"forget_at_most": 0.05, "first": 1, "last": 1}],
+        "merge": [{"max_forgetting": 0.05, "first": 1, "last": 1}],
     }
 
 

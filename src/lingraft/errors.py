@@ -9,7 +9,7 @@
     │   ├── TrainingError            training that cannot go on (a loss that is not a number)
     │   └── OutputError              an output folder that is somebody else's
     └── MachineError             3   the machine stopped it; start it again to resume
-    Stopped                      3   a signal; beside the others, like `KeyboardInterrupt`
+    Interrupted                      3   a signal; beside the others, like `KeyboardInterrupt`
 
 A message says what was given, where, what is allowed, and what to do.
 """
@@ -71,7 +71,7 @@ class MachineError(LingraftError):
     exit_code = 3
 
 
-class Stopped(BaseException):
+class Interrupted(BaseException):
     """A signal stopped the work: exit code 3. No `Exception`, for libraries drop those where they ask and go on."""
 
 

@@ -12,7 +12,7 @@ import torch
 import lingraft
 from lingraft.errors import UserError
 
-merge, tokenizer = (importlib.import_module(f"lingraft.{name}") for name in ("merge", "tokenizer"))
+merge, tokenizer = (importlib.import_module(f"lingraft.{name}") for name in ("merging.methods", "vocabulary.tokenizer"))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_model_that_changes_while_it_is_read_publishes_nothing(command, tmp_pa
 
 
 def test_a_model_that_changes_while_it_is_measured_gives_no_results(base, texts, tmp_path, monkeypatch) -> None:
-    module = importlib.import_module("lingraft.evaluate")
+    module = importlib.import_module("lingraft.evaluation.evaluate")
     measure = module.measure
 
     def measure_and_change(*arguments):

@@ -85,7 +85,7 @@ STEPS = """
 import os, signal, sys
 from pathlib import Path
 
-import lingraft.checkpoints.vocabulary
+import lingraft.merging.vocabulary_alignment
 from lingraft import merge
 
 os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])  # one thread: the same steps each time
@@ -213,7 +213,7 @@ def large(tmp_path, make_model, tokenizer) -> Path:
 
 def start(models: Path, out: Path, chunk: int | None = None) -> Command:
     """The command line in a process of its own; slowed down by small chunks."""
-    settings = {"lingraft.checkpoints.operands.CHUNK": chunk} if chunk else {}
+    settings = {"lingraft.merging.tensor_reader.CHUNK": chunk} if chunk else {}
     return Command("merge", "vectors", models / "a:0.5", "--base", models / "base", "--out", out, settings=settings)
 
 

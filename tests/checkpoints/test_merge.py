@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
-from lingraft.checkpoints import operands
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
+from lingraft.merging import tensor_reader as operands
 
 pytestmark = pytest.mark.integration
 
@@ -259,7 +259,7 @@ def test_merging_imports_neither_torch_nor_transformers(family, tmp_path) -> Non
 
 
 def test_decimal_coefficients_cancel() -> None:
-    from lingraft.checkpoints.expression import tidy
+    from lingraft.merging.expression import tidy
 
     assert 1 - 0.9 - 0.1 != 0
     assert tidy(1 - 0.9 - 0.1) == 0
@@ -279,6 +279,6 @@ def test_rounding_to_bfloat16_is_torchs() -> None:
 
 
 def test_all_cores_are_used() -> None:
-    from lingraft.checkpoints.combine import _num_cores
+    from lingraft.merging.combine import _num_cores
 
     assert _num_cores() == len(os.sched_getaffinity(0))

@@ -20,7 +20,7 @@ from lingraft.checkpoints.read import read_config, read_model, read_tokenizer
 from lingraft.errors import UserError
 from lingraft.evaluation.bits_per_byte import score
 from lingraft.pipeline.check import check_models_here
-from lingraft.plan import whole_plan
+from lingraft.pipeline.plan import whole_plan
 from lingraft.recipe import load_recipe
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from lingraft.cli import main
 from lingraft.cli.exit_codes import MACHINE_FAULTS, ending
-from lingraft.errors import LingraftError, MachineError, ModelError, Stopped, UserError
+from lingraft.errors import Interrupted, LingraftError, MachineError, ModelError, UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +38,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 
 
 ENDINGS = {
-    "signal": (Stopped("SIGTERM"), 3, "stopped by SIGTERM"),
+    "signal": (Interrupted("SIGTERM"), 3, "stopped by SIGTERM"),
     "Ctrl-C before the signals are handled": (KeyboardInterrupt(), 3, "stopped by SIGINT"),
     "ours": (MachineError("no room"), 3, "no room"),
     "GPU memory": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), 3, "out of memory (CUDA"),
@@ -149,7 +149,7 @@ def test_a_stop_that_a_library_made_another_error_of_ends_with_3(monkeypatch, ca
     def swallow(**_: object) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
-        except Stopped:
+        except Interrupted:
             raise ValueError("could not determine the shape") from None
 
     monkeypatch.setattr("lingraft.cli.commands.app", swallow)

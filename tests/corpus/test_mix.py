@@ -23,7 +23,11 @@ def times_seen(source, draw):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_budget_is_met_to_the_token(seed):
-    sources = [source(0, budget=1), source(1, budget=1234), source(2, repeat=3, budget=2 * int(lengths(2).sum()) + 7)]
+    sources = [
+        source(0, budget=1),
+        source(1, budget=1234),
+        source(2, max_epochs=3, budget=2 * int(lengths(2).sum()) + 7),
+    ]
     assert [draw.total for draw in mix(sources, seed)] == [s.budget for s in sources]
 
 
@@ -53,7 +57,7 @@ def test_a_source_without_budget_and_share_gives_each_document_once():
 
 
 def test_a_budget_above_what_there_is_takes_all_there_is():
-    one = source(0, budget=10**9, repeat=2)
+    one = source(0, budget=10**9, max_epochs=2)
     (draw,) = mix([one], 0)
     assert times_seen(one, draw).tolist() == [2] * 200
     assert draw.total == 2 * one.num_tokens.sum()
@@ -61,7 +65,7 @@ def test_a_budget_above_what_there_is_takes_all_there_is():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_only_the_last_document_of_a_draw_is_cut(seed):
-    sources = [source(0, budget=1500), source(1, share=0.3), source(2, budget=9000, repeat=3)]
+    sources = [source(0, budget=1500), source(1, share=0.3), source(2, budget=9000, max_epochs=3)]
     for one, draw in zip(sources, mix(sources, seed), strict=True):
         whole = one.num_tokens[draw.documents]
         assert draw.tokens[:-1].tolist() == whole[:-1].tolist()
@@ -70,28 +74,28 @@ def test_only_the_last_document_of_a_draw_is_cut(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_document_is_seen_again_before_all_were_seen(seed):
-    one = source(seed, budget=int(2.5 * lengths(seed).sum()), repeat=3)
+    one = source(seed, budget=int(2.5 * lengths(seed).sum()), max_epochs=3)
     (draw,) = mix([one], seed)
     seen = times_seen(one, draw)
     assert set(seen) == {2, 3}
     assert sorted(draw.documents[:200]) == sorted(draw.documents[200:400]) == list(range(200))
 
 
-@pytest.mark.parametrize("repeat", [1, 2, 5])
-def test_no_document_is_seen_more_often_than_repeat_says(repeat):
+@pytest.mark.parametrize("max_epochs", [1, 2, 5])
+def test_no_document_is_seen_more_often_than_repeat_says(max_epochs):
     total = int(lengths(0).sum())
     sources = [
-        source(0, repeat=repeat, budget=repeat * total // 2),
-        source(1, repeat=repeat, documents=1000, share=0.4),
-        source(2, repeat=repeat),
+        source(0, max_epochs=max_epochs, budget=max_epochs * total // 2),
+        source(1, max_epochs=max_epochs, documents=1000, share=0.4),
+        source(2, max_epochs=max_epochs),
     ]
     for one, draw in zip(sources, mix(sources, 0), strict=True):
-        assert times_seen(one, draw).max() <= repeat
+        assert times_seen(one, draw).max() <= max_epochs
 
 
 def test_repeat_gives_a_share_that_one_pass_could_not():
     learned = source(0, budget=3000)
-    replay = source(1, documents=20, share=0.5, repeat=10)
+    replay = source(1, documents=20, share=0.5, max_epochs=10)
     assert replay.num_tokens.sum() < 3000
     assert [draw.total for draw in mix([learned, replay], 0)] == [3000, 3000]
 
@@ -107,12 +111,12 @@ def test_a_share_that_its_source_cannot_give_is_an_error_that_names_needed_and_a
 
 
 def test_the_repeat_that_the_error_names_is_the_least_that_is_enough():
-    def sources(repeat):
-        return [source(0, budget=3000), source(1, documents=20, share=0.5, repeat=repeat)]
+    def sources(max_epochs):
+        return [source(0, budget=3000), source(1, documents=20, share=0.5, max_epochs=max_epochs)]
 
     with pytest.raises(CorpusError) as caught:
         mix(sources(1), 0)
-    enough = int(re.search(r"repeat: (\d+)", str(caught.value))[1])
+    enough = int(re.search(r"max_epochs: (\d+)", str(caught.value))[1])
     assert mix(sources(enough), 0)[1].total == 3000
     with pytest.raises(CorpusError):
         mix(sources(enough - 1), 0)

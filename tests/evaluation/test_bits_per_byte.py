@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft import token_loss
 from lingraft.evaluation.bits_per_byte import score, windows
+from lingraft.nn import chunked_cross_entropy as token_loss
 
 DOCUMENTS = ["a", "ab", "house water " * 3, "fire book moon " * 20, "niño ∑ 🙂 " * 9]
 

@@ -8,7 +8,7 @@ import pytest
 from lingraft.evaluation import compare as module
 from lingraft.evaluation.bits_per_byte import DocumentScores
 from lingraft.evaluation.measure import EvaluationSet, Measurement
-from lingraft.evaluation.questions import Answers
+from lingraft.evaluation.multiple_choice import Answers
 from lingraft.evaluation.samples import Prompt
 
 
@@ -42,7 +42,7 @@ def test_learning_and_forgetting_are_means_of_relative_change() -> None:
 
 def test_without_roles_there_are_no_sums() -> None:
     result = compare({"eng_Latn": scores(1)}, {"eng_Latn": scores(1)}, {})
-    assert result["languages"]["eng_Latn"]["role"] == "heldout"
+    assert result["languages"]["eng_Latn"]["role"] == "observe"
     assert "learning" not in result
     assert "forgetting" not in result
 

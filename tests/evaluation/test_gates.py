@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from lingraft.evaluation.gates import gate_activity
+from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.methods import METHODS
 
 ROWS = {"swh_Latn": [[1, 2, 3, 4]], "eng_Latn": [[5, 6, 7, 8, 9], [10, 11]]}

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import write_texts
 from lingraft import run
-from lingraft.checkpoints.mapped import MappedWeights
+from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.checkpoints.read import read_model
-from lingraft.evaluation.limit import Interpolated, Point, best_within, point
 from lingraft.layer_groups import LayerGroup, LayerRange
+from lingraft.merging.scale_selection import Interpolated, Point, maximize_learning, point
 
 pytestmark = pytest.mark.integration
 
@@ -33,20 +33,20 @@ def world(teaches: dict, costs: dict):
 
 
 def test_all_of_it_is_kept_where_that_is_within_the_limit() -> None:
-    best, seen = best_within(0.5, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.1)))
+    best, seen = maximize_learning(0.5, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.1)))
     assert best.scales == dict.fromkeys(GROUPS, 1.0)
     assert len(seen) == 10
 
 
 def test_one_factor_for_all_comes_near_the_limit_from_below() -> None:
-    best, _ = best_within(0.1, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.1)))
+    best, _ = maximize_learning(0.1, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.1)))
     assert 0.09 < best.at_most <= 0.1
 
 
 def test_a_group_that_only_costs_is_left_at_the_base() -> None:
     teaches, costs = dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 0.01)
     teaches[LayerGroup.MIDDLE], costs[LayerGroup.MIDDLE] = 0.001, 0.5
-    best, _ = best_within(0.02, GROUPS, world(teaches, costs))
+    best, _ = maximize_learning(0.02, GROUPS, world(teaches, costs))
     assert best.scales[LayerGroup.MIDDLE] == 0
     assert best.scales[LayerGroup.FIRST] > 0.7
     assert best.at_most <= 0.02
@@ -57,17 +57,17 @@ def test_a_peak_within_the_limit_is_better_than_its_edge() -> None:
         scale = sum(scales.values()) / len(scales)
         return Point(dict(scales), scale - scale**2, scale / 10, scale / 10)
 
-    best, _ = best_within(0.085, GROUPS, measure)
+    best, _ = maximize_learning(0.085, GROUPS, measure)
     assert best.learning == pytest.approx(0.25, abs=0.01)
 
 
 def test_where_less_than_nothing_is_learned_the_base_stays() -> None:
-    best, _ = best_within(1.0, GROUPS, world(dict.fromkeys(GROUPS, -0.1), dict.fromkeys(GROUPS, 0.0)))
+    best, _ = maximize_learning(1.0, GROUPS, world(dict.fromkeys(GROUPS, -0.1), dict.fromkeys(GROUPS, 0.0)))
     assert best.scales == dict.fromkeys(GROUPS, 0.0)
 
 
 def test_a_limit_that_nothing_keeps_leaves_the_base() -> None:
-    best, _ = best_within(1e-9, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 10)))
+    best, _ = maximize_learning(1e-9, GROUPS, world(dict.fromkeys(GROUPS, 0.1), dict.fromkeys(GROUPS, 10)))
     assert best.scales == dict.fromkeys(GROUPS, 0.0)
     assert best.learning == best.forgetting == 0
 
@@ -123,10 +123,10 @@ def test_a_run_keeps_its_limit_and_says_what_it_looked_at(recipe, tmp_path) -> N
     free = run(recipe, tmp_path / "free")
     limit = free["forgetting"] / 4
     assert limit > 0
-    bound = run({**recipe, "after": [{"forget_at_most": limit}, {"scale": 1.0}]}, tmp_path / "bound")
-    choice = bound["forget_at_most"]
-    assert choice["chosen"]["at_most"] <= limit
-    assert len(choice["points"]) >= 10
+    bound = run({**recipe, "merge": [{"max_forgetting": limit}, {"scale": 1.0}]}, tmp_path / "bound")
+    selected = bound["max_forgetting"]
+    assert selected["chosen"]["at_most"] <= limit
+    assert len(selected["points"]) >= 10
     assert 0 < bound["learning"] < free["learning"]
     assert bound["forgetting"] <= limit
-    assert json.loads((tmp_path / "bound/results.json").read_text())["forget_at_most"] == choice
+    assert json.loads((tmp_path / "bound/results.json").read_text())["max_forgetting"] == selected

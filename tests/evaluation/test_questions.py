@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lingraft.errors import CorpusError
-from lingraft.evaluation.questions import Question, answer, read_questions
+from lingraft.evaluation.multiple_choice import Question, answer, read_questions
 
 QUESTIONS = [
     Question(context="the house has ", choices=["water", "fire", "a very long answer with many words"], answer=0),

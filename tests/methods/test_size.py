@@ -52,5 +52,5 @@ def test_the_vision_part_of_a_multimodal_model_does_not_count(make_model) -> Non
 
 
 def test_less_than_rank_one_is_refused_with_what_would_do(gemma) -> None:
-    with pytest.raises(SelectionError, match=r"is less than rank 1, which is 147,456 .* take at least 5\.9e-05"):
-        METHODS["neutral-residues"](extra_weights=1e-6).apply(gemma())
+    with pytest.raises(SelectionError, match=r"is less than rank 1, which has 147,456 .* take at least 5\.9e-05"):
+        METHODS["neutral-residues"](extra_parameters=1e-6).apply(gemma())

@@ -4,7 +4,7 @@ import pytest
 
 from lingraft.layer_groups import LayerGroup
 from lingraft.methods import METHODS
-from lingraft.methods.stack import by_group, stack
+from lingraft.methods.parameter_counts import by_group, stack
 
 SETTINGS = {"full": {}, "lora": {"embeddings": True}, "layra": {"first": 2, "last": 1}}
 

@@ -31,7 +31,7 @@ WINDOWS = {
 
 def settings(method: dict, training: dict) -> dict:
     return {
-        "method": {"name": "neutral-residues", "rank": 6, "alpha": ALPHA, **method},
+        "method": {"name": "neutral-residues", "rank": 6, "loss_weight": ALPHA, **method},
         "training": {"max_grad_norm": 0, **training},
     }
 

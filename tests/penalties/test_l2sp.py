@@ -17,7 +17,7 @@ from lingraft.penalties import L2SP
 from lingraft.training.trainer import LanguageTrainer
 from one_step import assert_equal
 
-PULL = {"first": 1, "last": 1, "strength": {"middle": 0.7, "first": 0.2, "embeddings": 0.4, "head": 0.1}}
+PULL = {"first": 1, "last": 1, "weight": {"middle": 0.7, "first": 0.2, "embeddings": 0.4, "head": 0.1}}
 ADAPTED = {
     "full": {"name": "full"},
     "freeze": {"name": "freeze", "first": 1, "last": 2},
@@ -89,7 +89,7 @@ def test_it_joins_where_nothing_is_clipped_too(base, tmp_path) -> None:
     nothing = {
         **settings(ADAPTED["full"], base, max_grad_norm=0),
         "l2sp": {
-            "strength": dict.fromkeys(("first", "middle", "last", "embeddings", "head", "final_norm"), 0.0),
+            "weight": dict.fromkeys(("first", "middle", "last", "embeddings", "head", "final_norm"), 0.0),
             "first": 1,
             "last": 1,
         },

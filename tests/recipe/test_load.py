@@ -44,7 +44,7 @@ BROKEN = {
     "the best model": (["training.load_best_model_at_end=true"], "a model is not chosen on the text that it is"),
     "one checkpoint": (["training.save_total_limit=1"], "training.save_total_limit: at least 2"),
     "beyond the context": (["max_length=999"], "max_length: 999 is longer than the model's context; at most 64"),
-    "two roles": (["languages.heldout=[eng_Latn]"], "languages: eng_Latn is named more than once"),
+    "two roles": (["languages.observe=[eng_Latn]"], "languages: eng_Latn is named more than once"),
     "text without a role": (["languages.retain=[eng_Latn]"], "evaluation.text.spa_Latn: the language has no role"),
     "questions without a role": (
         ["evaluation.tasks={cloze: {fra_Latn: FILE}}"],
@@ -74,41 +74,44 @@ BROKEN = {
     "an unknown penalty": (["penalties={l2: {}}"], "penalties.l2: unknown key (did you mean 'l2sp'?)"),
     "an unknown setting of a penalty": (["penalties={l2sp: {frist: 1}}"], "unknown key (did you mean 'first'?)"),
     "an unknown layer group": (
-        ["penalties={l2sp: {first: 1, last: 1, strength: {midle: 1}}}"],
+        ["penalties={l2sp: {first: 1, last: 1, weight: {midle: 1}}}"],
         "there is no layer group 'midle' (did you mean 'middle'?)",
     ),
     "a negative pull": (
-        ["penalties={l2sp: {first: 1, last: 1, strength: {middle: -1}}}"],
+        ["penalties={l2sp: {first: 1, last: 1, weight: {middle: -1}}}"],
         "greater than or equal to 0",
     ),
-    "an unknown kind of replay": (["replay={self: 0.2, loss: mse}"], "replay.loss: should be 'kl' or 'ce'"),
-    "replay of nothing": (["replay={loss: kl}"], "replay.self: is missing"),
+    "an unknown kind of replay": (["replay={self_generated: 0.2, loss: mse}"], "replay.loss: should be 'kl' or 'ce'"),
+    "replay of nothing": (["replay={loss: kl}"], "replay.self_generated: is missing"),
     "stopping without evaluations": (
         ["early_stopping={patience: 2}", "training.eval_strategy=no"],
         "early_stopping: needs evaluations",
     ),
     "a limit after another step": (
-        ["after=[{scale: 0.5}, {forget_at_most: 0.01}]"],
-        "forget_at_most is of what training wrote; put it first",
+        ["merge=[{scale: 0.5}, {max_forgetting: 0.01}]"],
+        "max_forgetting is of what training wrote; put it first",
     ),
     "two limits": (
-        ["after=[{forget_at_most: 0.01}, {forget_at_most: 0.2}]"],
-        "forget_at_most is of what training wrote; put it first, and only once",
+        ["merge=[{max_forgetting: 0.01}, {max_forgetting: 0.2}]"],
+        "max_forgetting is of what training wrote; put it first, and only once",
     ),
     "a limit on layers that are not there": (
-        ["after=[{forget_at_most: 0.01, first: 100}]"],
+        ["merge=[{max_forgetting: 0.01, first: 100}]"],
         "first=100",
     ),
-    "a choice where nothing is decided": (["validation.choice=0.3"], "validation.choice: nothing is decided on text"),
-    "two sizes": (
-        ["method={name: adapters, rank: 4, extra_weights: 0.2}"],
-        "give either 'rank' or 'extra_weights', from which the rank is solved",
+    "a selection share where nothing is decided": (
+        ["validation.selection_share=0.3"],
+        "validation.selection_share: nothing is decided on text",
     ),
-    "a distribution that is not kept": (["replay={self: 0.2, loss: ce, top_k: 9}"], "'top_k' is of loss kl"),
-    "a limit of nothing": (["after=[{forget_at_most: 0}]"], "should be greater than 0"),
+    "two sizes": (
+        ["method={name: adapters, rank: 4, extra_parameters: 0.2}"],
+        "give either 'rank' or 'extra_parameters', from which the rank is solved",
+    ),
+    "a distribution that is not kept": (["replay={self_generated: 0.2, loss: ce, top_k: 9}"], "'top_k' is of loss kl"),
+    "a limit of nothing": (["merge=[{max_forgetting: 0}]"], "should be greater than 0"),
     "steps after added weights": (
-        ["method={name: adapters}", "after=[{scale: 0.5}]"],
-        "after: 'adapters' adds weights that the base does not have",
+        ["method={name: adapters}", "merge=[{scale: 0.5}]"],
+        "merge: 'adapters' adds weights that the base does not have",
     ),
     "a tag": (["seed=!!python/object/apply:os.getcwd []"], "are not allowed, write plain values"),
 }
@@ -139,7 +142,7 @@ def test_all_problems_of_form_are_reported_at_once(recipe) -> None:
 
 
 def test_all_problems_of_fit_are_reported_at_once(recipe) -> None:
-    broken = ["method.first=40", "max_length=999", "languages.heldout=[fra_Latn]", "training.do_eval=true"]
+    broken = ["method.first=40", "max_length=999", "languages.observe=[fra_Latn]", "training.do_eval=true"]
     with pytest.raises(RecipeError) as caught:
         load_recipe(recipe, broken)
     assert len(caught.value.problems) == 4
@@ -186,7 +189,7 @@ def test_every_shipped_recipe_is_well_formed(path, texts, monkeypatch) -> None:
             entry |= {"files": str(texts["eng_Latn"])} if "files" in entry else {}
     parsed = Recipe.model_validate(values)
     assert all(stage.method.layers(32).depth == 32 for stage in parsed.stages.values())
-    assert len(parsed.after) == len(values.get("after", []))
+    assert len(parsed.merge) == len(values.get("merge", []))
 
 
 def test_there_are_shipped_recipes() -> None:

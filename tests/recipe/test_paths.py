@@ -36,7 +36,7 @@ def written(recipe, base, texts, tmp_path):
         "text": {"eng_Latn": "../eng_Latn.jsonl", "spa_Latn": ["../spa_Latn.jsonl"]},
         "tasks": {"a.b": {"eng_Latn": "questions.jsonl"}},
     }
-    recipe["after"] = [{"vectors": {"../base": 0.5}}, {"soup": ["../base"]}, {"instruct": "../base", "scale": 0.5}]
+    recipe["merge"] = [{"vectors": {"../base": 0.5}}, {"soup": ["../base"]}, {"instruct": "../base", "scale": 0.5}]
 
     def write(values: dict = recipe) -> Path:
         (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
@@ -51,7 +51,7 @@ def test_every_path_in_a_file_starts_at_its_folder(written, elsewhere, base, tex
     assert resolved.only.corpus[0].files[1] == str(texts["swh_Latn"])
     assert resolved.evaluation.text["spa_Latn"] == [str(texts["spa_Latn"])]
     assert resolved.evaluation.tasks["a.b"]["eng_Latn"][0].endswith("/questions.jsonl")
-    assert [step.models for step in resolved.after] == [[str(base)]] * 3
+    assert [step.models for step in resolved.merge] == [[str(base)]] * 3
 
 
 def test_the_same_in_stages(written, elsewhere, recipe, base, texts) -> None:
@@ -104,5 +104,5 @@ def test_the_folder_of_a_run_stands_for_its_model(recipe, base, tmp_path) -> Non
     run = tmp_path / "run"
     run.mkdir()
     base.rename(run / "model")
-    resolved = load_recipe({**recipe, "base": str(run), "after": [{"vectors": {str(run): 0.5}}]})
+    resolved = load_recipe({**recipe, "base": str(run), "merge": [{"vectors": {str(run): 0.5}}]})
     assert resolved.base == str(run)

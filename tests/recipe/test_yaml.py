@@ -186,7 +186,7 @@ def recipe():
         ("languages.learn.0=yor_Latn", ["languages", "learn"], ["yor_Latn"]),
         ("languages.learn.1=yor_Latn", ["languages", "learn"], ["swh_Latn", "yor_Latn"]),
         ("languages.retain.0=eng_Latn", ["languages", "retain"], ["eng_Latn"]),
-        ("languages.heldout.0=fra_Latn", ["languages", "heldout"], ["fra_Latn"]),
+        ("languages.observe.0=fra_Latn", ["languages", "observe"], ["fra_Latn"]),
         ("languages.learn=[yor_Latn, ibo_Latn]", ["languages", "learn"], ["yor_Latn", "ibo_Latn"]),
         ("corpus.2={language: fra_Latn, share: 0.1}", ["corpus", 2], {"language": "fra_Latn", "share": 0.1}),
         ("corpus=[{language: fra_Latn}]", ["corpus"], [{"language": "fra_Latn"}]),
@@ -262,12 +262,12 @@ def test_another_method_drops_the_settings_of_the_old_one_in_the_file(assignment
 @pytest.mark.parametrize(
     ("assignment", "step"),
     [
-        ("after.0.soup=[x]", {"soup": ["x"]}),
-        ("after.0.instruct=other", {"instruct": "other", "scale": 0.5}),
-        ("after.0.scale=0.7", {"instruct": "x", "scale": 0.7}),
+        ("merge.0.soup=[x]", {"soup": ["x"]}),
+        ("merge.0.instruct=other", {"instruct": "other", "scale": 0.5}),
+        ("merge.0.scale=0.7", {"instruct": "x", "scale": 0.7}),
     ],
 )
 def test_another_step_drops_the_settings_of_the_old_one(assignment, step):
-    values = {"after": [{"instruct": "x", "scale": 0.5}]}
+    values = {"merge": [{"instruct": "x", "scale": 0.5}]}
     override(values, [assignment])
-    assert values == {"after": [step]}
+    assert values == {"merge": [step]}

@@ -31,7 +31,7 @@ def train_in(make_model, folder: Path):
     random = np.random.default_rng(0)
     rows = {"input_ids": random.integers(0, 256, (16, 16)).tolist(), "languages": [[0] * 16] * 16}
     blocks = Dataset.from_dict(rows)
-    text = TrainingText(blocks, ["swh_Latn"], ["swh_Latn"], {}, choice=blocks.select(range(2)))
+    text = TrainingText(blocks, ["swh_Latn"], ["swh_Latn"], {}, selection=blocks.select(range(2)))
     adaptation = METHODS["full"](name="full").apply(make_model())
     outcome = train(adaptation, text, training_arguments(SETTINGS, folder, seed=0), patience=9)
     weights = {name: adaptation.model.get_parameter(name).detach().clone() for name in adaptation.trainable}
@@ -57,7 +57,7 @@ def step(checkpoint) -> int:
 
 
 def best_of(log: list[dict], up_to: int) -> int:
-    losses = {e["step"]: e["eval_choice_loss"] for e in log if "eval_choice_loss" in e and e["step"] <= up_to}
+    losses = {e["step"]: e["eval_selection_loss"] for e in log if "eval_selection_loss" in e and e["step"] <= up_to}
     return min(losses, key=losses.get)
 
 

@@ -38,7 +38,7 @@ def stopped(stopping, tmp_path_factory):
 
 
 def losses(log: list[dict]) -> dict[int, float]:
-    return {entry["step"]: entry["eval_choice_loss"] for entry in log if "eval_choice_loss" in entry}
+    return {entry["step"]: entry["eval_selection_loss"] for entry in log if "eval_selection_loss" in entry}
 
 
 def test_it_stops_after_so_many_evaluations_and_goes_back(stopped) -> None:
@@ -97,36 +97,36 @@ def test_a_run_that_was_killed_when_it_had_stopped_does_not_go_on(stopping, stop
 
 
 def test_what_decides_is_neither_trained_nor_measured(stopped) -> None:
-    texts = stopped / "work/heldout"
-    assert not read_texts(texts / "choice-eng_Latn.jsonl")  # when to stop is decided on learned text alone
+    texts = stopped / "work/split"
+    assert not read_texts(texts / "selection-eng_Latn.jsonl")  # when to stop is decided on learned text alone
     for code in ("swh_Latn",):
-        choice, measured = (read_texts(texts / f"{name}-{code}.jsonl") for name in ("choice", "heldout"))
-        assert choice
+        selection, measured = (read_texts(texts / f"{name}-{code}.jsonl") for name in ("selection", "held-out"))
+        assert selection
         assert measured
-        assert not {*choice} & {*measured}
+        assert not {*selection} & {*measured}
     results = json.loads((stopped / "results.json").read_text())
     for code in ("swh_Latn", "eng_Latn"):
-        measured = sum(len(text.encode()) for text in read_texts(texts / f"heldout-{code}.jsonl"))
+        measured = sum(len(text.encode()) for text in read_texts(texts / f"held-out-{code}.jsonl"))
         assert results["languages"][code]["bytes"] == measured
 
 
 def test_without_a_choice_all_text_is_measured(recipe, texts, tmp_path) -> None:
     run(recipe, tmp_path / "out")
-    measured = read_texts(tmp_path / "out/work/heldout/heldout-eng_Latn.jsonl")
+    measured = read_texts(tmp_path / "out/work/split/held-out-eng_Latn.jsonl")
     assert measured == read_texts(texts["eng_Latn"])
 
 
 def test_one_document_cannot_both_decide_and_be_measured(recipe, tmp_path) -> None:
     (tmp_path / "one.jsonl").write_text('{"text": "only one document of english text here"}\n')
     recipe["evaluation"]["text"]["eng_Latn"] = str(tmp_path / "one.jsonl")
-    recipe["after"] = [{"forget_at_most": 0.01}]
+    recipe["after"] = [{"max_forgetting": 0.01}]
     with pytest.raises(CorpusError, match="eng_Latn: something is to be decided on a part of the text to measure"):
         run(recipe, tmp_path / "out")
 
 
 def test_older_weights_go_with_the_last_checkpoint_that_needs_them(tmp_path) -> None:
     class State:
-        log_history = [{"step": 2, "eval_choice_loss": 2.0}, {"step": 4, "eval_choice_loss": 1.0}]  # noqa: RUF012
+        log_history = [{"step": 2, "eval_selection_loss": 2.0}, {"step": 4, "eval_selection_loss": 1.0}]  # noqa: RUF012
         is_world_process_zero = True
 
     for step in (2, 4):

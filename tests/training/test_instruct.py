@@ -16,7 +16,7 @@ from lingraft.checkpoints.chat_template import PLAIN, tokenizer_for_chat
 from lingraft.errors import ModelError, TrainingError, UserError
 from lingraft.methods import METHODS
 from lingraft.methods.base import Adaptation
-from lingraft.token_loss import IGNORED
+from lingraft.nn.chunked_cross_entropy import IGNORED
 from lingraft.training.arguments import training_arguments
 from lingraft.training.instruct import InstructTrainer, instruct
 
@@ -118,7 +118,7 @@ def test_a_template_that_ends_no_answer_is_noticed(learn, chat, monkeypatch, cap
 
 
 def test_a_pull_towards_the_base_pulls_here_too(learn, monkeypatch) -> None:
-    class Pull:
+    class PenaltyTerm:
         calls = 0
 
         def add_gradients(self, scale: float) -> None:
@@ -127,7 +127,7 @@ def test_a_pull_towards_the_base_pulls_here_too(learn, monkeypatch) -> None:
         def values(self) -> dict[str, float]:
             return {"l2sp_middle": 1.0}
 
-    pull = Pull()
+    pull = PenaltyTerm()
     _, _, outcome = learn(monkeypatch, pulls=[pull])
     assert pull.calls == 4
     assert outcome.log[0]["l2sp_middle"] == 1.0

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.errors import TrainingError
 from lingraft.methods import METHODS
-from lingraft.token_loss import returning_token_losses
+from lingraft.nn.chunked_cross_entropy import per_token_loss
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
 from lingraft.training.batches import TrainingText, collate
@@ -85,7 +85,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens_of_a_step(make_mo
         data_collator=watch,
         callbacks=[Watch()],
     )
-    with returning_token_losses(model):
+    with per_token_loss(model):
         trainer.train()
 
     reference = make_model().double()

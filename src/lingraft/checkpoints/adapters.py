@@ -9,7 +9,7 @@ from typing import Any
 
 import regex
 
-from lingraft.artefacts import files_fingerprint, fingerprint
+from lingraft.cache import files_fingerprint, fingerprint
 from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.weights import StoredTensor, Weights, read_header
 from lingraft.errors import ModelError

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import copy_files, write_json
+from lingraft.cache import copy_files, write_json
 from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.names import is_place
 from lingraft.checkpoints.read import LICENCES, tokenizer_files
@@ -49,7 +49,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 def config_like(base: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
     """The config of a model, in the words of its base's `config.json`: only what would be read otherwise is changed."""
-    from lingraft.nn.own_code import has_own_code
+    from lingraft.nn.remote_code import has_own_code
 
     config: Any = model.config
     read = type(config).from_dict({**base, "model_type": config.model_type}).to_dict()

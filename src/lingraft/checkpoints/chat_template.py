@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateSyntaxError
 
-from lingraft.artefacts import read_json, write_json, write_text
+from lingraft.cache import read_json, write_json, write_text
 from lingraft.checkpoints.bounded import bounded
 from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_folder, read_tokenizer

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.beside import config_like, copy_along, copy_tokenizer
 from lingraft.checkpoints.read import read_model
 from lingraft.disk import take_back
 from lingraft.errors import LingraftError
-from lingraft.nn.own_code import has_own_code, write_code
+from lingraft.nn.remote_code import has_own_code, write_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from lingraft.artefacts import file_fingerprint
+from lingraft.cache import file_fingerprint
 from lingraft.checkpoints.weights import read_header
 from lingraft.errors import ModelError
 

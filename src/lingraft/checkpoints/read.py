@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import files_fingerprint
+from lingraft.cache import files_fingerprint
 from lingraft.checkpoints.config import read_config_file
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.layout import check_layout
 from lingraft.checkpoints.sentencepiece_model import check_can_be_converted
 from lingraft.checkpoints.weights import find_weights
-from lingraft.errors import LingraftError, ModelError, Stopped, first_line
+from lingraft.errors import Interrupted, LingraftError, ModelError, first_line
 from lingraft.layer_groups import text_config
 from lingraft.machine_faults import machine_fault
 
@@ -111,7 +111,7 @@ def read_config(folder: Path) -> Any:
     """
     from transformers import AutoConfig
 
-    from lingraft.nn.own_code import has_own_code, register
+    from lingraft.nn.remote_code import has_own_code, register
 
     model_type = read_config_file(folder)["model_type"]
     with reading(f"{folder}/config.json cannot be read"):
@@ -132,7 +132,7 @@ def reading(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (LingraftError, KeyboardInterrupt, SystemExit, GeneratorExit, Stopped):
+    except (LingraftError, KeyboardInterrupt, SystemExit, GeneratorExit, Interrupted):
         raise
     except BaseException as error:  # a panic of the tokenizers library is no Exception
         if machine_fault(error) is not None:

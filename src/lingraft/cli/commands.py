@@ -60,7 +60,7 @@ def demo(
     every: Annotated[bool, typer.Option("--all", help="Every method, not only the five that tell the story.")] = False,
 ) -> None:
     """See it work: an artificial language grafted in five ways, one report, no download, in minutes."""
-    from lingraft.demo import RUNS
+    from lingraft.synthetic.demo import RUNS
 
     _load_quietly()
     for name, results in lingraft.demo(out, seed, RUNS if every else None).items():
@@ -109,9 +109,9 @@ def run(
         results = lingraft.run(recipe, out, overrides or [])
         _print_results(results)
         return
-    from lingraft.output_folder import check_output, run_target
     from lingraft.pipeline.check import check_models_here
-    from lingraft.plan import whole_plan
+    from lingraft.pipeline.plan import whole_plan
+    from lingraft.pipeline.run_directory import check_output, run_target
     from lingraft.recipe import load_recipe, recipe_yaml
 
     resolved = load_recipe(recipe, overrides or [], runs_here=False)

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lingraft.errors import LingraftError, Stopped
+from lingraft.errors import Interrupted, LingraftError
 from lingraft.machine_faults import MACHINE_FAULTS, machine_fault
 
 _NOT_ALLOWED = {
@@ -35,7 +35,7 @@ class Ending(NamedTuple):
 
 def ending(error: BaseException) -> Ending | None:
     """How a command ends after an error; None for a fault of ours, which shows its traceback and ends with 1."""
-    if isinstance(error, Stopped | KeyboardInterrupt):
+    if isinstance(error, Interrupted | KeyboardInterrupt):
         return Ending(3, f"stopped by {str(error) or 'SIGINT'}; start the same command again to go on")
     for each in _with_causes(error):
         if (number := machine_fault(each)) is not None:

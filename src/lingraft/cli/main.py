@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from lingraft.cli.exit_codes import ending
-from lingraft.errors import Stopped, UserError
+from lingraft.errors import Interrupted, UserError
 
 
 def main() -> None:
@@ -96,18 +96,18 @@ def _log_handler() -> logging.Handler:
     return handler
 
 
-_stops: list[Stopped] = []
+_stops: list[Interrupted] = []
 """What was asked of this command: a library may have made another error of it."""
 
 
 def _stop(signum: int, frame: Any) -> None:
-    _stops.append(Stopped(signal.Signals(signum).name))
+    _stops.append(Interrupted(signal.Signals(signum).name))
     raise _stops[-1]
 
 
 def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
     """A stop that came during a finaliser, where Python drops what is raised, comes again a moment later."""
-    if isinstance(dropped.exc_value, Stopped):
+    if isinstance(dropped.exc_value, Interrupted):
         again = signal.Signals[str(dropped.exc_value)]
         threading.Timer(0.05, os.kill, (os.getpid(), again)).start()
     else:

@@ -50,7 +50,9 @@ def extend(
     text: Annotated[list[str], typer.Option(help=f"FILE of text in the new language, as often as needed. {FILES}")],
     out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier extension.")],
     tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 20_000,
-    init: Annotated[str, typer.Option(help="Rows of new tokens: mean, pieces or pieces-norm.")] = "pieces",
+    init: Annotated[
+        str, typer.Option(help="Rows of new tokens: mean, pieces or subtoken-mean-norm.")
+    ] = "subtoken-mean",
     text_field: TextField = "text",
     split: Split = None,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lingraft.artefacts import file_fingerprint, fingerprint
+from lingraft.cache import file_fingerprint, fingerprint
 from lingraft.corpus.read import DroppedText, field_texts
 from lingraft.errors import CorpusError
 

@@ -28,7 +28,7 @@ class Source:
     num_tokens: Indices  # (documents,), of those that may train
     budget: int | None = None
     share: float | None = None
-    repeat: int = 1  # how often a document may be seen
+    max_epochs: int = 1  # how often a document may be seen
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def mix(sources: Sequence[Source], seed: int, elsewhere: float = 0.0) -> list[Dr
                 f"{source.place} ({source.language}): no document is left to train on; "
                 "all of its text is measured or held out, or shares passages with such text; give more"
             )
-        limit = available * source.repeat
+        limit = available * source.max_epochs
         taken.append(0 if source.share else min(source.budget or limit, limit))
         if source.budget and source.budget > limit:
             logger.warning(
-                "%s (%s): a budget of %s tokens, but the source has %s; all of it trains (repeat: more passes)",
+                "%s (%s): a budget of %s tokens, but the source has %s; all of it trains (max_epochs: more passes)",
                 *(source.place, source.language, f"{source.budget:,}", f"{limit:,}"),
             )
     total = sum(taken) / (1 - elsewhere - sum(s.share or 0 for s in sources))
@@ -78,11 +78,11 @@ def mix(sources: Sequence[Source], seed: int, elsewhere: float = 0.0) -> list[Dr
 
 def _check_share(source: Source, tokens: int, total: float) -> None:
     available = int(source.num_tokens.sum())
-    if tokens > available * source.repeat:
+    if tokens > available * source.max_epochs:
         raise CorpusError(
             f"{source.place} ({source.language}): a share of {source.share} of {total:,.0f} tokens is "
             f"{tokens:,}, but the source has {available:,}; give more text, a smaller share, "
-            f"or 'repeat: {-(-tokens // available)}' to see its documents more than once"
+            f"or 'max_epochs: {-(-tokens // available)}' to see its documents more than once"
         )
 
 

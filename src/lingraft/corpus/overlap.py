@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.cache import read_json, write_json
 from lingraft.corpus.text_parts import batches
 from lingraft.corpus.words import WORD, Hashes, Runs, Words, words_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-Role = Literal["learn", "retain", "heldout"]
+Role = Literal["learn", "retain", "observe"]
 """What a run has to do with a language."""
 Roles = Mapping[str, Role]
 

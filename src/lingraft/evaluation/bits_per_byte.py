@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from lingraft.corpus.tokenize import bos_ids, encode
-from lingraft.token_loss import token_losses
+from lingraft.nn.chunked_cross_entropy import token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,7 +95,9 @@ def score(
     batch_size = max(1, TOKENS_PER_BATCH // max_length)
     for first in range(0, len(todo), batch_size):
         batch = todo[first : first + batch_size]
-        losses = row_nats(model, [ids[w.document][w.start : w.end] for w in batch], [w.scored - w.start for w in batch])
+        losses = sequence_nll(
+            model, [ids[w.document][w.start : w.end] for w in batch], [w.scored - w.start for w in batch]
+        )
         for window, loss in zip(batch, losses, strict=True):
             nats[window.document] += loss
         progress((first + len(batch)) / len(todo))
@@ -106,7 +108,7 @@ def score(
     )
 
 
-def row_nats(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: Sequence[int]) -> list[float]:
+def sequence_nll(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: Sequence[int]) -> list[float]:
     """Sum of -ln p over the tokens of each row from position `scored` on."""
     width = max(map(len, rows))
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)  # (B, T), padded to the right

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from lingraft.evaluation import Role, Roles
 from lingraft.evaluation.bits_per_byte import DocumentScores
 from lingraft.evaluation.measure import EvaluationSet, Measurement
-from lingraft.evaluation.questions import Answers
+from lingraft.evaluation.multiple_choice import Answers
 
 Numbers = npt.NDArray[np.float64]
 
@@ -46,10 +46,10 @@ def delta_interval(change: Numbers, size: npt.NDArray[np.int64], seed: int = 0) 
 def compare(on: EvaluationSet, after: Measurement, before: Measurement | None, roles: Roles) -> dict[str, Any]:
     """The part of `results.json` that is measured: `languages`, `tasks`, `samples`, and the sums.
 
-    Without `before` only `after` is written. A language without a role is `heldout`.
+    Without `before` only `after` is written. A language without a role is `observe`.
     """
     languages = {
-        code: _language(roles.get(code, "heldout"), scores, before.scores[code] if before else None)
+        code: _language(roles.get(code, "observe"), scores, before.scores[code] if before else None)
         for code, scores in after.scores.items()
     }
     tasks = {
@@ -60,7 +60,7 @@ def compare(on: EvaluationSet, after: Measurement, before: Measurement | None, r
     return {**result, **(_learned_and_forgotten(after, before, roles) if before else {})}
 
 
-def bits_and_sums(after: Measurement, before: Measurement, roles: Roles) -> dict[str, Any]:
+def summarize(after: Measurement, before: Measurement, roles: Roles) -> dict[str, Any]:
     """Bits per byte by language, and learning and forgetting: one entry of `steps` in `results.json`."""
     bits = {code: scores.bits_per_byte for code, scores in after.scores.items()}
     return {"languages": bits, **_learned_and_forgotten(after, before, roles)}
@@ -115,7 +115,7 @@ def _task(after: Mapping[str, Answers], before: Mapping[str, Answers] | None, ro
             delta = answers.accuracy - was.accuracy
             accuracy = {"before": was.accuracy, **accuracy, **_change(delta, interval)}
         languages[code] = {
-            "role": roles.get(code, "heldout"),
+            "role": roles.get(code, "observe"),
             "questions": len(answers.correct),
             "chance": answers.chance,
             "accuracy": accuracy,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lingraft.artefacts import fingerprint, read_json, write_json
+from lingraft.cache import fingerprint, read_json, write_json
 from lingraft.checkpoints.read import read_model, read_tokenizer
 from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import DocumentScores, score
-from lingraft.evaluation.questions import Answers, Tasks, answer
+from lingraft.evaluation.multiple_choice import Answers, Tasks, answer
 from lingraft.evaluation.samples import Prompt, continue_prompts
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lingraft.methods.parallel import Loss, ParallelAdapters
+from lingraft.methods.parallel_adapters import Loss, ParallelAdapters
 from lingraft.nn import Gate, Init
 
 

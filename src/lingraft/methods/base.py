@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from lingraft.nn.local_loss import LocalLoss
+    from lingraft.nn.auxiliary_loss import LocalLoss
 
 Export = Literal["plain", "wide-ffn", "qwen2-moe", "remote-code"]
 """What a trained model is written as: the base's own architecture and shapes; its architecture with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lingraft.layer_groups import LayerGroup
-from lingraft.methods.in_full import InFull
+from lingraft.methods.full_rank import InFull
 
 
 class Embeddings(InFull):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from lingraft.layer_groups import LayerGroup, LayerRange
-from lingraft.methods.in_full import InFull
+from lingraft.methods.full_rank import InFull
 
 
 class Freeze(InFull):

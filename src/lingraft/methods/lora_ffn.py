@@ -10,7 +10,7 @@ from pydantic import Field
 from lingraft.layer_groups import FFN_LINEARS
 from lingraft.methods.base import PAPER_TRAINING
 from lingraft.methods.low_rank import LowRank
-from lingraft.methods.size import Sized, feed_forward_blocks
+from lingraft.methods.parameter_budget import Sized, feed_forward_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

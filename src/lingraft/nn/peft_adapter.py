@@ -15,8 +15,8 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
 from lingraft.nn import Gate, Init
+from lingraft.nn.auxiliary_loss import LocalLoss
 from lingraft.nn.gated_adapter import GatedAdapter
-from lingraft.nn.local_loss import LocalLoss
 
 GATED_ADAPTER = "GATED_ADAPTER"
 PREFIX = "gated_adapter"

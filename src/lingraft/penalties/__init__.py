@@ -1,8 +1,8 @@
 """What pulls trained weights back to the base, beside any method; listed here."""
 
-from lingraft.penalties.base import Penalty, Pull
+from lingraft.penalties.base import Penalty, PenaltyTerm
 from lingraft.penalties.l2sp import L2SP
 
 PENALTIES: dict[str, type[Penalty]] = {"l2sp": L2SP}
 
-__all__ = ["L2SP", "PENALTIES", "Penalty", "Pull"]
+__all__ = ["L2SP", "PENALTIES", "Penalty", "PenaltyTerm"]

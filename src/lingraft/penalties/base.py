@@ -1,4 +1,4 @@
-"""The shape of a penalty: a strict config with one verb, `prepare(model, base) -> Pull`."""
+"""The shape of a penalty: a strict config with one verb, `prepare(model, base) -> PenaltyTerm`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Pull(Protocol):
+class PenaltyTerm(Protocol):
     """A term of the loss whose gradient is known without autograd."""
 
     def add_gradients(self, scale: float) -> None:
@@ -30,7 +30,7 @@ class Penalty(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @abstractmethod
-    def prepare(self, model: nn.Module, base: Path) -> Pull:
+    def prepare(self, model: nn.Module, base: Path) -> PenaltyTerm:
         """For a model that is ready to train, whose base lies in a folder.
 
         Raises:

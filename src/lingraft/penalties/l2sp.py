@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from lingraft.errors import SelectionError, nearest
 from lingraft.layer_groups import LayerGroup, LayerRange, is_adapter_factor, layer_group, num_layers
-from lingraft.penalties.base import Penalty, Pull
+from lingraft.penalties.base import Penalty, PenaltyTerm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +26,7 @@ class L2SP(Penalty):
     """sum over layers l of lambda_l |theta_l - theta_l,0|^2, beside the loss.
 
     arXiv 2606.00284 §2.2: the first 9 and last 6 of 34 layers lambda 0.001, the middle 0.05. Embeddings,
-    final norm and head are not spoken of there; here they have 0.001, unless `strength` says otherwise.
+    final norm and head are not spoken of there; here they have 0.001, unless `weight` says otherwise.
 
     The term is of the loss: its gradient 2 lambda_l (theta_l - theta_l,0) is clipped with the loss's and
     goes through the optimizer's moments. theta is the weight that the trained model will have: of a LoRA
@@ -36,27 +36,27 @@ class L2SP(Penalty):
 
     first: int = Field(9, ge=0)
     last: int = Field(6, ge=0)
-    strength: dict[str, Strength] = {}  # noqa: RUF012 - pydantic copies defaults
+    weight: dict[str, Strength] = {}  # noqa: RUF012 - pydantic copies defaults
     """lambda by layer group, where it is not the paper's."""
 
-    @field_validator("strength")
+    @field_validator("weight")
     @classmethod
-    def _known_groups(cls, strength: dict[str, float]) -> dict[str, float]:
-        for group in strength:
+    def _known_groups(cls, weight: dict[str, float]) -> dict[str, float]:
+        for group in weight:
             if group not in GROUPS:
                 raise ValueError(
                     f"there is no layer group '{group}'{nearest(group, GROUPS)}; groups: {', '.join(GROUPS)}"
                 )
-        return strength
+        return weight
 
     def of(self, group: LayerGroup) -> float:
         """Lambda of a layer group."""
-        return self.strength.get(group, MIDDLE if group == LayerGroup.MIDDLE else OUTER)
+        return self.weight.get(group, MIDDLE if group == LayerGroup.MIDDLE else OUTER)
 
-    def prepare(self, model: nn.Module, base: Path) -> Pull:
+    def prepare(self, model: nn.Module, base: Path) -> PenaltyTerm:
         from peft.tuners.lora import LoraLayer
 
-        from lingraft.checkpoints.mapped import MappedWeights
+        from lingraft.checkpoints.mmap_weights import MappedWeights
         from lingraft.penalties.squared_distance import InFull, Product, Sum
 
         starts = MappedWeights(base)

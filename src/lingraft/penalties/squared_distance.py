@@ -28,11 +28,11 @@ class InFull:
     """Trained weights and where they started; theta_0 is widened as it is read, never copied in float32."""
 
     group: LayerGroup
-    strength: float
+    weight: float
     pairs: Sequence[tuple[nn.Parameter, Tensor]]
 
     def add_gradient(self, scale: float) -> None:
-        factor = 2 * self.strength * scale
+        factor = 2 * self.weight * scale
         gradients = [_gradient(parameter) for parameter, _ in self.pairs]
         torch._foreach_add_(gradients, [parameter.detach() for parameter, _ in self.pairs], alpha=factor)
         for gradient, (_, start) in zip(gradients, self.pairs, strict=True):  # one at a time on an accelerator
@@ -40,7 +40,7 @@ class InFull:
 
     def value(self) -> Tensor:
         squares = [(parameter.detach() - start.to(parameter.device)).square_().sum() for parameter, start in self.pairs]
-        return self.strength * torch.stack(squares).sum()
+        return self.weight * torch.stack(squares).sum()
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Product:
     """|s B A|^2, whose gradients are 2 s^2 (B A) A^T and 2 s^2 B^T (B A), by the small products of each side."""
 
     group: LayerGroup
-    strength: float
+    weight: float
     layer: Any
     adapter: str
 
@@ -59,7 +59,7 @@ class Product:
 
     def add_gradient(self, scale: float) -> None:
         down, up, scaling = self._factors
-        factor = 2 * self.strength * scale * scaling**2
+        factor = 2 * self.weight * scale * scaling**2
         for own, gradient in (
             (up, up.detach() @ (down.detach() @ down.detach().T)),
             (down, (up.detach().T @ up.detach()) @ down.detach()),
@@ -69,7 +69,7 @@ class Product:
     def value(self) -> Tensor:
         down, up, scaling = self._factors
         inner = (up.detach().T @ up.detach()) * (down.detach() @ down.detach().T)  # (rank, rank)
-        return self.strength * scaling**2 * inner.sum()
+        return self.weight * scaling**2 * inner.sum()
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -80,7 +80,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 @dataclass(frozen=True)
 class Sum:
-    """All terms of a model, as one `Pull`."""
+    """All terms of a model, as one `PenaltyTerm`."""
 
     terms: Sequence[Term]
 

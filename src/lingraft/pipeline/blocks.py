@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.mix import Draw, Source, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
@@ -35,7 +35,7 @@ class TrainingData(Artefact):
     """What a stage trains on: blocks of text (`training.arrow`) or instructions (`training.jsonl`); `mix.json`.
 
     Beside it blocks of held-out text: `validation-<language>.arrow`, looked at while it trains, and
-    `choice-<language>.arrow`, with which early stopping and scale selection decide.
+    `selection-<language>.arrow`, with which early stopping and scale selection decide.
     """
 
     @property
@@ -49,8 +49,8 @@ class TrainingData(Artefact):
     def validation(self, language: str) -> Dataset:
         return open_table(self.folder / f"validation-{language}.arrow")
 
-    def deciding(self, language: str) -> Dataset:
-        return open_table(self.folder / f"choice-{language}.arrow")
+    def selection(self, language: str) -> Dataset:
+        return open_table(self.folder / f"selection-{language}.arrow")
 
     @property
     def mix(self) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class Budget:
     languages: tuple[str, ...]
     tokens: int | None
     share: float | None
-    repeat: int
+    max_epochs: int
 
     @classmethod
     def of(cls, entry: CorpusEntry) -> Budget:
-        return cls(entry.title, tuple(entry.languages), entry.tokens, entry.share, entry.repeat)
+        return cls(entry.title, tuple(entry.languages), entry.tokens, entry.share, entry.max_epochs)
 
 
 @step(TrainingData)
@@ -99,7 +99,7 @@ def pack(
     rows = [np.flatnonzero(of) for of in lengths]
     draws = mix(
         [
-            Source(f"corpus.{i}", of.title, lengths[i][rows[i]], of.tokens, of.share, of.repeat)
+            Source(f"corpus.{i}", of.title, lengths[i][rows[i]], of.tokens, of.share, of.max_epochs)
             for i, of in enumerate(budgets)
         ],
         seed,
@@ -154,6 +154,6 @@ def write_held_out_blocks(
     for language in languages.roles:
         for name, texts, most in (
             ("validation", split.measured(language), num_blocks),
-            ("choice", split.deciding(language), validation.blocks or MOST_BLOCKS),
+            ("selection", split.selection(language), validation.blocks or MOST_BLOCKS),
         ):
             write_text_blocks(folder / f"{name}-{language}.arrow", texts, loaded, max_length, most)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
 from lingraft.checkpoints.check import check_model
-from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import TOKENIZER_ONLY, find_model, num_rows
 from lingraft.checkpoints.tokens import check_tokens
-from lingraft.pipeline.merge import check_after
+from lingraft.merging.source_model import open_source_model
+from lingraft.pipeline.merge import check_merge
 from lingraft.recipe import Recipe
-from lingraft.recipe.after import Step
+from lingraft.recipe.merge_steps import Step
 from lingraft.vocabulary.model import read_bpe, rows_for
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def check_models(recipe: Recipe) -> None:
     """Refuse models that cannot do what a recipe asks of them.
 
     Raises:
-        ModelError: a base, an instruct model or a model of `after:` that is not there, is damaged or does not fit.
+        ModelError: a base, an instruct model or a model of `merge:` that is not there, is damaged or does not fit.
     """
     base = find_model(recipe.base)
     check_model(base)
@@ -31,8 +31,8 @@ def check_models(recipe: Recipe) -> None:
         check_model(find_model(recipe.instruct))
     _check_templates(recipe, base)
     if recipe.vocabulary:  # its tokenizer can be continued, and fits the embeddings
-        rows_for(open_parent(base), read_bpe(base), recipe.vocabulary.add)
-    check_after(steps_of(recipe), base, base)
+        rows_for(open_source_model(base), read_bpe(base), recipe.vocabulary.new_tokens)
+    check_merge(merge_steps_of(recipe), base, base)
 
 
 def check_models_here(recipe: Recipe) -> None:
@@ -41,7 +41,7 @@ def check_models_here(recipe: Recipe) -> None:
     Raises:
         ModelError: as there.
     """
-    names = [recipe.base, *(name for steps in steps_of(recipe) for step in steps for name in step.models)]
+    names = [recipe.base, *(name for steps in merge_steps_of(recipe) for step in steps for name in step.models)]
     away = [name for name in dict.fromkeys(names) if not Path(name).is_dir()]
     if not away:
         check_models(recipe)
@@ -52,9 +52,9 @@ def check_models_here(recipe: Recipe) -> None:
     logger.info("the weights of %s are looked at when the run begins", ", ".join(away))
 
 
-def steps_of(recipe: Recipe) -> list[Sequence[Step]]:
+def merge_steps_of(recipe: Recipe) -> list[Sequence[Step]]:
     """What is done after training, of the run and of each stage."""
-    return [recipe.after, *(stage.after for stage in recipe.stages.values())]
+    return [recipe.merge, *(stage.merge for stage in recipe.stages.values())]
 
 
 def _check_templates(recipe: Recipe, base: Path) -> None:

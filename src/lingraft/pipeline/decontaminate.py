@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus import Indices
 from lingraft.corpus.overlap import Match

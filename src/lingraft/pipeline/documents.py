@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.artefacts import read_json, recorded_inputs, write_json
+from lingraft.cache import read_json, recorded_inputs, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.formats import PLAIN_TEXT, format_of
 from lingraft.corpus.hub import hub_revision, read_hub_rows
@@ -109,7 +109,7 @@ def tokenize_corpus(
         if entry.share is None:
             limit = entry.tokens and entry.tokens + held_out(entry.tokens)
             made[i] = _tokenize(name.with_name(f"{name.name}-{i}"), entry, limit, tokenizer)
-            total += min(made[i].record["tokens"] * entry.repeat, limit or sys.maxsize)
+            total += min(made[i].record["tokens"] * entry.max_epochs, limit or sys.maxsize)
     shares = sum(entry.share or 0 for entry in corpus) + generated_share
     for i, entry in enumerate(corpus):
         if entry.share is not None:

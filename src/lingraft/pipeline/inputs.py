@@ -7,12 +7,12 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from lingraft.artefacts import discard, records
+from lingraft.cache import discard, records
 from lingraft.checkpoints.read import find_folder, model_files
 from lingraft.corpus.read import find_files
-from lingraft.pipeline.check import steps_of
+from lingraft.input_files import Files, Sources, changed_error
+from lingraft.pipeline.check import merge_steps_of
 from lingraft.recipe import Recipe
-from lingraft.sources import Files, Sources, changed_error
 
 
 class Inputs:
@@ -74,5 +74,5 @@ def _texts(recipe: Recipe) -> Files:
 
 def _models(recipe: Recipe) -> Files:
     names = {"base": [recipe.base]}
-    names["after"] = [name for steps in steps_of(recipe) for step in steps for name in step.models]
+    names["merge"] = [name for steps in merge_steps_of(recipe) for step in steps for name in step.models]
     return {role: [file for name in of for file in model_files(find_folder(name))] for role, of in names.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lingraft.artefacts import write_json
+from lingraft.cache import write_json
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.corpus.instruction_formats import ASSISTANT, FORMATS
 from lingraft.corpus.instructions import Conversation, Example, read_conversations

@@ -8,40 +8,40 @@ from typing import Any
 
 import torch
 
-from lingraft.artefacts import read_json, write_json
-from lingraft.checkpoints.assemble import write_combination
+from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.export import probe_logits, round_weights, verify_model, write_model
-from lingraft.checkpoints.parents import Parent, open_parent
 from lingraft.checkpoints.read import read_model, stored_dtype
+from lingraft.merging.assemble import write_combination
+from lingraft.merging.source_model import SourceModel, open_source_model
 from lingraft.methods import Export
 from lingraft.pipeline.step import step
 from lingraft.pipeline.values import Model, ModelArtefact
-from lingraft.recipe.after import Step, combination
+from lingraft.recipe.merge_steps import Step, combination
 
 
 def merged(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:
-    """What the steps of `after:` make of a trained model, in float32; the trained one where there are none.
+    """What the steps of `merge:` make of a trained model, in float32; the trained one where there are none.
 
     They start from `start`, the model that training began with: the base itself, or what became of it.
     """
     if not steps:
         return adapted
-    others = [open_parent(name, open_parent(start.folder)) for one in steps for name in one.models]
+    others = [open_source_model(name, open_source_model(start.folder)) for one in steps for name in one.models]
     return merge_checkpoints(work / "combined", steps, adapted.model, start, base, others)
 
 
 @step(ModelArtefact)
 def merge_checkpoints(
-    folder: Path, steps: Sequence[Step], adapted: Model, start: Model, base: Model, others: Sequence[Parent]
+    folder: Path, steps: Sequence[Step], adapted: Model, start: Model, base: Model, others: Sequence[SourceModel]
 ) -> None:
     """`model`: one sum of checkpoints, in float32. `others` are those that the steps name."""
     del others  # opened again by their names, as part of one combination
     (folder / "model").mkdir()
-    models = (open_parent(of.folder) for of in (adapted, start, base))
+    models = (open_source_model(of.folder) for of in (adapted, start, base))
     write_combination(combination(steps, *models), folder / "model")
 
 
-def check_after(steps_of_each: Sequence[Sequence[Step]], base: Path, start: Path) -> None:
+def check_merge(steps_of_each: Sequence[Sequence[Step]], base: Path, start: Path) -> None:
     """Find out before training whether steps can be done; `start`, where training begins, stands for its result.
 
     Raises:
@@ -49,7 +49,7 @@ def check_after(steps_of_each: Sequence[Sequence[Step]], base: Path, start: Path
     """
     for steps in steps_of_each:
         if steps:
-            combination(steps, open_parent(start), open_parent(start), open_parent(base))
+            combination(steps, open_source_model(start), open_source_model(start), open_source_model(base))
 
 
 class ExportedModel(ModelArtefact):

@@ -1,4 +1,4 @@
-"""The step of `forget_at_most:`: how much of the trained vector is kept, decided on a split that is not measured."""
+"""The step of `max_forgetting:`: how much of the trained vector is kept, decided on a split that is not measured."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import read_json, write_json
-from lingraft.checkpoints.mapped import MappedWeights
-from lingraft.evaluation.limit import Interpolated, Point, Scales, best_within, point
+from lingraft.cache import read_json, write_json
+from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.evaluation.measure import model_to_measure
 from lingraft.layer_groups import LayerGroup, depth
+from lingraft.merging.scale_selection import Interpolated, Point, Scales, maximize_learning, point
 from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Model
-from lingraft.recipe.after import ForgetAtMostStep, GroupScales, InterpolateStep, Step
+from lingraft.recipe.merge_steps import GroupScales, InterpolateStep, MaxForgettingStep, Step
 from lingraft.recipe.text import Languages
 
 logger = logging.getLogger(__name__)
@@ -27,15 +27,15 @@ FEW_BLOCKS = 8
 
 
 class SelectedScales(Artefact):
-    """`choice.json`: the factors of the layer groups, and every point that was looked at."""
+    """`scales.json`: the factors of the layer groups, and every point that was looked at."""
 
     @property
     def record(self) -> dict[str, Any]:
-        record: dict[str, Any] = read_json(self.folder / "choice.json")
+        record: dict[str, Any] = read_json(self.folder / "scales.json")
         return record
 
     def in_place_of_the_limit(self, steps: Sequence[Step]) -> list[Step]:
-        """`after:`, whose first step is the limit, with the factors that were found."""
+        """`merge:`, whose first step is the limit, with the factors that were found."""
         scales = GroupScales(**self.record["layers"], scale=self.record["chosen"]["scales"])
         return [InterpolateStep(interpolate=scales), *steps[1:]]
 
@@ -43,7 +43,7 @@ class SelectedScales(Artefact):
 @step(SelectedScales)
 def select_scales(
     folder: Path,
-    limit: ForgetAtMostStep,
+    limit: MaxForgettingStep,
     start: Model,
     adapted: Model,
     data: TrainingData,
@@ -52,7 +52,7 @@ def select_scales(
 ) -> None:
     """The factors of the layer groups that learn most and forget at most the limit; `device` is where is measured."""
     started = time.monotonic()
-    text = {code: data.deciding(code)["input_ids"][:] for code in [*languages.learn, *languages.retain]}
+    text = {code: data.selection(code)["input_ids"][:] for code in [*languages.learn, *languages.retain]}
     for code, of in text.items():
         if len(of) < FEW_BLOCKS:
             logger.warning("%s: %d blocks of text decide; the interval of forgetting is rough", code, len(of))
@@ -66,18 +66,18 @@ def select_scales(
         between.go_to(scales)
         return point(scales, before, between.nats(text), languages.learn, languages.retain)
 
-    best, seen = best_within(limit.forget_at_most, groups, measure)
+    best, seen = maximize_learning(limit.max_forgetting, groups, measure)
     shown = ", ".join(f"{group} {scale:.3g}" for group, scale in best.scales.items())
     logger.info(
-        "forget_at_most %g: kept of the trained vector: %s; learning %.1f %%, forgetting %.2f %% (at most %.2f %%); "
+        "max_forgetting %g: kept of the trained vector: %s; learning %.1f %%, forgetting %.2f %% (at most %.2f %%); "
         "%d points in %.0f s",
-        *(limit.forget_at_most, shown, 100 * best.learning, 100 * best.forgetting, 100 * best.at_most),
+        *(limit.max_forgetting, shown, 100 * best.learning, 100 * best.forgetting, 100 * best.at_most),
         *(len(seen), time.monotonic() - started),
     )
     write_json(
-        folder / "choice.json",
+        folder / "scales.json",
         {
-            "limit": limit.forget_at_most,
+            "limit": limit.max_forgetting,
             "layers": {"first": layers.first, "last": layers.last},
             "chosen": asdict(best),
             "points": [asdict(point) for point in seen],
@@ -85,10 +85,10 @@ def select_scales(
     )
 
 
-def warn_of_new_tokens(limit: ForgetAtMostStep | None, forgotten: float | None) -> None:
+def warn_of_new_tokens(limit: MaxForgettingStep | None, forgotten: float | None) -> None:
     """Say where new tokens alone cost retained languages more than the limit, which is of what training forgets."""
-    if limit is not None and forgotten is not None and forgotten > limit.forget_at_most:
+    if limit is not None and forgotten is not None and forgotten > limit.max_forgetting:
         logger.warning(
-            "forget_at_most %g is of what training forgets: retained languages lose %.1f %% by new words alone",
-            *(limit.forget_at_most, 100 * forgotten),
+            "max_forgetting %g is of what training forgets: retained languages lose %.1f %% by new words alone",
+            *(limit.max_forgetting, 100 * forgotten),
         )

@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from lingraft.artefacts import read_json, write_json
+from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.pack import SCHEMA
 from lingraft.corpus.read import write_texts
 from lingraft.corpus.tokenize import bos_ids, open_table
 from lingraft.errors import ModelError
 from lingraft.evaluation.measure import measuring_device, model_to_measure
+from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Model
 from lingraft.recipe.stage import Replay
-from lingraft.token_loss import best_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SELF_GENERATED = "self-written"
+SELF_GENERATED = "self-generated"
 """Stands for a language where tokens are told apart by theirs."""
 
 PART = 256
@@ -53,7 +53,7 @@ class GeneratedText(Artefact):
 
     @property
     def tokens(self) -> int:
-        return int(read_json(self.folder / "written.json")["tokens"])
+        return int(read_json(self.folder / "self_generated.json")["tokens"])
 
 
 class _Progress:
@@ -73,14 +73,14 @@ class _Progress:
 def generate(
     work: Path, base: Model, data: TrainingData, replay: Replay | None, num_languages: int, max_length: int, seed: int
 ) -> list[GeneratedText]:
-    """So many blocks of the base's own text that they are `replay.self` of all tokens; none without replay.
+    """So many blocks of the base's own text that they are `replay.self_generated` of all tokens; none without replay.
 
     Raises:
         ModelError: the base's tokenizer has no token to begin with.
     """
     if replay is None:
         return []
-    share = replay.self
+    share = replay.self_generated
     count = max(1, round(data.tokens_of_text * share / (1 - share) / max_length))
     progress, parts = _Progress(count), []
     for number, first in enumerate(range(0, count, PART)):
@@ -90,7 +90,7 @@ def generate(
         parts.append(
             generate_part(
                 path,
-                *(base, size, max_length, num_languages, replay.loss, replay.top_k, replay.batch, drawn_by),
+                *(base, size, max_length, num_languages, replay.loss, replay.top_k, replay.batch_size, drawn_by),
                 device=measuring_device(),
                 progress=progress,
             )
@@ -154,7 +154,7 @@ def generate_part(
             table.write_batch(pa.record_batch(columns, schema=schema))
             progress.add(len(ids))
     write_texts(folder / "text.jsonl", tokenizer.batch_decode(rows, skip_special_tokens=True))
-    write_json(folder / "written.json", {"blocks": blocks, "tokens": blocks * max_length})
+    write_json(folder / "self_generated.json", {"blocks": blocks, "tokens": blocks * max_length})
 
 
 @lru_cache(maxsize=1)
@@ -179,7 +179,7 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: in
     start = bos_ids(tokenizer) or ([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])
     if not start:
         raise ModelError(
-            "replay.self: the base's tokenizer has neither BOS nor EOS, so there is no token to write from"
+            "replay.self_generated: the base's tokenizer has neither BOS nor EOS, so there is no token to write from"
         )
     settings = GenerationConfig(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=length - 1, pad_token_id=start[0]
@@ -195,6 +195,6 @@ def _distribution(model: PreTrainedModel, ids: Tensor, count: int) -> tuple[Tens
     """The likeliest next tokens after each but the last, and their ln p: (B, (T - 1) * count) each."""
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, D)
     count = min(count, model.config.get_text_config().vocab_size)
-    best = best_tokens(model, hidden.flatten(0, 1), count)
+    best = top_k_log_probs(model, hidden.flatten(0, 1), count)
     tokens, log_probs = (of.cpu().view(len(ids), -1) for of in best)
     return tokens, log_probs

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lingraft.artefacts import files_fingerprint, read_json, write_json
+from lingraft.cache import files_fingerprint, read_json, write_json
 from lingraft.corpus.cut import are_few_and_long, cut_one
 from lingraft.corpus.mix import drawn_order, hold_out, most_held_out
 from lingraft.corpus.overlap import Index, Measured
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Split(Artefact):
-    """`heldout-<language>.jsonl`, measured; `choice-<language>.jsonl`, for decisions; an index of all of it."""
+    """`held-out-<language>.jsonl`, measured; `selection-<language>.jsonl`, for decisions; an index of all of it."""
 
     @property
     def fingerprint(self) -> str:
@@ -37,10 +37,10 @@ class Split(Artefact):
         return files_fingerprint(sorted(path for pattern in patterns for path in self.folder.glob(pattern)))
 
     def measured(self, language: str) -> list[str]:
-        return read_texts(self.folder / f"heldout-{language}.jsonl")
+        return read_texts(self.folder / f"held-out-{language}.jsonl")
 
-    def deciding(self, language: str) -> list[str]:
-        return read_texts(self.folder / f"choice-{language}.jsonl")
+    def selection(self, language: str) -> list[str]:
+        return read_texts(self.folder / f"selection-{language}.jsonl")
 
     def drawn(self, language: str | None) -> dict[str, Any]:
         """What was held out of a language's corpora: `digests` of documents, `cut` ones, whether it is `measured`."""
@@ -89,8 +89,8 @@ def split_documents(
         rest, decides = texts.get(language, []), list[str]()
         if language in deciding:
             decides, rest = _parted(rest, validation, seed, language)
-        write_texts(folder / f"heldout-{language}.jsonl", rest)
-        write_texts(folder / f"choice-{language}.jsonl", decides)
+        write_texts(folder / f"held-out-{language}.jsonl", rest)
+        write_texts(folder / f"selection-{language}.jsonl", decides)
     drawn = {
         code: {"digests": of.digests, "cut": of.cut, "measured": code not in evaluated} for code, of in held_out.items()
     }
@@ -173,7 +173,7 @@ def _length(texts: Iterator[str]) -> int:
 
 def _parted(texts: Sequence[str], validation: Validation, seed: int, language: str) -> tuple[list[str], list[str]]:
     """Documents that decide, and documents that are measured; texts that are one when compared stay together."""
-    share = validation.choice
+    share = validation.selection_share
     assert share is not None, "the recipe is not resolved"
     marks = text_digests(texts)
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
@@ -189,7 +189,10 @@ def _parted(texts: Sequence[str], validation: Validation, seed: int, language: s
             documents = ((digest, text_of[digest], size) for digest, size in zip(order, bytes_.tolist(), strict=True))
             total = int(bytes_.sum())
             cut = cut_one(
-                documents, limit, total, lambda least: f"set validation.choice to {_rounded_up(least / total)} or more"
+                documents,
+                limit,
+                total,
+                lambda least: f"set validation.selection_share to {_rounded_up(least / total)} or more",
             )
             choice = cut.paragraphs
             rest = [text_of[m][: cut.at].rstrip() if m == cut.digest else t for m, t in zip(marks, texts, strict=True)]

@@ -23,7 +23,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from accelerate import PartialState
 from pydantic import BaseModel
 
-from lingraft.artefacts import stage, stage_fingerprint
+from lingraft.cache import artefact_fingerprint, stage
 
 P = ParamSpec("P")
 
@@ -37,7 +37,7 @@ class Artefact:
     @property
     def fingerprint(self) -> str:
         """Stands for what it was made from, and for what came out."""
-        return stage_fingerprint(self.folder)
+        return artefact_fingerprint(self.folder)
 
 
 A = TypeVar("A", bound=Artefact)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
 from lingraft.checkpoints.read import num_rows
-from lingraft.evaluation.questions import read_tasks
+from lingraft.evaluation.multiple_choice import read_tasks
 from lingraft.pipeline.blocks import Budget, TrainingData, pack, schedule_of
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
 from lingraft.pipeline.documents import Documents, read_measured_text, source_of, tokenize_corpus
@@ -36,7 +36,11 @@ def read_corpora(recipe: Recipe, model: Model, work: Path, name: str = "corpus")
     """The documents of every corpus of every stage, in the tokens of a model."""
     return {
         stage: tokenize_corpus(
-            of.corpus, of.written_share, recipe.validation, model.tokenizer, stage_folder(recipe, work, stage) / name
+            of.corpus,
+            of.self_generated_share,
+            recipe.validation,
+            model.tokenizer,
+            stage_folder(recipe, work, stage) / name,
         )
         for stage, of in recipe.stages.items()
     }
@@ -48,14 +52,14 @@ def split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) ->
     files = {code: Files(tuple(patterns)) for code, patterns in evaluation.text.items()}
     measured = read_measured_text(work / "measured-text", files, evaluation.text_field, evaluation.split)
     return split_documents(
-        work / "heldout",
+        work / "split",
         {code: [documents for documents, _ in of] for code, of in _alone(recipe, corpora).items()},
         measured,
         list(evaluation.text),
         questions,
         recipe.languages,
         recipe.validation,
-        recipe.deciding,
+        recipe.selection_languages,
         recipe.seed,
     )
 
@@ -134,7 +138,7 @@ def training_data(
             recipe.languages,
             recipe.validation,
             schedule,
-            stage.written_share,
+            stage.self_generated_share,
             recipe.length,
             recipe.seed,
         )

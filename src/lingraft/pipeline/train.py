@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lingraft.artefacts import fingerprint, finished, read_json, write_json, write_text
+from lingraft.cache import fingerprint, finished, read_json, write_json, write_text
 from lingraft.checkpoints.beside import copy_tokenizer
 from lingraft.checkpoints.cards import adapter_card
 from lingraft.checkpoints.chat_template import end_of_turn, set_chat_template, stop_at, tokenizer_for_chat
@@ -20,10 +20,10 @@ from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.read import read_config, read_model, read_tokenizer
 from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
-from lingraft.evaluation.gates import gate_activity
+from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation, Export
-from lingraft.methods.stack import Part, by_group, stack
+from lingraft.methods.parameter_counts import Part, by_group, stack
 from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
 from lingraft.pipeline.step import step
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-    from lingraft.penalties import Pull
+    from lingraft.penalties import PenaltyTerm
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def _learn_instructions(
     adaptation: Adaptation,
     tokenizer: PreTrainedTokenizerBase,
     arguments: TrainingArguments,
-    pulls: Sequence[Pull],
+    pulls: Sequence[PenaltyTerm],
 ) -> TrainingOutcome:
     from lingraft.training.instruct import instruct
 
@@ -206,7 +206,7 @@ def _training_text(trainee: Trainee) -> TrainingText:
         validation=validation,
         written=concatenate_datasets([part.blocks for part in generated]) if generated else None,
         weights=replay.weights(generated_share(trainee.data, generated)) if replay else (1.0, 1.0),
-        choice=(
+        selection=(
             concatenate_datasets([_deciding(trainee, code, len(validation[code])) for code in learn])
             if trainee.stage.early_stopping
             else None
@@ -220,7 +220,7 @@ def _validation(trainee: Trainee) -> dict[str, Dataset]:
 
 def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
     """Blocks that decide when to stop: about as many as are validated on, for both are at every evaluation."""
-    table = trainee.data.deciding(code)
+    table = trainee.data.selection(code)
     most = trainee.blocks_to_decide or max(FEWEST_THAT_DECIDE, num_validated)
     return table.select(range(min(len(table), most)))
 
@@ -233,7 +233,7 @@ def check_takes_a_step(stage: Stage, data: TrainingData) -> None:
     """
     if not stage.training.get("dataloader_drop_last"):
         return
-    rows = len(data.examples()) if stage.instructions else ceil(data.mix["blocks"] / (1 - stage.written_share))
+    rows = len(data.examples()) if stage.instructions else ceil(data.mix["blocks"] / (1 - stage.self_generated_share))
     batch = sequences_at_once(stage.training)
     if rows < batch:
         raise TrainingError(

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import file_fingerprint, fingerprint
+from lingraft.cache import file_fingerprint, fingerprint
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.checkpoints.read import model_fingerprint, tokenizer_fingerprint
 from lingraft.corpus.read import find_files
-from lingraft.evaluation.questions import Tasks
+from lingraft.evaluation.multiple_choice import Tasks
 from lingraft.pipeline.step import Artefact
 
 

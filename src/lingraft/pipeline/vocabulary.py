@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.artefacts import read_json, write_json
-from lingraft.checkpoints.parents import open_parent
+from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
+from lingraft.merging.source_model import open_source_model
 from lingraft.pipeline.decontaminate import Trainable
 from lingraft.pipeline.documents import Documents
 from lingraft.pipeline.step import step
@@ -51,12 +51,12 @@ def extend_vocabulary(
         for code, of in documents.items():
             yield from _drawn(of, trainable[code], vocabulary.max_bytes // len(documents), seed)
 
-    parent, bpe = open_parent(base.folder), read_bpe(base.folder)
-    rows = rows_for(parent, bpe, vocabulary.add)
-    extension = extend(bpe, texts(), vocabulary.add)
+    parent, bpe = open_source_model(base.folder), read_bpe(base.folder)
+    rows = rows_for(parent, bpe, vocabulary.new_tokens)
+    extension = extend(bpe, texts(), vocabulary.new_tokens)
     (folder / "model").mkdir()
     write_extended(parent, extension, vocabulary.init, rows, folder / "model")
-    logger.info("%s new tokens, rows by %s", f"{vocabulary.add:,}", vocabulary.init)
+    logger.info("%s new tokens, rows by %s", f"{vocabulary.new_tokens:,}", vocabulary.init)
     sizes = {"first": extension.first, "tokens": len(extension.bpe.strings), "rows": rows}
     write_json(folder / "vocabulary.json", {**vocabulary.model_dump(), **sizes})
 

@@ -8,22 +8,22 @@ from typing import Any, NamedTuple
 
 from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.errors import UserError
-from lingraft.recipe.after import absolute
 from lingraft.recipe.argument_checks import training_problems
+from lingraft.recipe.merge_steps import absolute
 from lingraft.recipe.model_checks import model_problems, placed
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.text_checks import (
     corpus_problems,
-    deciding_problems,
     instruction_problems,
     language_problems,
+    selection_problems,
     text_problems,
 )
 from lingraft.recipe.well_formed import Broken, keys_of
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
-CHOICE = 0.5
+SELECTION_SHARE = 0.5
 """The share of the text to measure that decides instead, where something is decided."""
 
 
@@ -40,7 +40,7 @@ def _check(problems: Callable[..., Iterable[str]], *needs: str) -> Check:
 
 OF_RECIPE = (
     _check(language_problems, "languages", "evaluation"),
-    _check(deciding_problems, "validation", "early_stopping", "after"),
+    _check(selection_problems, "validation", "early_stopping", "merge"),
     _check(text_problems, "languages", "evaluation", "corpus", "instructions", "vocabulary"),
 )
 OF_STAGE = (
@@ -85,8 +85,10 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
             "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
             "base": absolute(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context_length(config)),
-            "validation": recipe.validation.model_copy(update={"choice": recipe.validation.choice or CHOICE})
-            if recipe.deciding
+            "validation": recipe.validation.model_copy(
+                update={"selection_share": recipe.validation.selection_share or SELECTION_SHARE}
+            )
+            if recipe.selection_languages
             else recipe.validation,
             "export": recipe.export or stages[recipe.last].method.exports(config)[0],
         }

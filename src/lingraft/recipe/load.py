@@ -48,7 +48,7 @@ def recipe_yaml(recipe: Recipe) -> str:
     values = recipe.model_dump(mode="json", exclude_none=True)
     if recipe.is_short:
         (stage,) = values.pop("stages").values()
-        values = {**values, **{key: of for key, of in stage.items() if key != "after"}}
+        values = {**values, **{key: of for key, of in stage.items() if key != "merge"}}
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     return text
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoints.parents import open_parent
 from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, depth, is_base
+from lingraft.merging.source_model import open_source_model
 from lingraft.methods.base import Method
-from lingraft.recipe.after import ForgetAtMostStep, combination
+from lingraft.recipe.merge_steps import MaxForgettingStep, combination
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.well_formed import Broken, keys_of
@@ -32,10 +32,10 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
         if not keys_of(broken, name) & {"method", "penalties", "instructions"}:
             yield from placed(recipe.place(name), _method_problems(stage, config))
     for name, stage in recipe.stages.items():
-        if not keys_of(broken, name) & {"method", "after"}:
+        if not keys_of(broken, name) & {"method", "merge"}:
             yield from placed(recipe.place(name), _stage_problems(stage, config, hands_on=name != recipe.last))
     keys = keys_of(broken)
-    if not keys & {"method", "after", "export"}:
+    if not keys & {"method", "merge", "export"}:
         yield from _form_problems(recipe, recipe.stages[recipe.last].method, config)
     yield from _vocabulary_problems(recipe)
     if getattr(config, "quantization_config", None) is not None:
@@ -43,8 +43,8 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
     context = context_length(config)
     if recipe.max_length is not None and recipe.max_length > context:
         yield f"max_length: {recipe.max_length} is longer than the model's context; at most {context}"
-    if not keys & {"after", "languages"}:
-        yield from _after_problems(recipe)
+    if not keys & {"merge", "languages"}:
+        yield from _merge_problems(recipe)
 
 
 def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
@@ -70,16 +70,16 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
 def _stage_problems(stage: Stage, config: Any, hands_on: bool) -> Iterator[str]:
     """Of one of several stages, which may not be the last."""
     adds_weights = "plain" not in stage.method.exports(config)
-    if adds_weights and stage.after:
-        yield f"after: '{stage.method.name}' adds weights that the base does not have, so they cannot be combined"
+    if adds_weights and stage.merge:
+        yield f"merge: '{stage.method.name}' adds weights that the base does not have, so they cannot be combined"
     elif adds_weights and hands_on:
         yield f"method: '{stage.method.name}' adds weights, which cannot be handed on; only the last stage can have it"
-    for step in stage.after:
-        if isinstance(step, ForgetAtMostStep):
-            yield "after: forget_at_most is of the whole run; put it under 'after', beside 'stages'"
+    for step in stage.merge:
+        if isinstance(step, MaxForgettingStep):
+            yield "merge: max_forgetting is of the whole run; put it under 'merge', beside 'stages'"
         if step.models:
             other = step.models[0]
-            yield f"after: {other} has no part in a stage, which hands its own model on; put it beside 'stages'"
+            yield f"merge: {other} has no part in a stage, which hands its own model on; put it beside 'stages'"
 
 
 def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]:
@@ -88,8 +88,8 @@ def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]
     if recipe.export is not None and recipe.export not in forms:
         settings = "" if forms[0] == "plain" else " with these settings"
         yield f"export: '{name}'{settings} cannot be written as '{recipe.export}'; allowed: {', '.join(forms)}"
-    if recipe.after and "plain" not in forms:
-        yield f"after: '{name}' adds weights that the base does not have, so they cannot be combined; remove it"
+    if recipe.merge and "plain" not in forms:
+        yield f"merge: '{name}' adds weights that the base does not have, so they cannot be combined; remove it"
 
 
 def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:
@@ -101,12 +101,12 @@ def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:
             yield f"vocabulary: {error}"
 
 
-def _after_problems(recipe: Recipe) -> Iterator[str]:
+def _merge_problems(recipe: Recipe) -> Iterator[str]:
     """What would fail after hours of training. Weights on the hub are looked at when the run begins."""
     missing = False
-    steps = [(f"after.{i}", step) for i, step in enumerate(recipe.after)]
+    steps = [(f"merge.{i}", step) for i, step in enumerate(recipe.merge)]
     for name, stage in recipe.stages.items():
-        steps += [(f"{recipe.place(name)}after.{i}", step) for i, step in enumerate(stage.after)]
+        steps += [(f"{recipe.place(name)}merge.{i}", step) for i, step in enumerate(stage.merge)]
     for place, step in steps:
         for name in step.models:
             try:
@@ -115,19 +115,19 @@ def _after_problems(recipe: Recipe) -> Iterator[str]:
             except UserError as error:
                 missing = True
                 yield f"{place}: {error}"
-    if recipe.forget_at_most:
-        if any(isinstance(step, ForgetAtMostStep) for step in recipe.after[1:]):
-            yield "after: forget_at_most is of what training wrote; put it first, and only once"
+    if recipe.max_forgetting:
+        if any(isinstance(step, MaxForgettingStep) for step in recipe.merge[1:]):
+            yield "merge: max_forgetting is of what training wrote; put it first, and only once"
         if not recipe.languages.retain:
-            yield "after.0.forget_at_most: no language is retained, so there is nothing to measure forgetting on"
+            yield "merge.0.max_forgetting: no language is retained, so there is nothing to measure forgetting on"
     names = [recipe.base, *(name for _, step in steps for name in step.models)]
     if steps and not missing and all(Path(name).is_dir() for name in names):
-        of_each = {recipe.place(name): stage.after for name, stage in recipe.stages.items()}
-        for place, after in [*of_each.items(), ("", recipe.after)]:
+        of_each = {recipe.place(name): stage.merge for name, stage in recipe.stages.items()}
+        for place, after in [*of_each.items(), ("", recipe.merge)]:
             if not after:
                 continue
             try:
-                base = open_parent(recipe.base)
+                base = open_source_model(recipe.base)
                 combination(after, base, base)
             except UserError as error:
-                yield from placed(place, [f"after: {error}"])
+                yield from placed(place, [f"merge: {error}"])

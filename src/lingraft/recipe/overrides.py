@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.recipe.after import STEPS
+from lingraft.recipe.merge_steps import STEPS
 from lingraft.recipe.yaml import parse_yaml
 
 _VERBS = STEPS.keys() - {"scale"}
-"""Keys that tell a step of `after:`; `scale` may also be the factor of another."""
+"""Keys that tell a step of `merge:`; `scale` may also be the factor of another."""
 
 
 def override(recipe: dict[str, Any], assignments: list[str]) -> None:
@@ -38,12 +38,12 @@ def override(recipe: dict[str, Any], assignments: list[str]) -> None:
 
 
 def _drop_settings_of_another(recipe: dict[str, Any], keys: list[str], value: Any) -> None:
-    """Empty the section that an override makes another kind of: `method.name`, or the verb below `after.N`."""
+    """Empty the section that an override makes another kind of: `method.name`, or the verb below `merge.N`."""
     section = _found(recipe, keys[:-1])
     if not isinstance(section, dict):
         return
     names_another = keys[-2:] == ["method", "name"] and section.get("name") not in (None, value)
-    is_another_step = keys[-3:-2] == ["after"] and keys[-1] in _VERBS and keys[-1] not in section
+    is_another_step = keys[-3:-2] == ["merge"] and keys[-1] in _VERBS and keys[-1] not in section
     if names_another or is_another_step:
         section.clear()
 

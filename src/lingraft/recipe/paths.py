@@ -18,8 +18,8 @@ from lingraft.errors import RecipeError
 
 _STAGE = re.compile(r"stages\.[^.]*\.")
 _FILES = re.compile(r"(corpus\.\d+|instructions\.\d+)\.files(\.\d+)?|evaluation\.(text|tasks\.[^.]*)\.[^.]*(\.\d+)?")
-_MODELS = re.compile(r"base|chat_template|after\.\d+\.(instruct|soup\.\d+)")
-_MODELS_AS_KEYS = re.compile(r"after\.\d+\.(vectors|soup)")
+_MODELS = re.compile(r"base|chat_template|merge\.\d+\.(instruct|soup\.\d+)")
+_MODELS_AS_KEYS = re.compile(r"merge\.\d+\.(vectors|soup)")
 
 
 def anchored(values: Any, folder: Path, source: str) -> Any:

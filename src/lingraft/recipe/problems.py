@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from lingraft.errors import nearest
 from lingraft.methods import METHODS
 from lingraft.penalties import PENALTIES
-from lingraft.recipe.after import STEPS
+from lingraft.recipe.merge_steps import STEPS
+from lingraft.recipe.renamed import new_key, new_value
 from lingraft.recipe.schema import STAGE_KEYS, Recipe, Vocabulary
 from lingraft.recipe.stage import EarlyStopping, Penalties, Replay, Stage
 from lingraft.recipe.text import CorpusEntry, Evaluation, Instructions, Languages, Validation
@@ -34,19 +35,25 @@ def describe(problem: dict[str, Any]) -> str:
     path = ".".join(location)
     kind, given = problem["type"], problem["input"]
     inner = location[2:] if location[:1] == ["stages"] else location
+    if kind == "extra_forbidden" and (name := new_key(location)) in section.model_fields:
+        return f"{path}: this key is called '{name}' now"
     if kind == "extra_forbidden":
         keys = [*section.model_fields, *(STAGE_KEYS if section is Recipe else ())]
         return f"{path}: unknown key{nearest(location[-1], keys)}; allowed here: {', '.join(keys)}"
     if kind == "missing":
         return f"{path}: is missing"
-    if kind == "union_tag_not_found" and inner[0] == "after":
+    if kind == "union_tag_not_found" and inner[0] == "merge":
         keys = list(given) if isinstance(given, dict) else [str(given)]
+        if name := next(filter(None, (new_key([*location, str(key)]) for key in keys)), None):
+            return f"{path}.{keys[0]}: this key is called '{name}' now"
         return f"{path}: no step of this kind{nearest(' '.join(map(str, keys)), STEPS)}; steps: {', '.join(STEPS)}"
     if kind == "union_tag_not_found":
         return f"{path}.name: is missing; methods: {', '.join(METHODS)}"
     if kind == "union_tag_invalid":
         name = str(problem["ctx"]["tag"])
         return f"{path}.name: there is no method '{name}'{nearest(name, METHODS)}; methods: {', '.join(METHODS)}"
+    if name := new_value(location, given):
+        return f"{path}: '{given}' is called '{name}' now"
     message: str = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return (f"{path}: " if path else "") + message + ("" if kind == "value_error" else f" (given: {repr(given)[:200]})")
 
@@ -73,7 +80,7 @@ def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], t
         section = SECTIONS.get(location[0], section)
     if location[:1] == ["penalties"] and len(location) > 2:
         section = PENALTIES.get(location[1], section)
-    for key, at, forms in (("method", 1, METHODS), ("after", 2, STEPS)):
+    for key, at, forms in (("method", 1, METHODS), ("merge", 2, STEPS)):
         if location[:1] == [key] and len(location) > at and location[at] in forms:
             section = forms[location.pop(at)]
             inner = section.model_fields.get(location[at]) if len(location) > at + 1 else None

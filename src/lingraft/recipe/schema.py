@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
 from lingraft.methods import Export
-from lingraft.recipe.after import AnyStep, ForgetAtMostStep
+from lingraft.recipe.merge_steps import AnyStep, MaxForgettingStep
 from lingraft.recipe.section import Section
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Evaluation, Languages, Validation
-from lingraft.recipe.values import Count
-from lingraft.vocabulary.rows import Init
+from lingraft.recipe.types import Count
+from lingraft.vocabulary.embedding_init import Init
 
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -21,9 +21,9 @@ _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 class Vocabulary(Section):
     """New words for the base's tokenizer, learned on the corpora of the learned languages (arXiv 2412.13375)."""
 
-    add: Count
+    new_tokens: Count
     """Tokens."""
-    init: Init = "pieces"
+    init: Init = "subtoken-mean"
     """What the rows of new tokens are made of."""
     max_bytes: Count = 200_000_000
     """Text that they are learned on, the same of each language; documents are drawn by seed."""
@@ -31,7 +31,7 @@ class Vocabulary(Section):
 
 ALONE = "alone"
 """The name of the stage that a recipe without `stages` is the short form of; it is shown nowhere."""
-STAGE_KEYS = tuple(key for key in Stage.model_fields if key != "after")
+STAGE_KEYS = tuple(key for key in Stage.model_fields if key != "merge")
 """Keys of a stage that a recipe in the short form has itself."""
 
 
@@ -52,7 +52,7 @@ class Recipe(Section):
     vocabulary: Vocabulary | None = None
     stages: dict[str, Stage] = Field(min_length=1)
     """Trainings one after another, by name; each starts from what the one before it left."""
-    after: list[AnyStep] = []
+    merge: list[AnyStep] = []
     """What is done with the result of the last stage."""
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
@@ -110,20 +110,20 @@ class Recipe(Section):
 
     @property
     def instruct(self) -> str | None:
-        """The instruct model that `after:` adds the language to, where there is one."""
-        return next((step.like for step in reversed(self.after) if step.like), None)
+        """The instruct model that `merge:` adds the language to, where there is one."""
+        return next((step.like for step in reversed(self.merge) if step.like), None)
 
     @property
-    def forget_at_most(self) -> ForgetAtMostStep | None:
-        """The step of `after:` that decides how much of the trained vector is kept, where there is one."""
-        return next((step for step in self.after if isinstance(step, ForgetAtMostStep)), None)
+    def max_forgetting(self) -> MaxForgettingStep | None:
+        """The step of `merge:` that decides how much of the trained vector is kept, where there is one."""
+        return next((step for step in self.merge if isinstance(step, MaxForgettingStep)), None)
 
     @property
-    def deciding(self) -> list[str]:
+    def selection_languages(self) -> list[str]:
         """Languages on whose text something is decided; what decides cannot be measured too."""
         stops_early = any(stage.early_stopping for stage in self.stages.values())
-        learned = self.languages.learn if stops_early or self.forget_at_most else []
-        return [*learned, *(self.languages.retain if self.forget_at_most else [])]
+        learned = self.languages.learn if stops_early or self.max_forgetting else []
+        return [*learned, *(self.languages.retain if self.max_forgetting else [])]
 
     @property
     def form(self) -> Export:

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from lingraft.methods import METHODS
 from lingraft.methods.base import Method
 from lingraft.penalties import L2SP, Penalty
-from lingraft.recipe.after import AnyStep
+from lingraft.recipe.merge_steps import AnyStep
 from lingraft.recipe.section import Section
 from lingraft.recipe.text import CorpusEntry, Instructions
-from lingraft.recipe.values import Count, Share
+from lingraft.recipe.types import Count, Share
 
 if TYPE_CHECKING:
     AnyMethod = Method
@@ -36,15 +36,15 @@ TOP_K = 64
 class Replay(Section):
     """Text that the base writes itself, in place of text of the old languages (arXiv 2605.26097)."""
 
-    self: Share
+    self_generated: Share
     """Of all tokens."""
     loss: Literal["kl", "ce"] = "kl"
     """kl: the base's own distribution is the target, ce: what it drew."""
-    strength: Annotated[float, Field(gt=0)] | None = None
+    kl_weight: Annotated[float, Field(gt=0)] | None = None
     """For kl: what its mean over written tokens is multiplied by, beside the mean loss of the text; 1 if not said."""
     top_k: Count | None = None
     """For kl: so many of its likeliest next tokens are kept, all others count as one; 64 if not said."""
-    batch: Count = 32
+    batch_size: Count = 32
     """Blocks that are written at a time."""
 
     @model_validator(mode="before")
@@ -53,8 +53,8 @@ class Replay(Section):
         if not isinstance(values, dict):
             return values
         if values.get("loss", "kl") == "kl":
-            return {"strength": 1.0, "top_k": TOP_K, **values}
-        for name in ("strength", "top_k"):
+            return {"kl_weight": 1.0, "top_k": TOP_K, **values}
+        for name in ("kl_weight", "top_k"):
             if values.get(name) is not None:
                 raise ValueError(f"'{name}' is of loss kl, which has a distribution as its target; remove it")
         return values
@@ -62,11 +62,11 @@ class Replay(Section):
     def weights(self, share: float) -> tuple[float, float]:
         """What a token of text, and one that the base wrote, counts for in a mean over both.
 
-        For kl so that the loss is, in expectation over batches, the mean over text + strength * the mean over
+        For kl so that the loss is, in expectation over batches, the mean over text + kl_weight * the mean over
         written tokens. `share`: that of written tokens among all. Where it is small, a batch with one of their
         blocks has a large gradient, and `max_grad_norm` clips it.
         """
-        return (1 / (1 - share), self.strength / share) if self.strength is not None else (1.0, 1.0)
+        return (1 / (1 - share), self.kl_weight / share) if self.kl_weight is not None else (1.0, 1.0)
 
 
 class EarlyStopping(Section):
@@ -89,9 +89,9 @@ class Stage(Section):
     replay: Replay | None = None
     early_stopping: EarlyStopping | None = None
     training: dict[str, Any] = {}
-    after: list[AnyStep] = []
+    merge: list[AnyStep] = []
 
     @property
-    def written_share(self) -> float:
+    def self_generated_share(self) -> float:
         """The share of all tokens that the base is to write itself."""
-        return self.replay.self if self.replay else 0.0
+        return self.replay.self_generated if self.replay else 0.0

@@ -11,7 +11,7 @@ from lingraft.errors import CorpusError
 from lingraft.evaluation import SAMPLES, Role
 from lingraft.languages import BETWEEN
 from lingraft.recipe.section import Section
-from lingraft.recipe.values import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share
+from lingraft.recipe.types import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share
 
 ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 
@@ -21,14 +21,14 @@ class Languages(Section):
 
     learn: list[LanguageCode] = Field(min_length=1)
     retain: list[LanguageCode] = []
-    heldout: list[LanguageCode] = []
+    observe: list[LanguageCode] = []
 
     @property
     def roles(self) -> dict[str, Role]:
         return {
             **dict.fromkeys(self.learn, "learn"),
             **dict.fromkeys(self.retain, "retain"),
-            **dict.fromkeys(self.heldout, "heldout"),
+            **dict.fromkeys(self.observe, "observe"),
         }
 
 
@@ -49,7 +49,7 @@ class CorpusEntry(Section):
     """What one document of plain text (.txt) is; by default the lines between blank lines."""
     tokens: Count | None = None
     share: Share | None = None
-    repeat: Count = 1
+    max_epochs: Count = 1
 
     @model_validator(mode="after")
     def _one_source(self) -> CorpusEntry:
@@ -101,7 +101,7 @@ class Validation(Section):
     blocks: Count | None = None
     """Blocks per language that each evaluation during training looks at; not said, as many as keep all of them within a
     tenth of the tokens that train, 2 to 64 (`training/schedule.py`). Of instructions, conversations."""
-    choice: Share | None = None
+    selection_share: Share | None = None
     """Of the text that would be measured, what decides instead: when training stops, how much of it is kept.
 
     A half, where something is decided and nothing is said.
@@ -117,7 +117,7 @@ class Evaluation(Section):
     """As of a corpus, of all of `text` that is plain."""
     tasks: dict[Name, ByLanguage] = {}
     """Files of questions with choices, by task and language."""
-    samples: Annotated[int, Field(ge=0)] = SAMPLES
+    num_samples: Annotated[int, Field(ge=0)] = SAMPLES
     """Continuations per language that are shown side by side."""
 
     @model_validator(mode="after")

@@ -12,10 +12,10 @@ from lingraft.recipe.text import Languages
 
 def language_problems(recipe: Recipe) -> Iterator[str]:
     languages = recipe.languages
-    named = [*languages.learn, *languages.retain, *languages.heldout]
+    named = [*languages.learn, *languages.retain, *languages.observe]
     for code in sorted({code for code in named if named.count(code) > 1}):
         yield f"languages: {code} is named more than once; a language has one role"
-    for code in [*languages.retain, *languages.heldout]:
+    for code in [*languages.retain, *languages.observe]:
         if code not in recipe.evaluation.text:
             role = languages.roles[code]
             yield (
@@ -31,9 +31,9 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
                 yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
 
 
-def deciding_problems(recipe: Recipe) -> Iterator[str]:
-    if recipe.validation.choice is not None and not recipe.deciding:
-        yield "validation.choice: nothing is decided on text (early_stopping, forget_at_most); remove it"
+def selection_problems(recipe: Recipe) -> Iterator[str]:
+    if recipe.validation.selection_share is not None and not recipe.selection_languages:
+        yield "validation.selection_share: nothing is decided on text (early_stopping, max_forgetting); remove it"
 
 
 def text_problems(recipe: Recipe) -> Iterator[str]:
@@ -63,9 +63,9 @@ def corpus_problems(stage: Stage, languages: Languages) -> Iterator[str]:
             if code not in allowed:
                 place = "parallel" if entry.parallel else "language"
                 yield f"corpus.{i}.{place}: {code} is neither learned nor retained ({', '.join(allowed)})"
-    shares = sum(entry.share or 0 for entry in stage.corpus) + stage.written_share
+    shares = sum(entry.share or 0 for entry in stage.corpus) + stage.self_generated_share
     if shares >= 1:
-        with_written = " with replay.self" if stage.replay else ""
+        with_written = " with replay.self_generated" if stage.replay else ""
         yield f"corpus: the shares add up to {shares:g}{with_written}; together they must stay below 1"
     if stage.corpus and all(entry.share is not None for entry in stage.corpus):
         yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"

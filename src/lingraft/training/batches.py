@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from lingraft.token_loss import IGNORED
+from lingraft.nn.chunked_cross_entropy import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,7 +35,7 @@ class TrainingText:
     """Blocks that the base itself wrote, perhaps with its distribution, to be mixed in."""
     weights: tuple[float, float] = (1.0, 1.0)
     """What the loss of a token counts for: of text, and of a block with a teacher."""
-    choice: Dataset | None = None
+    selection: Dataset | None = None
     """Blocks that decide when to stop; they are measured nowhere else."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.artefacts import damaged_files, digests, file_fingerprint, read_record, write_json
+from lingraft.cache import damaged_files, digests, file_fingerprint, read_record, write_json
 from lingraft.disk import flush, remove
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from lingraft.training.checkpoints import step_of
 
 logger = logging.getLogger(__name__)
 
-CHOICE = "choice"
+SELECTION = "selection"
 """The name under which the text that decides is evaluated."""
-_LOSS = f"eval_{CHOICE}_loss"
+_LOSS = f"eval_{SELECTION}_loss"
 
 
 class EarlyStopping(TrainerCallback):

@@ -24,7 +24,7 @@ from lingraft.errors import TrainingError, first_line
 from lingraft.training.checkpoints import mark_finished, newest_checkpoint
 
 if TYPE_CHECKING:
-    from lingraft.penalties import Pull
+    from lingraft.penalties import PenaltyTerm
     from lingraft.training.early_stopping import EarlyStopping
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class TrainingOutcome:
 class GraftTrainer(Trainer):
     """The Trainer, which resumes exactly, is pulled towards the base, and says when a loss is no number."""
 
-    pulls: Sequence[Pull] = ()
+    pulls: Sequence[PenaltyTerm] = ()
     stopping: EarlyStopping | None = None
     _started = _seconds_before = 0.0
 

@@ -16,7 +16,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lingraft.checkpoints.chat_template import end_of_turn
 from lingraft.errors import TrainingError
-from lingraft.token_loss import IGNORED
+from lingraft.nn.chunked_cross_entropy import IGNORED
 from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lingraft.methods import Adaptation
-    from lingraft.penalties import Pull
+    from lingraft.penalties import PenaltyTerm
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def instruct(
     validation: Mapping[str, Examples],
     arguments: TrainingArguments,
     max_length: int,
-    pulls: Sequence[Pull] = (),
+    pulls: Sequence[PenaltyTerm] = (),
 ) -> TrainingOutcome:
     """Train on answers to prompts; `validation` by language is looked at meanwhile.
 

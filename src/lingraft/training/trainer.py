@@ -16,36 +16,36 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
-from lingraft.nn.local_loss import Tokens
-from lingraft.token_loss import IGNORED, returning_token_losses
+from lingraft.nn.auxiliary_loss import Tokens
+from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss
 from lingraft.training.batches import TrainingText, collate, mixed
-from lingraft.training.early_stopping import CHOICE, EarlyStopping
+from lingraft.training.early_stopping import SELECTION, EarlyStopping
 from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
     from lingraft.methods import Adaptation
-    from lingraft.penalties import Pull
+    from lingraft.penalties import PenaltyTerm
 
 
 def train(
     adaptation: Adaptation,
     text: TrainingText,
     arguments: TrainingArguments,
-    pulls: Sequence[Pull] = (),
+    pulls: Sequence[PenaltyTerm] = (),
     patience: int | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingOutcome:
     """Train on blocks of tokens; resumes from the newest finished checkpoint of the output folder.
 
-    With `patience` it ends after so many evaluations without a lower loss on `text.choice`, and goes back
+    With `patience` it ends after so many evaluations without a lower loss on `text.selection`, and goes back
     to the weights of the lowest.
 
     Raises:
         TrainingError: the loss is no longer a number.
     """
     folder = Path(str(arguments.output_dir))
-    validation = {**text.validation, **({CHOICE: text.choice} if text.choice is not None else {})}
+    validation = {**text.validation, **({SELECTION: text.selection} if text.selection is not None else {})}
     stopping = EarlyStopping(folder, patience, adaptation.trainable) if patience else None
     trainer = LanguageTrainer(
         text,
@@ -58,7 +58,7 @@ def train(
         data_collator=collate,
         callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *callbacks],
     )
-    with returning_token_losses(adaptation.plain):
+    with per_token_loss(adaptation.plain):
         outcome = trainer.run()
     return replace(outcome, best_step=stopping.restore(adaptation.model, outcome.log)) if stopping else outcome
 
@@ -70,7 +70,7 @@ class LanguageTrainer(GraftTrainer):
         self,
         text: TrainingText,
         adaptation: Adaptation,
-        pulls: Sequence[Pull] = (),
+        pulls: Sequence[PenaltyTerm] = (),
         stopping: EarlyStopping | None = None,
         **arguments: Any,
     ) -> None:
@@ -137,7 +137,7 @@ class LanguageTrainer(GraftTrainer):
         outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"], taught=inputs.get("taught"))
         if self.local_loss is not None:
             self.local_loss.end_forward()
-        losses = outputs.loss  # (B, T - 1), see token_loss.returning_token_losses
+        losses = outputs.loss  # (B, T - 1), see token_loss.per_token_loss
         scored = inputs["labels"][:, 1:] != IGNORED
         if num_items_in_batch is None or not model.training:
             loss = losses.sum() / scored.sum()

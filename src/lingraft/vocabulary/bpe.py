@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import Split
 
 from lingraft.errors import ModelError
-from lingraft.vocabulary.merges import Pair, Word
+from lingraft.vocabulary.bpe_training import Pair, Word
 
 SPACE = "▁"
 _LETTERS = r"\p{L}\p{M}\p{Cf}"

@@ -10,7 +10,7 @@ from itertools import product
 
 from lingraft.errors import CorpusError
 from lingraft.vocabulary.bpe import BPE, begins_character, is_whole
-from lingraft.vocabulary.merges import learn_merges
+from lingraft.vocabulary.bpe_training import learn_merges
 
 logger = logging.getLogger(__name__)
 

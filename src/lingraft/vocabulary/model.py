@@ -7,19 +7,19 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from lingraft.artefacts import copy_files, write_json
+from lingraft.cache import copy_files, write_json
 from lingraft.checkpoints.beside import copy_along, portable
-from lingraft.checkpoints.fit import ROWS_ARE_TOKENS
-from lingraft.checkpoints.grow import NewRows, padded, write_grown
-from lingraft.checkpoints.operands import open_files
-from lingraft.checkpoints.parents import Parent
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.checkpoints.tokens import tokens_of
-from lingraft.checkpoints.vocabulary import num_rows
 from lingraft.errors import LingraftError, ModelError
+from lingraft.merging.compatibility import ROWS_ARE_TOKENS
+from lingraft.merging.source_model import SourceModel
+from lingraft.merging.tensor_reader import open_files
+from lingraft.merging.vocabulary_alignment import num_rows
 from lingraft.vocabulary.bpe import BPE
+from lingraft.vocabulary.embedding_init import Init, Table, new_rows
 from lingraft.vocabulary.extend import Extension
-from lingraft.vocabulary.rows import Init, Table, new_rows
+from lingraft.vocabulary.resize_embeddings import NewRows, padded, write_grown
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def read_backend(folder: Path) -> Tokenizer:
     return backend
 
 
-def rows_for(parent: Parent, bpe: BPE, number: int) -> int:
+def rows_for(parent: SourceModel, bpe: BPE, number: int) -> int:
     """How many rows embeddings and head have once there are so many new tokens; they follow all that have an id.
 
     Raises:
@@ -69,7 +69,7 @@ def rows_for(parent: Parent, bpe: BPE, number: int) -> int:
     return padded(len(bpe.strings) + number, num_rows(parent))
 
 
-def write_extended(parent: Parent, extension: Extension, init: Init, rows: int, folder: Path) -> None:
+def write_extended(parent: SourceModel, extension: Extension, init: Init, rows: int, folder: Path) -> None:
     """Write model and tokenizer into an empty folder, with `rows` rows of embeddings and head.
 
     Raises:
@@ -94,7 +94,7 @@ def _check_same(meant: Tokenizer, found: Tokenizer, name: str) -> None:
         raise LingraftError(f"{name}: transformers makes another tokenizer of the extended one's file than it holds")
 
 
-def _new_rows(parent: Parent, extension: Extension, init: Init) -> dict[str, NewRows]:
+def _new_rows(parent: SourceModel, extension: Extension, init: Init) -> dict[str, NewRows]:
     """By name of the tensor; padding is the mean of all."""
     bpe, first = extension.bpe, extension.first
     tokens = [token for token, string in enumerate(bpe.strings[: min(first, num_rows(parent))]) if string]

@@ -1,0 +1,124 @@
+"""The public functions: `lingraft.run` and its siblings, one behind each command.
+
+Each imports what it needs when it is called, so that `import lingraft` loads no torch. `lingraft.merge` and
+`lingraft.tokenizer` are namespaces of functions, in `merging/methods.py` and `vocabulary/tokenizer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lingraft.corpus.read import Split
+    from lingraft.recipe.starter import Goal
+
+NAMESPACES = {"merge": "lingraft.merging.methods", "tokenizer": "lingraft.vocabulary.tokenizer"}
+"""Public name -> the module of its functions."""
+
+
+def run(
+    recipe: Path | str | dict[str, Any],
+    out: Path | str,
+    overrides: Sequence[str] = (),
+    beside: Sequence[Path | str] = (),
+) -> dict[str, Any]:
+    """Graft languages onto a base as a recipe says; returns what `results.json` holds.
+
+    `out` receives `model/`, `adapter/` where the method has one, `results.json`, `report.html`,
+    `recipe.resolved.yaml` and `lingraft.json`; `work/` keeps the artefacts of the steps. Started
+    again with the same recipe, a run goes on where it stopped. `beside`: folders of other runs, from which the
+    measurement of the base is taken where it is of the same text.
+
+    Raises:
+        RecipeError: all that is wrong with the recipe.
+        OutputError: `out` holds something else.
+        CorpusError, ModelError, TrainingError: what is wrong with text, base or settings.
+    """
+    from lingraft.pipeline.run import run_recipe
+
+    return run_recipe(recipe, out, overrides, beside)
+
+
+def evaluate(
+    model: Path | str,
+    text: Mapping[str, str | Sequence[str]],
+    against: Path | str | None = None,
+    learn: Sequence[str] = (),
+    retain: Sequence[str] = (),
+    max_length: int | None = None,
+    text_field: str = "text",
+    out: Path | str | None = None,
+    tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
+    split: Split | None = None,
+) -> dict[str, Any]:
+    """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
+
+    A language is named by its code, or in any way that can mean only one. `text` maps a language to files or
+    glob patterns, `tasks` the name of a task to languages and their files of questions (`evaluation.questions`).
+    Without `against` only `after` is given.
+    `split` says what a document of plain text is (`corpus.plain_text`); by default the lines between blank lines.
+    Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
+
+    Raises:
+        UserError: text, models or languages that are not there, or roles without a text.
+    """
+    from lingraft.evaluation.evaluate import evaluate_model
+
+    return evaluate_model(model, text, against, learn, retain, max_length, text_field, out, tasks, split)
+
+
+def report(folders: Sequence[Path | str], out: Path | str) -> None:
+    """Draw the results of one or more folders (or `results.json` files) on one page.
+
+    Files of `lingraft tokenizer fertility` are drawn beside them, or alone.
+
+    Raises:
+        UserError: a folder without results, or a file of another form or schema.
+        OutputError: `out` cannot be written, is something else, or is read.
+    """
+    from lingraft.reporting.page import write_report
+
+    write_report(folders, out)
+
+
+def init(
+    base: str,
+    learn: Sequence[str],
+    retain: Sequence[str] = (),
+    goal: Goal = "balanced",
+    out: Path | str = "recipe.yaml",
+) -> str:
+    """Write a recipe for grafting `learn` onto `base` while keeping `retain`; returns its text.
+
+    The layer range is fitted to the base's depth where its config can be read here, and is the
+    paper's otherwise.
+
+    Raises:
+        UserError: codes that are no languages, a goal that does not exist, a folder that is no model.
+        OutputError: `out` exists.
+    """
+    from lingraft.recipe.starter import write_recipe
+
+    return write_recipe(base, learn, retain, goal, out)
+
+
+def demo(
+    out: Path | str = "lingraft-demo", seed: int = 0, runs: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Graft a new language onto the testbed's base in several ways; returns the results by run.
+
+    `runs`: what tells the recipes apart, by name, such as `RUNS`, all that there are; those of `STORY` by default.
+
+    `out` receives the testbed's files, a recipe and a folder for each run, and
+    `report.html` with all of them. The base is trained on first use and kept in the user's cache.
+    Started again, it goes on where it stopped; another seed is another world.
+
+    Raises:
+        UserError: a seed that is negative or does not fit 32 bits.
+        OutputError: `out` holds something else, or another process works in it.
+    """
+    from lingraft.synthetic.demo import run_demo
+
+    return run_demo(out, seed, runs)

@@ -1,0 +1,191 @@
+"""What a run leaves on disk: there whole or not at all, and known by a fingerprint.
+
+A fingerprint stands for the content of files, the settings and the earlier artefacts that went
+into an artefact. It is cheap: of a large file it reads sizes and sampled blocks, never all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lingraft.disk import new_file, new_folder, remove
+
+logger = logging.getLogger(__name__)
+
+_WHOLE_FILE_BYTES = 16 * 2**20
+_SAMPLED_BLOCKS = 64
+_BLOCK_BYTES = 64 * 2**10
+_RECORD = "fingerprint.json"
+
+
+def fingerprint(value: Any) -> str:
+    """A 16-digit name for any value that JSON can hold, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """Size and content of a file; of one over 16 MiB, 64 evenly spaced blocks of 64 KiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE_FILE_BYTES:
+            digest.update(file.read())
+        else:
+            for block in range(_SAMPLED_BLOCKS):
+                file.seek((size - _BLOCK_BYTES) * block // (_SAMPLED_BLOCKS - 1))
+                digest.update(file.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def files_fingerprint(paths: Iterable[Path]) -> str:
+    """Stands for files by their names and content, wherever they lie."""
+    return fingerprint({path.name: file_fingerprint(path) for path in paths})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is on the disk whole or not at all."""
+    with new_file(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that it is there whole or not at all; a number that is not finite is an error."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON for people to read; a number that is not finite is an error."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
+    """Copy those of these files that are there from one folder to another."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], elsewhere: Iterable[Path] = ()) -> Path:
+    """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there, and whole.
+
+    `make` fills a temporary folder, which is renamed when it returns. The record in the folder says what the
+    artefact was made from, for users too, and holds a digest of each file. Where a finished one of the same inputs
+    lies `elsewhere`, it is copied.
+    """
+    if finished(path, inputs):
+        return path
+    with new_folder(path) as temporary:
+        if twin := next((other for other in elsewhere if other.is_dir() and not _fault(other, inputs)), None):
+            logger.info("%s: taken from %s", path.name, twin)
+            shutil.copytree(twin, temporary, ignore=shutil.ignore_patterns(_RECORD), dirs_exist_ok=True)
+        else:
+            make(temporary)
+        record = {"fingerprint": fingerprint(inputs), "inputs": inputs, "files": digests(temporary)}
+        write_json(temporary / _RECORD, record)
+    return path
+
+
+def finished(path: Path, inputs: dict[str, Any]) -> bool:
+    """Whether the artefact folder `path` is there, made from these inputs, and as it was written; says what is not."""
+    if not path.is_dir():
+        return False
+    if fault := _fault(path, inputs):
+        logger.warning("%s: made again, %s", path.name, fault)
+        return False
+    logger.info("%s: finished before, kept", path.name)
+    return True
+
+
+def _fault(path: Path, inputs: dict[str, Any]) -> str | None:
+    """Why a folder is not the artefact of these inputs as it was written."""
+    record = _record(path)
+    if record is None:
+        return f"{_RECORD} is missing or damaged"
+    if record["fingerprint"] != fingerprint(inputs):
+        return f"its inputs changed: {', '.join(changed_inputs(path, inputs))}"
+    if damaged := damaged_files(path, record["files"]):
+        return f"not as it was written: {', '.join(damaged)}"
+    return None
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The fingerprint of every file below a folder, by its relative name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_fingerprint(path) for path in files}
+
+
+def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
+    """Names of files that are no longer what `digests` saw: cut, zeroed, replaced or removed."""
+    return [
+        name
+        for name, digest in known.items()
+        if not (folder / name).is_file() or file_fingerprint(folder / name) != digest
+    ]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON object that we wrote; None where there is none, or what is there is none."""
+    try:
+        record = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """The record of an artefact folder; None where it is missing or damaged."""
+    record = read_record(path / _RECORD) or {}
+    forms = {"fingerprint": str, "inputs": dict, "files": dict}
+    return record if all(isinstance(record.get(key), form) for key, form in forms.items()) else None
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a folder is, or was, an artefact of ours, damaged or not."""
+    return (path / _RECORD).exists()
+
+
+def records(work: Path) -> dict[Path, int]:
+    """The artefact folders below a folder, each with what changes when it is made again."""
+    return {record.parent: record.stat().st_mtime_ns for record in work.rglob(_RECORD)}
+
+
+def discard(work: Path, known: Mapping[Path, int]) -> None:
+    """Remove the artefacts below a folder that were made since `records` gave what is `known`."""
+    for path, made in records(work).items():
+        if known.get(path) != made:
+            logger.warning("%s: discarded", path.relative_to(work))
+            remove(path)
+
+
+def recorded_inputs(path: Path) -> dict[str, Any]:
+    """What the artefact folder `path` was made from; empty where there is none, or its record is damaged."""
+    inputs: dict[str, Any] = (_record(path) or {}).get("inputs", {})
+    return inputs
+
+
+def changed_inputs(path: Path, inputs: dict[str, Any]) -> list[str]:
+    """Names of the inputs that differ from those that an artefact was made from."""
+    recorded, now = recorded_inputs(path), json.loads(json.dumps(inputs))
+    return [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
+
+
+def artefact_fingerprint(path: Path) -> str:
+    """Stands for a finished artefact: what it was made from, and what came out.
+
+    The files count as well, so that what was made of an artefact is made again where a GPU, or another library,
+    made other bytes from the same inputs.
+    """
+    record = _record(path)
+    assert record is not None, f"{path} is not finished"
+    return fingerprint([record["fingerprint"], record["files"]])

@@ -1,0 +1,115 @@
+"""Measure a model on texts, alone or against its base: the function behind `lingraft evaluate`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lingraft.cache import write_json
+from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.names import public_name
+from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
+from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
+from lingraft.errors import UserError
+from lingraft.evaluation import Role
+from lingraft.evaluation.compare import compare
+from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
+from lingraft.evaluation.multiple_choice import read_tasks
+from lingraft.evaluation.samples import draw_prompts
+from lingraft.input_files import Sources
+from lingraft.languages import by_code, code_of
+from lingraft.output_paths import file_target, is_results
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_model(
+    model: Path | str,
+    text: Mapping[str, str | Sequence[str]],
+    against: Path | str | None = None,
+    learn: Sequence[str] = (),
+    retain: Sequence[str] = (),
+    max_length: int | None = None,
+    text_field: str = "text",
+    out: Path | str | None = None,
+    tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
+    split: Split | None = None,
+) -> dict[str, Any]:
+    """As `lingraft.evaluate`."""
+    model, against = str(model), str(against) if against is not None else None
+    text, learn, retain = by_code(text), list(map(code_of, learn)), list(map(code_of, retain))
+    roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
+    questions = {
+        name: {code: _as_list(of) for code, of in by_code(files).items()} for name, files in (tasks or {}).items()
+    }
+    _check_languages(text, questions, learn, retain)
+    target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
+    texts = _texts(text, text_field, split)
+    on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
+    folders = {name: find_model(name) for name in (model, against) if name is not None}
+    for folder in folders.values():
+        check_model(folder)
+    length = _max_length(max_length, list(folders.values()))
+    sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
+    after = measure(folders[model], on, length)
+    before = measure(folders[against], on, length) if against is not None else None
+    sources.check()
+    results = {
+        "schema": 1,
+        "base": against and public_name(against),
+        "model": public_name(model),
+        "measured": measured_with(folders[model], length),
+        **compare(on, after, before, roles),
+    }
+    if target is not None:
+        write_json(target, results)
+    return results
+
+
+def _read_paths(
+    model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, Mapping[str, list[str]]]
+) -> list[Path | str]:
+    patterns = [pattern for of in (text, *questions.values()) for given in of.values() for pattern in _as_list(given)]
+    return [model, *([against] if against else []), *find_files(*patterns)]
+
+
+def _as_list(patterns: str | Sequence[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _check_languages(
+    text: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], learn: Sequence[str], retain: Sequence[str]
+) -> None:
+    """Refuse roles of languages that are not measured, and two roles of one."""
+    if not text:
+        raise UserError("there is no text to measure on; give at least one, as in --text swh_Latn=FILE")
+    both = sorted(set(learn) & set(retain))
+    if both:
+        raise UserError(f"{', '.join(both)}: given as learned and as retained; a language has one role")
+    measured = dict.fromkeys([*text, *(code for files in tasks.values() for code in files)])
+    for code in [*learn, *retain]:
+        if code not in measured:
+            raise UserError(f"{code} has a role but no text; add --text {code}=FILE (measured: {', '.join(measured)})")
+
+
+def _texts(text: Mapping[str, str | Sequence[str]], text_field: str, split: Split | None) -> dict[str, list[str]]:
+    files = {code: find_files(*_as_list(patterns)) for code, patterns in text.items()}
+    check_split(split, [path for paths in files.values() for path in paths])
+    texts = {}
+    for code, paths in files.items():
+        dropped = DroppedText()
+        texts[code] = list(read_documents(paths, text_field, dropped, split))
+        if dropped:
+            logger.warning("%s: left out: %s", code, dropped)
+    return texts
+
+
+def _max_length(given: int | None, folders: Sequence[Path]) -> int:
+    contexts = [context_length(read_config(folder)) for folder in folders]
+    if given is None:
+        return min(DEFAULT_MAX_LENGTH, *contexts)
+    if not 8 <= given <= min(contexts):
+        raise UserError(f"--max-length {given}: allowed are 8 to {min(contexts)}, the context of the model")
+    return given

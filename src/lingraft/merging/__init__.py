@@ -1,0 +1,1 @@
+"""Arithmetic on checkpoints: language vectors, soups, TIES, DARE, reverting, interpolation, scale selection."""

@@ -1,0 +1,133 @@
+"""From a rule and its parents to a model folder: checked and planned, then written and verified."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lingraft.checkpoints.dtypes import DTYPES
+from lingraft.checkpoints.shard_writer import Shard, plan_shard, verify_shards
+from lingraft.checkpoints.weights import StoredTensor
+from lingraft.errors import MachineError, UserError
+from lingraft.merging.combine import Task, combine
+from lingraft.merging.compatibility import ROWS_ARE_TOKENS, check_fit
+from lingraft.merging.formulas import Formula, Rule, new_rows
+from lingraft.merging.model_files import write_companions
+from lingraft.merging.source_model import SourceModel
+from lingraft.merging.tensor_reader import Operand
+from lingraft.merging.vocabulary_alignment import MISSING, Vocabulary, match_rows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A model that can be written: everything is known but the weights."""
+
+    rule: Rule
+    like: SourceModel
+    """Whose config, generation config and chat template the result has, and names and shards of tensors."""
+    vocabulary: Vocabulary
+    dtype: str
+    """That most weights of the result have."""
+    dtypes: Mapping[str, str]
+    """By canonical name of the tensor."""
+
+
+def plan_combination(
+    rule: Rule, like: SourceModel, tokenizer: SourceModel | None = None, dtype: str | None = None, force: bool = False
+) -> Combination:
+    """Check that the parents fit each other, and match their vocabularies.
+
+    `tokenizer`: the parent whose tokens, config and chat template the result has, in place of
+    `like`. `dtype`: bfloat16, float16 or float32; where it is not said, every tensor keeps the type
+    that it has in `like`. `force`: take models for one although their settings differ.
+
+    Raises:
+        ModelError: what does not fit.
+        UserError: a dtype that there is not.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
+    parents = list(dict.fromkeys([*rule.parents, like]))
+    check_fit(parents, force)
+    like = tokenizer or like
+    vocabulary = match_rows(parents, like, tokenizer)
+    dtypes = {name: DTYPES[dtype] if dtype else like.dtype(name) for name in like.weights}
+    sizes = Counter[str]()
+    for name, tensor in like.weights.items():
+        sizes[dtypes[name]] += tensor.num_bytes
+    return Combination(rule, like, vocabulary, max(sizes, key=lambda dtype: sizes[dtype]), dtypes)
+
+
+def write_combination(combination: Combination, folder: Path) -> None:
+    """Write the model into a folder that is there and empty.
+
+    Raises:
+        MachineError: the disk has not enough room.
+        ModelError: NaN or Inf in a parent, or a result beyond the range of its type.
+        OSError: the disk became full.
+    """
+    shards = _shards(combination, folder)
+    needed, free = sum(shard.num_bytes for shard in shards), shutil.disk_usage(folder).free
+    if needed > free:
+        raise MachineError(
+            f"the disk is full: the result needs {needed / 1e9:.2f} GB, {(needed - free) / 1e6:,.1f} MB more than "
+            f"{folder.parent} has left; make room and start the same command again, or choose another --out"
+        )
+    names = {tensor.name: name for name, tensor in combination.like.model.weights.items()}
+    placed = [tensor for shard in shards for tensor in shard.tensors]
+    combine([_task(combination, names[tensor.name], tensor) for tensor in placed], shards)
+    verify_shards(folder, shards)
+    write_companions(folder, combination.like, combination.vocabulary, combination.dtype)
+
+
+def _shards(combination: Combination, folder: Path) -> Sequence[Shard]:
+    """The files of `like`, with the rows of the result."""
+    files: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
+    for name, tensor in combination.like.model.weights.items():
+        rows = combination.vocabulary.num_rows
+        shape = (rows, *tensor.shape[1:]) if name in ROWS_ARE_TOKENS else tensor.shape
+        files.setdefault(tensor.file.name, []).append((tensor.name, combination.dtypes[name], shape))
+    return [plan_shard(folder / file, tensors) for file, tensors in files.items()]
+
+
+def _task(combination: Combination, name: str, tensor: StoredTensor) -> Task:
+    """The formulas of a tensor: one, or where vocabularies differ one for each set of parents that have a row."""
+    operands = operands_of(combination, name)
+    if all(operand.row_of is None for operand in operands.values()):
+        return Task(tensor, [_formula(combination.rule, name, operands)])
+    has = np.stack([_has_row(operand, tensor.num_rows) for operand in operands.values()])
+    holders, which = np.unique(has, axis=1, return_inverse=True)
+    formulas = [_formula(combination.rule, name, dict(compress(operands.items(), there))) for there in holders.T]
+    return Task(tensor, formulas, which.ravel().astype(np.uint8))
+
+
+def operands_of(combination: Combination, name: str) -> Mapping[SourceModel, Operand]:
+    """Every parent's tensor of a canonical name, with its rows matched to those of the result."""
+    row_of = combination.vocabulary.row_of if name in ROWS_ARE_TOKENS else {}
+    return {
+        parent: Operand(parent.name, parent.weights[name], row_of.get(parent), parent.low_rank.get(name))
+        for parent in combination.rule.parents
+    }
+
+
+def _has_row(operand: Operand, num_rows: int) -> NDArray[np.bool_]:
+    """(rows,): whether a parent has a row of the result."""
+    return np.ones(num_rows, np.bool_) if operand.row_of is None else operand.row_of != MISSING
+
+
+def _formula(rule: Rule, name: str, operands: Mapping[SourceModel, Operand]) -> Formula:
+    """A row that the rule cannot give, since only others have it, is the mean of theirs."""
+    mean = dict.fromkeys(operands, 1.0)
+    formula = rule.formula(name, operands) or new_rows(name, mean, operands)
+    assert formula is not None, "a row that no parent has"
+    return formula

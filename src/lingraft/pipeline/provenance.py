@@ -1,0 +1,118 @@
+"""Where a model comes from: `lingraft.json`, beside the results and inside the model's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from lingraft.checkpoints.names import public_name, without_places
+from lingraft.checkpoints.read import find_model
+from lingraft.methods.parameter_counts import Part, by_group
+from lingraft.pipeline.blocks import TrainingData
+from lingraft.pipeline.documents import Documents
+from lingraft.pipeline.measure import Measured
+from lingraft.pipeline.merge import ExportedModel
+from lingraft.pipeline.result import StageResult
+from lingraft.pipeline.self_generated import generated_record
+from lingraft.pipeline.values import Model
+from lingraft.pipeline.vocabulary import ExtendedModel
+from lingraft.recipe import Recipe, Stage
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of this package and of what its numbers depend on."""
+    return {name: version(name) for name in ("lingraft", *LIBRARIES)}
+
+
+def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
+    """The model that a vector of this one is measured from: the instruct model, where the language went to one."""
+    trained_from = {"name": public_name(recipe.base), "fingerprint": base.fingerprint}
+    if recipe.instruct is None:
+        return {"base": trained_from}
+    instruct = {"name": public_name(recipe.instruct), "fingerprint": Model(find_model(recipe.instruct)).fingerprint}
+    return {"base": instruct, "trained_from": trained_from}
+
+
+def _beside(stage: Stage) -> dict[str, Any]:
+    """What stands beside the method, where it is given."""
+    penalties = {name: penalty.model_dump() for name, penalty in stage.penalties.given.items()}
+    others = {"replay": stage.replay, "early_stopping": stage.early_stopping}
+    return {
+        **({"penalties": penalties} if penalties else {}),
+        **{name: of.model_dump() for name, of in others.items() if of is not None},
+        **({"merge": [step.model_dump(mode="json") for step in stage.merge]} if stage.merge else {}),
+    }
+
+
+def _training(of: StageResult) -> dict[str, Any]:
+    """What one training was made of, and what trained in it."""
+    stage, training, mixed = of.stage, of.adapted.record, of.data.mix
+    groups = by_group(Part(**part) for part in training["stack"])
+    own = generated_record(of.data, of.generated)
+    return {
+        "corpus": _instructions(mixed["entries"], of.data)
+        if stage.instructions
+        else _corpus(mixed["entries"], of.documents),
+        "tokens": mixed["tokens"],
+        **({"self_generated": own} if own else {}),
+        "method": stage.method.model_dump(),
+        **_beside(stage),
+        "weights": {
+            "base": {group: sums.weights for group, sums in groups.items()},
+            "trained": {
+                group: trained for group, sums in groups.items() if (trained := sums.in_full + sums.in_adapters)
+            },
+        },
+        "stack": training["stack"],
+        "trainable": training["trainable"],
+        "steps": training["steps"],
+    }
+
+
+def _corpus(entries: Sequence[Mapping[str, Any]], documents: Sequence[Documents]) -> list[dict[str, Any]]:
+    return [
+        {**_without_overlap(entry), "fingerprint": of.fingerprint, "left_out": of.record["dropped"]}
+        for entry, of in zip(entries, documents, strict=True)
+    ]
+
+
+def _instructions(entries: Sequence[Mapping[str, Any]], data: TrainingData) -> list[dict[str, Any]]:
+    return [{**_without_overlap(entry), "fingerprint": data.fingerprint} for entry in entries]
+
+
+def _without_overlap(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A passage of the user's text stands in it, which is of `results.json`, and does not travel with the model."""
+    return {key: value for key, value in entry.items() if key != "overlap"}
+
+
+def provenance(
+    recipe: Recipe,
+    base: Model,
+    extended: ExtendedModel | None,
+    stages: Sequence[StageResult],
+    exported: ExportedModel,
+    unrounded: Measured,
+    plan: str,
+) -> dict[str, Any]:
+    """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
+    records = [({"name": of.name} if of.name else {}) | _training(of) for of in stages]
+    after = [step.model_dump(mode="json") for step in recipe.merge]
+    record = {
+        "versions": versions(),
+        "plan": plan,
+        **_origin(recipe, base),
+        **({"vocabulary": extended.record} if extended else {}),
+        **(records[0] if recipe.is_short else {"stages": records}),
+        **({"merge": after} if after else {}),
+        "export": {
+            "form": recipe.export,
+            **exported.record,
+            "merge_difference": stages[-1].adapted.record["merge_difference"],
+            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in unrounded.measurement.scores.items()},
+        },
+    }
+    published: dict[str, Any] = without_places(record)
+    return published

@@ -1,0 +1,211 @@
+"""The folder of a run: whose it is, who works in it, and what is laid out in it at the end."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import PartialState
+
+from lingraft.cache import digests, file_fingerprint, read_record, records, write_json, write_text
+from lingraft.checkpoints.published import changed
+from lingraft.disk import (
+    LOCK,
+    link_to,
+    locked,
+    mark,
+    new_file,
+    new_folder,
+    remove,
+    remove_leftovers,
+    remove_leftovers_in,
+    share,
+    take_back,
+)
+from lingraft.errors import OutputError, UserError
+from lingraft.output_paths import check_not_read, folder_target
+from lingraft.pipeline.train import training_began
+from lingraft.recipe import Recipe, recipe_yaml
+
+_RECIPE, _WORK = "recipe.resolved.yaml", "work"
+_PUBLISHED = ".published.json"
+"""The digests of all that was ever published here, by name."""
+_FOLDERS = ("model", "adapter")
+_FILES = ("lingraft.json", "training.json", "results.json", "report.html")
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def acquire_run_directory(out: Path, recipe: Recipe) -> Iterator[None]:
+    """Hold the run's folder in the main process, with the recipe that it is of.
+
+    Input that turns out wrong before training began leaves nothing behind in a new folder.
+    """
+    is_main = PartialState().is_main_process
+    was_run = (out / _RECIPE).exists() or bool(records(out / _WORK))
+    with ExitStack() as held:
+        if is_main:
+            check_output(out, recipe)
+            held.enter_context(locked(out))
+            for name in _FOLDERS:
+                remove_leftovers(out / name)
+            if _resolved(out / _RECIPE, recipe) is None:  # else it says the same
+                write_text(out / _RECIPE, recipe_yaml(recipe))
+            mark(out / _WORK)
+        PartialState().wait_for_everyone()
+        try:
+            yield
+        except UserError:
+            if is_main and not was_run and not training_began(out / _WORK):
+                remove(out / _WORK)
+                take_back(out / _RECIPE)
+            raise
+
+
+def run_target(given: Path | str, recipe: Recipe) -> Path:
+    """The folder that a run of a recipe is to write.
+
+    Raises:
+        OutputError: it cannot be written, or it is, holds, or lies in something that the recipe reads.
+    """
+    out = folder_target(given)
+    for pattern in _read_paths(recipe):
+        root = pattern.partition("**")[0]
+        if root != pattern and out.is_relative_to(Path(root)):
+            raise OutputError(f"--out {out}: '{pattern}' would read what is written there; give a place outside of it")
+        check_not_read(out, glob.glob(glob.escape(pattern)) or glob.glob(pattern, recursive=True))
+    return out
+
+
+def _read_paths(recipe: Recipe) -> Iterator[str]:
+    """Files, folders and patterns that a recipe names; they are absolute in a resolved one."""
+
+    def absolute(value: Any) -> Iterator[str]:
+        if isinstance(value, str) and value.startswith("/"):
+            yield value
+        elif isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from absolute(inner)
+
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    for stage in values["stages"].values():
+        stage.pop("training", None)
+    yield from dict.fromkeys(absolute(values))
+
+
+def check_output(out: Path, recipe: Recipe) -> None:
+    """Refuse a folder that holds another recipe's run, something that is no run, or what a user changed.
+
+    Raises:
+        OutputError: names the keys in which the recipes differ, or the files.
+    """
+    previous, names = out / _RECIPE, {path.name for path in out.iterdir()} if out.is_dir() else set()
+    was, now = _resolved(previous, recipe), yaml.safe_load(recipe_yaml(recipe))
+    if was is None:
+        ours = {LOCK, previous.name, _WORK} if previous.name in names else {LOCK}
+        if names - ours and not records(out / _WORK):
+            raise OutputError(
+                f"--out {out} is not empty and not a run's folder (it holds {', '.join(sorted(names)[:3])}); "
+                "give a new folder"
+            )
+        if names - {LOCK}:
+            logger.warning("%s: missing or damaged, written again", previous)
+        return
+    if different := list(_differences(was, now)):
+        changes = "; ".join(different)
+        raise OutputError(
+            f"--out {out} belongs to another recipe ({changes}); give a new folder, or delete this one to start over"
+        )
+    _check_unchanged(out)
+
+
+def _resolved(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The recipe that a folder is of; None where its file is missing, cut, zeroed, or otherwise damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    is_cut = len(text) < len(recipe_yaml(recipe)) and recipe_yaml(recipe).startswith(text)
+    return values if isinstance(values, dict) and all(isinstance(key, str) for key in values) and not is_cut else None
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
+    """Where two recipes differ, key by key, and in the order of their stages."""
+    for key in sorted({*was, *now}, key=str):
+        there, here = was.get(key), now.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            if key == "stages" and there.keys() == here.keys() and list(there) != list(here):
+                yield f"{place}{key}: in the order {', '.join(there)} there, {', '.join(here)} here"
+            yield from _differences(there, here, f"{place}{key}.")
+        elif there != here:
+            yield f"{place}{key}: {there!r} there, {here!r} here"
+
+
+def _check_unchanged(out: Path) -> None:
+    """Refuse to go on where a published file is no longer what it was.
+
+    Raises:
+        OutputError: names the files.
+    """
+    files = {name: out / name for name in _FILES}
+    for folder in _FOLDERS:
+        files |= {path.relative_to(out).as_posix(): path for path in sorted((out / folder).rglob("*"))}
+    if yours := changed(files, _known(out)):
+        raise OutputError(
+            f"--out {out}: {', '.join(yours[:3])} changed since the run wrote it, or you put it there, and would be "
+            "lost; move it away, or give a new folder"
+        )
+
+
+def _known(out: Path) -> dict[str, list[str]]:
+    return read_record(out / _PUBLISHED) or {}
+
+
+def _remember(out: Path, files: Mapping[str, str]) -> None:
+    """Note the digests of files before they get their places, so that a run that is killed there knows them."""
+    known = _known(out)
+    new = {name: digest for name, digest in files.items() if digest not in known.get(name, ())}
+    if new:
+        write_json(out / _PUBLISHED, known | {name: [*known.get(name, ()), digest] for name, digest in new.items()})
+
+
+def publish_folder(
+    source: Path, out: Path, name: str, beside: Mapping[str, str] | None = None, moved: bool = False
+) -> None:
+    """Give a stage's folder its public place in the run's folder, with texts `beside` what it holds.
+
+    `moved`: its files are on the disk once. They lie in the public place, and the stage's folder links to them.
+    """
+    if not source.is_dir():
+        return
+    remove_leftovers_in(source)  # of a process that was killed while it made links
+    target, texts, files = out / name, beside or {}, digests(source)
+    there = digests(target)
+    if {file: digest for file, digest in there.items() if file not in texts} != files or any(
+        file not in there or (target / file).read_text(encoding="utf-8") != text for file, text in texts.items()
+    ):
+        with new_folder(target) as temporary:
+            for file in files:
+                (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+                (share if moved else shutil.copyfile)((source / file).resolve(), temporary / file)
+            for file, text in texts.items():
+                write_text(temporary / file, text)
+            _remember(out, {f"{name}/{file}": digest for file, digest in digests(temporary).items()})
+    for file in files if moved else ():
+        if not (source / file).is_symlink() and (source / file).samefile(target / file):
+            link_to(source / file, target / file)
+
+
+def publish_text(out: Path, name: str, text: str) -> None:
+    """Write a file for the user into the run's folder."""
+    with new_file(out / name) as new:
+        new.write_text(text, encoding="utf-8")
+        _remember(out, {name: file_fingerprint(new)})

@@ -1,0 +1,41 @@
+"""Keys and values of the first edition of recipes, and what they are called now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+RENAMED_KEYS: Mapping[str, str] = {
+    "languages.heldout": "observe",
+    "after": "merge",
+    "merge.*.forget_at_most": "max_forgetting",
+    "replay.self": "self_generated",
+    "replay.strength": "kl_weight",
+    "replay.batch": "batch_size",
+    "vocabulary.add": "new_tokens",
+    "validation.choice": "selection_share",
+    "penalties.l2sp.strength": "weight",
+    "method.alpha": "loss_weight",  # of neutral-residues and adapters; alpha is LoRA's
+    "method.extra_weights": "extra_parameters",
+    "evaluation.samples": "num_samples",
+    "corpus.*.repeat": "max_epochs",
+}
+"""Place of a key in a recipe, or in one of its stages -> its name now. A `*` is the number of an entry."""
+
+RENAMED_VALUES: Mapping[str, Mapping[str, str]] = {
+    "vocabulary.init": {"pieces": "subtoken-mean", "pieces-norm": "subtoken-mean-norm"},
+}
+
+
+def new_key(place: Sequence[str]) -> str | None:
+    """What a key at a place is called now; None where it was never another."""
+    return RENAMED_KEYS.get(".".join(_without_numbers(place)))
+
+
+def new_value(place: Sequence[str], value: object) -> str | None:
+    """What a value at a place is called now; None where it was never another."""
+    return RENAMED_VALUES.get(".".join(_without_numbers(place)), {}).get(str(value))
+
+
+def _without_numbers(place: Sequence[str]) -> list[str]:
+    inside = place[2:] if place[:1] == ["stages"] else place
+    return ["*" if part.isdecimal() else part for part in inside]

@@ -1,0 +1,1 @@
+"""One self-contained page: what was learned and what was forgotten, per language."""

@@ -1,0 +1,79 @@
+"""JSON that is drawn: read whole, its numbers finite, of the form that it must have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lingraft.errors import UserError
+from lingraft.plain_data import unbounded, unusable_values
+from lingraft.reporting.forms import Fertilities, Origin, Results, Training, problem
+
+LARGEST = 1e15
+"""What a number may be, either way: more than weights, tokens and bytes ever are, and its square is still finite."""
+_SHOWN = 40
+
+
+def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dict[str, Any]:
+    """A file that says its schema, which is of this form; `kind` is what it is called.
+
+    Raises:
+        UserError: it is another file, or of another schema.
+    """
+    value = read_object(path)
+    wrong = f"{path}: this is not a {kind} of lingraft"
+    if value is None or "schema" not in value:
+        raise UserError(
+            f"{wrong}; give the folder of a run, a file of 'lingraft evaluate' or of 'lingraft tokenizer fertility'"
+        )
+    if value["schema"] != 1:
+        raise UserError(f"{path}: a {kind} of schema {value['schema']}; this version reads schema 1")
+    if found := problem(form, value):
+        raise UserError(f"{wrong} ({found})")
+    return value
+
+
+def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[str, Any]:
+    """A JSON file of the same run; empty where there is none, and beside a file of `lingraft evaluate`."""
+    path = file.parent / name
+    if file.name != "results.json" or not path.is_file():
+        return {}
+    value = read_object(path)
+    found = "no object of JSON" if value is None else problem(form, value)
+    if value is None or found:
+        raise UserError(f"{path}: this is not a file of lingraft ({found}); take it away or restore it")
+    return value
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """An object of JSON whose values can all be drawn; `None` where the file holds something else.
+
+    Raises:
+        UserError: a number that is not finite, text that is no Unicode, or nesting without bounds; says where.
+    """
+
+    def refuse(number: str) -> NoReturn:
+        shown = number if len(number) <= _SHOWN else f"{number[:_SHOWN]}…"
+        raise UserError(f"{path}: {shown} is not a number that can be drawn; lingraft writes none such")
+
+    def drawable(number: str) -> float:
+        return value if abs(value := float(number)) <= LARGEST else refuse(number)
+
+    def drawable_int(number: str) -> int:
+        return int(number) if len(number) <= _SHOWN and abs(int(number)) <= LARGEST else refuse(number)
+
+    try:
+        value = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=drawable, parse_int=drawable_int
+        )
+        problem = unbounded(value)
+    except ValueError:
+        return None
+    except RecursionError:
+        problem = "values are nested too deeply"
+    if problem:
+        raise UserError(f"{path}: {problem}; lingraft writes none such")
+    for place, problem in unusable_values(value, names_files=False):
+        raise UserError(f"{path}: {'.'.join(map(str, place))[:200]}: {problem}; lingraft writes none such")
+    return value if isinstance(value, dict) else None

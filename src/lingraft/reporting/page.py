@@ -1,0 +1,129 @@
+"""Folders of results, and fertility files, -> `report.html`, one page that asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lingraft.cache import write_text
+from lingraft.errors import UserError
+from lingraft.output_paths import file_target
+from lingraft.reporting.figures import Figure, plane
+from lingraft.reporting.measured import bits, bits_alone, task
+from lingraft.reporting.read import ROLES, Run, language_name, read_files, read_runs
+from lingraft.reporting.section import section
+from lingraft.reporting.tables import bits_table, task_table
+from lingraft.reporting.tokenizers import is_fertility, tokenizers
+
+_GENERATOR = b'<meta name="generator" content="lingraft">'
+"""In the head of every page, by which it is known."""
+
+
+def write_report(folders: Sequence[Path | str], out: Path | str) -> None:
+    """As `lingraft.report`."""
+    target = file_target(out, _is_page, [path for folder in folders for path in read_files(Path(folder))])
+    write_text(target, draw_page(folders))
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(2000)
+
+
+def draw_page(folders: Sequence[Path | str]) -> str:
+    """As `write_report`, the text of the page."""
+    if not folders:
+        raise UserError("there is nothing to draw; give folders of runs, results files or fertility files")
+    of_tokenizers = [path for path in map(Path, folders) if is_fertility(path)]
+    runs = read_runs([path for path in map(Path, folders) if path not in of_tokenizers])
+    shown = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
+    if not runs and not shown["tokenizers"]:
+        raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
+    return _environment().get_template("report.html").render(**shown, **_scripts())
+
+
+@cache
+def _environment() -> Environment:
+    """Of all pages of this process: its templates are compiled once."""
+    environment = Environment(
+        loader=PackageLoader("lingraft.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:+.1f} %"
+    environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["figure_json"] = _figure_json
+    environment.filters["language_name"] = language_name
+    return environment
+
+
+def _page(runs: list[Run]) -> dict[str, Any]:
+    """Everything that the page shows."""
+    placed = [run for run in runs if {"learning", "forgetting"} <= run.results.keys()]
+    tasks = list(dict.fromkeys(name for run in runs for name, of in run.tasks.items() if of.get("languages")))
+    return {
+        "runs": runs,
+        "roles": ROLES,
+        "bases": list(dict.fromkeys(run.results["base"] for run in runs if run.results.get("base"))),
+        "languages": _languages(runs),
+        "verdict": _verdict(placed),
+        "plane": plane(placed) if placed else None,
+        "not_placed": [run for run in runs if run not in placed],
+        "most": max((run.results.get(name, 0) for run in runs for name in ("learning", "forgetting")), default=0),
+        "bits": {role: figure for role in ROLES if (figure := bits(runs, role))},
+        "bits_alone": bits_alone(runs),
+        "bits_table": bits_table(runs),
+        "tasks": {name: {"figure": task(runs, name), "table": task_table(runs, name)} for name in tasks},
+        "sections": [section(run) for run in runs],
+    }
+
+
+def _languages(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Codes of the measured languages by role, each once."""
+    roles: dict[str, dict[str, None]] = {role: {} for role in ROLES}
+    for run in runs:
+        for code, entry in run.languages.items():
+            roles[entry["role"]][code] = None
+    return {role: list(codes) for role, codes in roles.items() if codes}
+
+
+def _verdict(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The runs that one looks for first, each once, with what they are."""
+    found: dict[str, dict[str, Any]] = {}
+    if len(runs) > 1:
+        for sum_, best, sign in (("forgetting", "forgets least", -1), ("learning", "learns most", 1)):
+            run = max(runs, key=lambda run: sign * run.results[sum_])
+            found.setdefault(run.anchor, {"run": run, "best": []})["best"].append(best)
+    return list(found.values())
+
+
+def _scripts() -> dict[str, Any]:
+    """The two scripts of the page, and the hashes by which a browser runs them and no others."""
+    from plotly.offline import get_plotlyjs  # several MB of text, which only a page needs
+
+    page_js = files("lingraft.reporting").joinpath("templates/page.js").read_text(encoding="utf-8")
+    scripts = [_in_html(get_plotlyjs()), _in_html(page_js)]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return {"scripts": [Markup(script) for script in scripts], "hashes": hashes}  # noqa: S704 - ours and plotly's
+
+
+def _in_html(script: str) -> str:
+    """A script that does not end its element; line ends as a browser reads them, for it hashes what it read."""
+    return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
+
+
+def _figure_json(figure: Figure) -> Markup:
+    """A figure for a script element: without `<` it can neither end it nor begin another."""
+    return Markup(json.dumps(figure, ensure_ascii=False).replace("<", "\\u003c"))  # noqa: S704

@@ -1,0 +1,101 @@
+"""Tables of all runs: a row for each, the languages side by side, the base on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lingraft.reporting.read import Run, by_role
+
+
+class Cell(NamedTuple):
+    """A number as it is shown, and whole as it is copied."""
+
+    text: str = ""
+    value: float | None = None
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns come in groups of the same width."""
+
+    codes: list[str]
+    """Of the languages, one for each group."""
+    columns: list[str]
+    """Of each group."""
+    rows: list[tuple[Run | str, list[Cell]]]
+
+
+def bits_table(runs: Sequence[Run]) -> Table:
+    """Bits per byte of each language, and the change from the base with its interval."""
+    measured = [
+        {code: {**entry["bits_per_byte"], "role": entry["role"]} for code, entry in run.languages.items()}
+        for run in runs
+    ]
+    return _table(runs, measured, "bits", scale=1, digits=4)
+
+
+def task_table(runs: Sequence[Run], name: str) -> Table:
+    """Accuracies of one task in percent, and chance."""
+    entries = [run.tasks.get(name, {}).get("languages", {}) for run in runs]
+    measured = [{code: {**entry["accuracy"], "role": entry["role"]} for code, entry in of.items()} for of in entries]
+    kept = [i for i, of in enumerate(measured) if of]
+    table = _table([runs[i] for i in kept], [measured[i] for i in kept], "% right", scale=100, digits=1)
+    chances = {code: entry["chance"] for of in entries for code, entry in of.items()}
+    width = len(table.columns)
+    chance = [cell for code in table.codes for cell in (_number(100 * chances[code], 1), *[Cell()] * (width - 1))]
+    return Table(table.codes, table.columns, [("chance", chance), *table.rows])
+
+
+def _table(runs: Sequence[Run], measured: Sequence[dict[str, Any]], unit: str, scale: float, digits: int) -> Table:
+    together = by_role({code: of for languages in reversed(measured) for code, of in languages.items()})
+    against_base = any("before" in of for languages in measured for of in languages.values())
+    columns = [unit, "change", "95 % interval"] if against_base else [unit]
+    rows: list[tuple[Run | str, list[Cell]]] = []
+    bases = _bases(runs, measured, scale, digits)
+    for i, base in enumerate(bases):
+        firsts = [base.get(code, Cell()) for code in together]
+        row = [cell for first in firsts for cell in (first, *[Cell()] * (len(columns) - 1))]
+        rows.append((f"base {i + 1}" if len(bases) > 1 else "base", row))
+    for run, languages in zip(runs, measured, strict=True):
+        rows.append((run, [cell for code in together for cell in _cells(languages.get(code), columns, scale, digits)]))
+    return Table(list(together), columns, rows)
+
+
+def _bases(runs: Sequence[Run], measured: Sequence[dict[str, Any]], scale: float, digits: int) -> list[dict[str, Cell]]:
+    """The numbers of each base by language; runs share a base of one name, unless its numbers contradict."""
+    bases: dict[str, list[dict[str, Cell]]] = {}
+    for run, languages in zip(runs, measured, strict=True):
+        numbers = {code: _number(scale * of["before"], digits) for code, of in languages.items() if "before" in of}
+        if numbers:
+            of_name = bases.setdefault(run.results.get("base") or str(numbers), [])
+            known = [
+                base for base in of_name if all(base.get(code, of).text == of.text for code, of in numbers.items())
+            ]
+            if known:
+                known[0].update(numbers | known[0])
+            else:
+                of_name.append(numbers)
+    return [base for of_name in bases.values() for base in of_name]
+
+
+def _cells(of: dict[str, Any] | None, columns: Sequence[str], scale: float, digits: int) -> list[Cell]:
+    """What a run has for one language; `lost` where a whole interval lies on the wrong side of nothing."""
+    if of is None:
+        return [Cell()] * len(columns)
+    after = _number(scale * of["after"], digits)
+    if "before" not in of:
+        return [after, *[Cell()] * (len(columns) - 1)]
+    delta = scale * of["delta"]
+    if of.get("ci95") is None:
+        return [after, Cell(f"{delta:+.{digits}f}", delta), Cell()]
+    low, high = (scale * end for end in of["ci95"])
+    lost = low > 0 if scale == 1 else high < 0
+    change = Cell(f"{delta:+.{digits}f}", delta, "lost" if lost else "")
+    return [after, change, Cell(f"{low:+.{digits}f} to {high:+.{digits}f}", look="soft")]
+
+
+def _number(value: float, digits: int) -> Cell:
+    return Cell(f"{value:.{digits}f}", value)

@@ -1,0 +1,78 @@
+"""What was said while a stage trained: losses, what pulled it back, and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from math import ceil
+from typing import Any
+
+from lingraft.reporting.figures import Figure, curves
+from lingraft.reporting.read import GROUPS
+
+DRAWN_POINTS = 800
+"""Of a line; a long log is thinned out to about so many."""
+NOT_LANGUAGES = {"self-generated": "self-generated", "selection": "selection split"}
+"""What the log has beside languages: text that the base wrote, and what early stopping looks at."""
+LOCAL = {"local_l1": "local L1", "local_ce": "local cross-entropy"}
+
+Line = list[tuple[float, float]]
+
+
+def losses(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Figure]:
+    """Training and validation loss over steps, per language where the log has them."""
+    log = said.get("log") or []
+    training = _lines(log, "loss_", "") or {"all": _line(log, "loss")}
+    validation = _lines(log, "eval_", "_loss")
+    order = list(dict.fromkeys([*languages, *training, *validation]))
+    quiet = [name for name in NOT_LANGUAGES.values() if name in order]
+    drawn = {"training loss": training, "validation loss": validation}
+    return {name: curves(lines, order, quiet) for name, lines in drawn.items() if any(lines.values())}
+
+
+def pulls(said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Local losses and penalties over steps, as a figure, and where each line starts, is highest and ends."""
+    log = said.get("log") or []
+    titles = LOCAL | {f"l2sp_{group}": f"L2-SP {title}" for group, title in GROUPS.items()}
+    lines = {title: line for key, title in titles.items() if (line := _line(log, key))}
+    if not lines:
+        return None
+    rows = [(title, (line[0], max(line, key=lambda point: point[1]), line[-1])) for title, line in lines.items()]
+    return {"figure": curves(lines, list(lines), unit="", height=260), "rows": rows}
+
+
+def gates(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far gates open, layer by layer; learned languages have their colour of the other figures, others none."""
+    found: Mapping[str, list[float]] = said.get("gates") or {}
+    if not found:
+        return None
+    roles = {code: of["role"] for code, of in languages.items()}
+    order = [*(code for code in roles if code in found), *(code for code in found if code not in roles)]
+    quiet = [code for code in order if roles.get(code) != "learn"]
+    lines = {code: list(enumerate(found[code])) for code in order}
+    return {
+        "figure": curves(lines, order, quiet, across="layer", unit="", height=260),
+        "rows": [{"code": code, "role": roles.get(code), **_spread(found[code])} for code in order],
+        "layers": list(zip_longest(*(found[code] for code in order))),
+    }
+
+
+def _spread(of: Sequence[float]) -> dict[str, float]:
+    return {"mean": sum(of) / len(of), "least": min(of), "most": max(of)}
+
+
+def _lines(log: Sequence[dict[str, Any]], prefix: str, suffix: str) -> dict[str, Line]:
+    """A line for each `<prefix><language><suffix>` in the log."""
+    keys = [
+        key
+        for entry in log
+        for key in entry
+        if len(key) > len(prefix + suffix) and key.startswith(prefix) and key.endswith(suffix)
+    ]
+    inner = {key: key.removeprefix(prefix).removesuffix(suffix) for key in dict.fromkeys(keys)}
+    return {NOT_LANGUAGES.get(code, code): _line(log, key) for key, code in sorted(inner.items())}
+
+
+def _line(log: Sequence[dict[str, Any]], key: str) -> Line:
+    line = [(entry["step"], entry[key]) for entry in log if key in entry and "step" in entry]
+    return line[:: ceil(len(line) / DRAWN_POINTS) or 1]

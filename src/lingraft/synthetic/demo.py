@@ -1,0 +1,132 @@
+"""The whole product in minutes, without a download: a language grafted in several ways."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lingraft.cache import is_artefact, recorded_inputs, stage, write_text
+from lingraft.disk import locked
+from lingraft.errors import OutputError, UserError
+from lingraft.output_paths import folder_target
+from lingraft.pipeline.run import run_recipe
+from lingraft.reporting.page import write_report
+from lingraft.synthetic import (
+    NEW,
+    OLD,
+    TASKS,
+    cache_folder,
+    code_fingerprint,
+    measured_file,
+    questions_file,
+    trained_base,
+    training_file,
+    write_testbed,
+)
+
+logger = logging.getLogger(__name__)
+
+OLD_TEXT = 0.1
+"""The share of all tokens that is text of the old languages, in runs that have some (arXiv 2410.02744 §4.2)."""
+
+RUNS: Mapping[str, Mapping[str, Any]] = {
+    "full": {"method": {"name": "full"}},
+    "full-l2sp": {"method": {"name": "full"}, "penalties": {"l2sp": {"first": 3, "last": 2}}},
+    "freeze": {"method": {"name": "freeze", "first": 3, "last": 2}},
+    "layer-selective": {"method": {"name": "layer-selective"}},
+    "embeddings": {"method": {"name": "embeddings"}},
+    "lora": {"method": {"name": "lora"}},
+    "layra": {"method": {"name": "layra", "first": 4, "last": 1}},
+    "lora-ffn": {"method": {"name": "lora-ffn"}, "old_text": OLD_TEXT},
+    "adapters": {"method": {"name": "adapters"}, "old_text": OLD_TEXT},
+    "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": OLD_TEXT},
+    "lora-self-generated": {"method": {"name": "lora"}, "replay": {"self_generated": 0.2}},
+    "full-self-generated": {"method": {"name": "full"}, "replay": {"self_generated": 0.2}},
+}
+"""What tells the recipes apart. Ranges of layers are the papers', in proportion to the testbed's twelve."""
+
+STORY = ("full", "lora", "layra", "neutral-residues", "full-self-generated")
+"""The runs that show what there is to choose between; the others take as long again."""
+
+TOKENS = 200_000
+TRAINING = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 16,
+    "eval_on_start": True,
+    "eval_steps": 0.2,
+    "save_steps": 0.5,
+}
+
+
+def run_demo(
+    out: Path | str = "lingraft-demo", seed: int = 0, runs: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """As `lingraft.demo`."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
+    if runs is None:
+        runs = {name: RUNS[name] for name in STORY}
+    out, cache = folder_target(out), cache_folder()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("the demo is for one process; start it without torchrun")
+    inputs = {"seed": seed, "lingraft": version("lingraft"), "testbed": code_fingerprint()}
+    _check_output(out, inputs)
+    with locked(out):
+        files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
+        base = trained_base(files, cache, seed)
+        results: dict[str, dict[str, Any]] = {}
+        for name, settings in runs.items():
+            recipe = out / "recipes" / f"{name}.yaml"
+            write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
+            logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
+            results[name] = run_recipe(recipe, out / name, beside=[out / done for done in results])
+        write_report([out / name for name in runs], out / "report.html")
+    return results
+
+
+def _check_output(out: Path, inputs: dict[str, Any]) -> None:
+    """Refuse a folder that holds another world's demo, or something that is no demo."""
+    made = recorded_inputs(out / "testbed")
+    is_demo = is_artefact(out / "testbed")
+    if not is_demo and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
+    if made and made != inputs:
+        changed = [name for name in inputs if made.get(name) != inputs[name]]
+        changes = ", ".join(f"{name}: {made.get(name)} there, {inputs[name]} here" for name in changed)
+        raise OutputError(f"--out {out} holds another demo ({changes}); give a new folder, or delete this one")
+
+
+def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> str:
+    """A recipe like any other: nothing in it says that the languages are artificial."""
+    codes = [NEW, *OLD]
+    own, old_text = with_old_text(settings, {code: str(training_file(files, code)) for code in OLD})
+    learned = {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}
+    recipe = {
+        "base": str(base),
+        "languages": {"learn": [NEW], "retain": list(OLD)},
+        "corpus": [learned, *old_text],
+        **own,
+        "training": {**TRAINING, **own.get("training", {})},
+        "evaluation": {
+            "text": {code: str(measured_file(files, code)) for code in codes},
+            "tasks": {task: {code: str(questions_file(files, task, code)) for code in codes} for task in TASKS},
+        },
+        "seed": seed,
+    }
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def with_old_text(settings: Mapping[str, Any], files: Mapping[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Settings of `RUNS` as keys of a recipe, and the entries of its corpus that `old_text` stands for.
+
+    `old_text` is a share of all tokens; the languages of `files` have equal parts of it.
+    """
+    keys = dict(settings)
+    share = keys.pop("old_text", 0) / len(files)
+    return keys, [{"language": code, "files": of, "share": share} for code, of in files.items() if share]
