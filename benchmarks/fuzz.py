@@ -72,8 +72,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         world = prepare(Path(folder))
-        if options.max_epochs is not None:
-            repeat(world, options.seed, options.only, options.max_epochs)
+        if options.repeat is not None:
+            repeat(world, options.seed, options.only, options.repeat)
             return
         table, until = Table(options.seed), time.monotonic() + options.seconds
         for family, number in families_in_turn(options.seed, options.only):

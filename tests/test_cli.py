@@ -198,11 +198,11 @@ def test_an_output_below_a_file_is_refused(run_cli, recipe_file, tmp_path) -> No
 def test_a_folder_of_another_recipe_is_refused_and_left_alone(run_cli, recipe_file, tmp_path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "recipe.resolved.yaml").write_text("method: {name: full}\n")
+    (out / "recipe.resolved.yaml").write_text("base: another\n")
     code, _, error = run_cli("run", recipe_file, "--out", out)
     assert code == 2
-    assert "belongs to another recipe" in error
-    assert "method.name: 'full' there" in error
+    assert "belongs to another run" in error
+    assert "base: 'another' there" in error
     assert [path.name for path in out.iterdir()] == ["recipe.resolved.yaml"]
 
 

@@ -89,7 +89,7 @@ def test_the_demo_shows_every_method_by_a_good_recipe(tmp_path) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_folder_of_another_world_is_refused_and_left_alone(tmp_path, monkeypatch) -> None:
     out = tmp_path / "demo"
-    monkeypatch.setattr(demo_module, "report", lambda *arguments: None)
+    monkeypatch.setattr(demo_module, "write_report", lambda *arguments: None)
     lingraft.demo(out, seed=0, runs={})
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(OutputError, match=r"holds another demo .*seed: 0 there, 1 here.*; give a new folder"):
@@ -106,7 +106,7 @@ def test_a_seed_that_cannot_be_one_is_refused_before_any_work(tmp_path, seed) ->
 
 @pytest.mark.usefixtures("small")
 def test_a_demo_killed_while_it_wrote_its_testbed_can_be_started_again(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(demo_module, "report", lambda *arguments: None)
+    monkeypatch.setattr(demo_module, "write_report", lambda *arguments: None)
     (tmp_path / "demo" / ".testbed.tmp").mkdir(parents=True)
     (tmp_path / "demo" / ".lock").touch()
     assert lingraft.demo(tmp_path / "demo", runs={}) == {}

@@ -44,7 +44,7 @@ def whole_recipe(shared_recipe):
     shared_recipe["evaluation"]["tasks"] = {"likely": {"spa_Latn": str(questions)}}
     shared_recipe["replay"] = {"self_generated": 0.2}
     shared_recipe["early_stopping"] = {"patience": 2}
-    shared_recipe["after"] = [{"max_forgetting": 0.05}]
+    shared_recipe["merge"] = [{"max_forgetting": 0.05}]
     shared_recipe["training"] |= {"max_steps": 6, "eval_steps": 2, "save_steps": 2}
     return shared_recipe
 
@@ -132,10 +132,10 @@ def test_a_damaged_recipe_is_no_licence_to_write_over_what_is_no_run(whole_recip
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 
 
-def test_a_recipe_with_another_value_is_another_and_not_damaged(whole_recipe, out) -> None:
+def test_a_recipe_with_another_base_is_another_and_not_damaged(whole_recipe, out) -> None:
     values = yaml.safe_load((out / "recipe.resolved.yaml").read_text())
-    (out / "recipe.resolved.yaml").write_text(yaml.safe_dump({**values, "seed": 5}))
-    with pytest.raises(OutputError, match="belongs to another recipe"):
+    (out / "recipe.resolved.yaml").write_text(yaml.safe_dump({**values, "base": "another"}))
+    with pytest.raises(OutputError, match="belongs to another run"):
         lingraft.run(whole_recipe, out)
 
 

@@ -19,7 +19,7 @@ from lingraft.errors import CorpusError
 from lingraft.pipeline import text
 from lingraft.pipeline.decontaminate import Trainable
 from lingraft.pipeline.documents import Documents
-from lingraft.pipeline.values import Model, Questions
+from lingraft.pipeline.values import Model
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.recipe.schema import ALONE
 
@@ -40,11 +40,9 @@ def prepare(recipe: dict[str, Any], base: Path, tmp_path: Path):
         recipe["corpus"] = [{"language": "swh_Latn", "files": str(tmp_path / "books.jsonl")}]
         recipe["validation"] = {"share": 0.05, "blocks": 4}
         resolved, work = load_recipe(recipe | settings), tmp_path / "work"
-        corpora = text.read_corpora(resolved, Model(base), work)
-        split = text.split(resolved, corpora, Questions({}), work)
-        trainable = text.decontaminated(resolved, corpora, split, Model(base))
-        text.training_data(resolved, resolved.only, Model(base), corpora[ALONE], split, work, trainable[ALONE])
-        return resolved, (corpora[ALONE][0], trainable[ALONE][0]), split.folder
+        read = text.read_text(resolved, Model(base), work)
+        text.prepare(resolved, ALONE, read, Model(base), work)
+        return resolved, (read.corpora[ALONE][0], read.trainable[ALONE][0]), read.split.folder
 
     return prepare
 

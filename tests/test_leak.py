@@ -127,7 +127,9 @@ def test_nothing_that_is_measured_trains(run, chat_base) -> None:
     assert "maji" in trained
     assert MARK not in trained
     assert not set(THAI) & set(trained)
-    learned = json.dumps(list(read_records([out / "work/stage-instruct/blocks/training.jsonl"])), ensure_ascii=False)
+    learned = json.dumps(
+        list(read_records([out / "work/stage-instruct/instructions/training.jsonl"])), ensure_ascii=False
+    )
     assert "sema" in learned
     assert MARK not in normal_form(learned)
 

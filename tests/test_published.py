@@ -33,7 +33,7 @@ def test_no_path_of_the_machine_in_anything_published(recipe, base, texts, tmp_p
     if gated:
         recipe["method"] = {"name": "adapters", "rank": 3}
     else:
-        recipe["after"] = [{"vectors": {str(base): 0.5}}]
+        recipe["merge"] = [{"vectors": {str(base): 0.5}}]
     lingraft.run(recipe, out)
     assert holding([out / name for name in PUBLISHED], tmp_path.name) == []
     assert json.loads((out / "results.json").read_text())["base"] == "base"

@@ -23,7 +23,7 @@ from command_line import Command, command
 from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
-from lingraft.evaluation import SAMPLES
+from lingraft.evaluation.samples import NUM_SAMPLES
 
 pytestmark = pytest.mark.integration
 
@@ -93,7 +93,7 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
     questions = tmp_path / "questions.jsonl"
     questions.write_text("\n".join(map(json.dumps, lines)))
     tasks = {"likely": {code: str(questions) for code in ("swh_Latn", "eng_Latn")}}
-    recipe["evaluation"] |= {"tasks": tasks, "samples": SAMPLES}
+    recipe["evaluation"] |= {"tasks": tasks, "num_samples": NUM_SAMPLES}
     results = lingraft.run(recipe, tmp_path / "out")
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["role"] == "learn"
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["accuracy"]["after"] == pytest.approx(2 / 3)
@@ -109,7 +109,7 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
     )
     for part in ("languages", "tasks", "samples", "learning", "forgetting"):
         assert again[part] == results[part]
-    assert len(results["samples"]) == 3 * SAMPLES
+    assert len(results["samples"]) == 3 * NUM_SAMPLES
 
 
 @pytest.mark.parametrize("changed", ["white space in a text", "a question"])
@@ -303,7 +303,7 @@ def test_where_nothing_is_said_validation_looks_at_few_blocks(recipe, tmp_path) 
     recipe["early_stopping"] = {"patience": 3}
     out = tmp_path / "out"
     lingraft.run(recipe, out)
-    table = {path.stem: len(open_table(path)) for path in (out / "work" / "blocks").glob("*.arrow")}
+    table = {path.stem: len(open_table(path)) for path in (out / "work" / "held-out-blocks").glob("*.arrow")}
     assert {code: table[f"validation-{code}"] for code in ("swh_Latn", "eng_Latn", "spa_Latn")} == dict.fromkeys(
         ("swh_Latn", "eng_Latn", "spa_Latn"), 2
     )

@@ -105,6 +105,13 @@ def remove(path: Path) -> None:
         _delete(path)
 
 
+def withdraw(folder: Path) -> None:
+    """Delete a folder that was laid out for the user; at once, and whole, as others see it."""
+    with _staging(folder) as staging:
+        folder.rename(staging / "new")  # not `old`, which would get its place back
+        _sync(folder.parent)
+
+
 def take_back(file: Path) -> None:
     """Delete a file that this process wrote a moment ago."""
     file.unlink(missing_ok=True)

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from lingraft.evaluation import compare as module
-from lingraft.evaluation.bits_per_byte import DocumentScores
-from lingraft.evaluation.measure import EvaluationSet, Measurement
-from lingraft.evaluation.multiple_choice import Answers
-from lingraft.evaluation.samples import Prompt
+from lingraft.evaluation import paired_bootstrap
+from lingraft.evaluation.bits_per_byte import BitsPerByte, DocumentScores
+from lingraft.evaluation.multiple_choice import Answers, MultipleChoice
+from lingraft.evaluation.samples import Continuations, Prompt
+from lingraft.evaluation.suite import Suite
+from lingraft.schema import Record
 
 
 def scores(bits: float, documents: int = 40, noise: float = 0.0, seed: int = 0) -> DocumentScores:
@@ -20,15 +21,34 @@ def scores(bits: float, documents: int = 40, noise: float = 0.0, seed: int = 0) 
     )
 
 
+def compared(suite: Suite, after: dict, before: dict | None, roles: dict) -> dict:
+    """What a suite makes of two measurements, as JSON has it."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(of) for key, of in value.items()}
+        return (
+            [plain(of) for of in value]
+            if isinstance(value, list)
+            else value.to_json()
+            if isinstance(value, Record)
+            else value
+        )
+
+    return plain(suite.compare(after, before, roles))
+
+
 def compare(after: dict, before: dict | None, roles: dict) -> dict:
     """Of scores alone."""
-    measured = [of and Measurement(of, {}, {}) for of in (after, before)]
-    return module.compare(EvaluationSet({}), *measured, roles)
+    return compared(BitsPerByte({}), after, before, roles)
+
+
+CLOZE = MultipleChoice("cloze", {})
 
 
 def delta_interval(before: DocumentScores, after: DocumentScores) -> tuple[float, float]:
     """Of bits per byte."""
-    return module.delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
+    return paired_bootstrap.delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
 
 
 def test_learning_and_forgetting_are_means_of_relative_change() -> None:
@@ -81,10 +101,10 @@ def answers(right: int, of: int = 100) -> Answers:
 
 
 def test_tasks_are_compared_in_points_of_accuracy() -> None:
-    before = Measurement({}, {"cloze": {"swh_Latn": answers(30), "eng_Latn": answers(90)}}, {})
-    after = Measurement({}, {"cloze": {"swh_Latn": answers(70), "eng_Latn": answers(75)}}, {})
+    before = {"swh_Latn": answers(30), "eng_Latn": answers(90)}
+    after = {"swh_Latn": answers(70), "eng_Latn": answers(75)}
     roles = {"swh_Latn": "learn", "eng_Latn": "retain"}
-    task = module.compare(EvaluationSet({}), after, before, roles)["tasks"]["cloze"]
+    task = compared(CLOZE, after, before, roles)["tasks"]["cloze"]
     assert task["metric"] == "accuracy"
     assert task["learning"] == pytest.approx(0.4)
     assert task["forgetting"] == pytest.approx(0.15)
@@ -97,26 +117,26 @@ def test_tasks_are_compared_in_points_of_accuracy() -> None:
 
 
 def test_tasks_without_a_base_have_only_after() -> None:
-    after = Measurement({}, {"cloze": {"eng_Latn": answers(75)}}, {})
-    task = module.compare(EvaluationSet({}), after, None, {"eng_Latn": "retain"})["tasks"]["cloze"]
+    after = {"eng_Latn": answers(75)}
+    task = compared(CLOZE, after, None, {"eng_Latn": "retain"})["tasks"]["cloze"]
     assert task["languages"]["eng_Latn"]["accuracy"] == {"after": 0.75}
     assert "forgetting" not in task
 
 
 def test_samples_stand_side_by_side() -> None:
-    on = EvaluationSet({}, prompts={"eng_Latn": [Prompt("the", " house"), Prompt("a", " moon")]})
-    before, after = (Measurement({}, {}, {"eng_Latn": of}) for of in ([" sun", " fish"], [" water", " fire"]))
-    samples = module.compare(on, after, before, {})["samples"]
+    suite = Continuations({"eng_Latn": [Prompt("the", " house"), Prompt("a", " moon")]})
+    before, after = ({"eng_Latn": of} for of in ([" sun", " fish"], [" water", " fire"]))
+    samples = compared(suite, after, before, {})["samples"]
     assert samples[1] == {"language": "eng_Latn", "prompt": "a", "text": " moon", "before": " fish", "after": " fire"}
-    assert "before" not in module.compare(on, after, None, {})["samples"][0]
+    assert "before" not in compared(suite, after, None, {})["samples"][0]
 
 
 def test_one_document_or_question_has_no_interval() -> None:
     """A bootstrap over one is a point, which says that there is no doubt where there is nothing but doubt."""
-    assert module.delta_interval(np.array([0.5]), np.array([10])) is None
-    assert module.delta_interval(np.array([0.5, 0.5]), np.array([10, 10])) == (0.05, 0.05)
-    one = Measurement({"eng_Latn": scores(2, documents=1)}, {"cloze": {"eng_Latn": answers(1, of=1)}}, {})
-    result = module.compare(EvaluationSet({}), one, one, {})
-    bits = result["languages"]["eng_Latn"]["bits_per_byte"]
+    assert paired_bootstrap.delta_interval(np.array([0.5]), np.array([10])) is None
+    assert paired_bootstrap.delta_interval(np.array([0.5, 0.5]), np.array([10, 10])) == (0.05, 0.05)
+    one, question = {"eng_Latn": scores(2, documents=1)}, {"eng_Latn": answers(1, of=1)}
+    bits = compare(one, one, {})["languages"]["eng_Latn"]["bits_per_byte"]
     assert bits == {"before": pytest.approx(2), "after": pytest.approx(2), "delta": 0}
-    assert result["tasks"]["cloze"]["languages"]["eng_Latn"]["accuracy"] == {"before": 1, "after": 1, "delta": 0}
+    task = compared(CLOZE, question, question, {})["tasks"]["cloze"]
+    assert task["languages"]["eng_Latn"]["accuracy"] == {"before": 1, "after": 1, "delta": 0}

@@ -119,7 +119,7 @@ def test_without_a_choice_all_text_is_measured(recipe, texts, tmp_path) -> None:
 def test_one_document_cannot_both_decide_and_be_measured(recipe, tmp_path) -> None:
     (tmp_path / "one.jsonl").write_text('{"text": "only one document of english text here"}\n')
     recipe["evaluation"]["text"]["eng_Latn"] = str(tmp_path / "one.jsonl")
-    recipe["after"] = [{"max_forgetting": 0.01}]
+    recipe["merge"] = [{"max_forgetting": 0.01}]
     with pytest.raises(CorpusError, match="eng_Latn: something is to be decided on a part of the text to measure"):
         run(recipe, tmp_path / "out")
 

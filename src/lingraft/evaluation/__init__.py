@@ -1,11 +1,5 @@
 """What was learned and what was forgotten, on the same bytes before and after."""
 
-from collections.abc import Mapping
-from typing import Literal
+from lingraft.evaluation.suite import Suite
 
-Role = Literal["learn", "retain", "observe"]
-"""What a run has to do with a language."""
-Roles = Mapping[str, Role]
-
-SAMPLES = 2
-"""Prompts per language, where nothing is said."""
+__all__ = ["Suite"]

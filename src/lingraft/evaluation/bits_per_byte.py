@@ -10,22 +10,30 @@ context. So every token is scored once, with at least `max_length / 2` tokens be
 second window on.
 
 Without a BOS the first token of a document has nothing before it and is not scored; its bytes count.
+
+    learning   = mean over learned languages of  1 - after / before
+    forgetting = mean over retained languages of  after / before - 1
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from lingraft.cache import fingerprint
 from lingraft.corpus.tokenize import bos_ids, encode
+from lingraft.errors import CorpusError
+from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
+from lingraft.evaluation.suite import Progress, Roles, Suite
 from lingraft.nn.chunked_cross_entropy import token_losses
+from lingraft.schema import Change, Counts, LanguageResult, Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -122,3 +130,78 @@ def sequence_nll(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: 
     predicts, targets = hidden[:, :-1][mask[:, 1:]], input_ids[:, 1:][mask[:, 1:]]  # (N, D), (N,)
     losses = token_losses(model, predicts, targets).cpu().double()
     return [float(part.sum()) for part in losses.split(mask.sum(1).tolist())]
+
+
+@dataclass(frozen=True)
+class BitsPerByte(Suite[DocumentScores]):
+    """The suite of text: by language, documents."""
+
+    texts: Mapping[str, Sequence[str]]
+    name = "text"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {code: fingerprint(list(documents)) for code, documents in self.texts.items()}
+
+    def measure(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> dict[str, DocumentScores]:
+        measured = {}
+        for code, documents in self.texts.items():
+            measured[code] = score(model, tokenizer, documents, max_length, Progress(code))
+            if not measured[code].num_tokens.any():
+                raise CorpusError(f"{code}: no token of the text can be scored; give longer documents")
+            logger.info("%s: %.4f bits per byte", code, measured[code].bits_per_byte)
+        return measured
+
+    def to_json(self, measured: Mapping[str, DocumentScores]) -> dict[str, Any]:
+        return {
+            code: {"nats": of.nats.tolist(), "bytes": of.num_bytes.tolist(), "tokens": of.num_tokens.tolist()}
+            for code, of in measured.items()
+        }
+
+    def from_json(self, stored: Any) -> dict[str, DocumentScores]:
+        return {
+            code: DocumentScores(
+                np.array(of["nats"], dtype=np.float64),
+                np.array(of["bytes"], dtype=np.int64),
+                np.array(of["tokens"], dtype=np.int64),
+            )
+            for code, of in stored.items()
+        }
+
+    def compare(
+        self, after: Mapping[str, DocumentScores], before: Mapping[str, DocumentScores] | None, roles: Roles
+    ) -> dict[str, Any]:
+        languages = {
+            code: _result(code, scores, before[code] if before else None, roles) for code, scores in after.items()
+        }
+        return {"languages": languages, **(summarize(after, before, roles) if before else {})}
+
+
+def _result(code: str, after: DocumentScores, before: DocumentScores | None, roles: Roles) -> LanguageResult:
+    role, num_bytes, tokens = roles.get(code, "observe"), int(after.num_bytes.sum()), int(after.num_tokens.sum())
+    if before is None:
+        return LanguageResult(
+            role=role,
+            bytes=num_bytes,
+            tokens=Counts(after=tokens),
+            bits_per_byte=Change(after=after.bits_per_byte),
+            perplexity=Pair(after=after.perplexity),
+        )
+    interval = delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
+    return LanguageResult(
+        role=role,
+        bytes=num_bytes,
+        tokens=Counts(before=int(before.num_tokens.sum()), after=tokens),
+        bits_per_byte=changed(before.bits_per_byte, after.bits_per_byte, interval),
+        perplexity=Pair(before=before.perplexity, after=after.perplexity),
+    )
+
+
+def summarize(
+    after: Mapping[str, DocumentScores], before: Mapping[str, DocumentScores], roles: Roles
+) -> dict[str, float]:
+    """Learning and forgetting, where there are languages of these roles."""
+    gains = {code: 1 - scores.bits_per_byte / before[code].bits_per_byte for code, scores in after.items()}
+    return learned_and_forgotten(gains, roles)

@@ -13,14 +13,16 @@ from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
-from lingraft.evaluation import Role
+from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.compare import compare
-from lingraft.evaluation.measure import EvaluationSet, measure, measured_with
-from lingraft.evaluation.multiple_choice import read_tasks
-from lingraft.evaluation.samples import draw_prompts
+from lingraft.evaluation.measure import measure, measured_with
+from lingraft.evaluation.multiple_choice import MultipleChoice, read_tasks
+from lingraft.evaluation.samples import Continuations, draw_prompts
+from lingraft.evaluation.suite import Suite
 from lingraft.input_files import Sources
 from lingraft.languages import by_code, code_of
 from lingraft.output_paths import file_target, is_results
+from lingraft.schema import SCHEMA, Results, Role
 
 logger = logging.getLogger(__name__)
 
@@ -47,22 +49,26 @@ def evaluate_model(
     _check_languages(text, questions, learn, retain)
     target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
-    on = EvaluationSet(texts, read_tasks(questions), {code: draw_prompts(of) for code, of in texts.items()})
+    suites: list[Suite[Any]] = [
+        BitsPerByte(texts),
+        *(MultipleChoice(task, of) for task, of in read_tasks(questions).items()),
+        Continuations({code: draw_prompts(of) for code, of in texts.items()}),
+    ]
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     for folder in folders.values():
         check_model(folder)
     length = _max_length(max_length, list(folders.values()))
     sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
-    after = measure(folders[model], on, length)
-    before = measure(folders[against], on, length) if against is not None else None
+    after = measure(folders[model], suites, length)
+    before = measure(folders[against], suites, length) if against is not None else None
     sources.check()
-    results = {
-        "schema": 1,
-        "base": against and public_name(against),
-        "model": public_name(model),
-        "measured": measured_with(folders[model], length),
-        **compare(on, after, before, roles),
-    }
+    results = Results(
+        schema=SCHEMA,
+        base=public_name(against) if against else None,
+        model=public_name(model),
+        measured=measured_with(folders[model], length),
+        **compare(suites, after, before, roles),
+    ).to_json()
     if target is not None:
         write_json(target, results)
     return results

@@ -1,29 +1,39 @@
-"""Questions with choices, answered by likelihood: knowledge, comprehension, translation.
+"""Questions with options, answered by likelihood: knowledge, comprehension, translation.
 
-    answer = argmax over choices of  ln p(context + choice)
+    answer = argmax over options of  ln p(context + option)
 
-The context is common to all choices, so its own likelihood does not decide, and no boundary between
-it and a choice has to be found among the tokens. This is the plain accuracy of the field (`acc` of
-lm-evaluation-harness), without a correction for the length of a choice.
+The context is common to all options, so its own likelihood does not decide, and no boundary between
+it and an option has to be found among the tokens. This is the plain accuracy of the field (`acc` of
+lm-evaluation-harness), without a correction for the length of an option.
+
+Learning and forgetting are in points of accuracy: after - before over learned languages, before - after over
+retained ones.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lingraft.cache import fingerprint
 from lingraft.corpus.read import find_files, read_records
 from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import score
+from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
+from lingraft.evaluation.suite import Progress, Roles, Suite
+from lingraft.schema import Change, TaskLanguage, TaskResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 
 class Question(BaseModel):
@@ -131,3 +141,63 @@ def answer(
         correct=np.array([of.argmin() == q.answer for of, q in zip(by_question, questions, strict=True)], dtype=bool),
         chance=float(np.mean([1 / count for count in counts])),
     )
+
+
+@dataclass(frozen=True)
+class MultipleChoice(Suite[Answers]):
+    """One task: by language, questions with options."""
+
+    task: str
+    questions: Mapping[str, Sequence[Question]]
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"tasks.{self.task}"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {
+            code: fingerprint([question.model_dump() for question in questions])
+            for code, questions in self.questions.items()
+        }
+
+    def measure(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> dict[str, Answers]:
+        measured = {
+            code: answer(model, tokenizer, questions, max_length, Progress(f"{self.task} {code}"))
+            for code, questions in self.questions.items()
+        }
+        shown = "  ".join(f"{code} {100 * of.accuracy:.1f} %" for code, of in measured.items())
+        logger.info("%s: %s", self.task, shown)
+        return measured
+
+    def to_json(self, measured: Mapping[str, Answers]) -> dict[str, Any]:
+        return {code: {"correct": of.correct.tolist(), "chance": of.chance} for code, of in measured.items()}
+
+    def from_json(self, stored: Any) -> dict[str, Answers]:
+        return {code: Answers(np.array(of["correct"], dtype=bool), of["chance"]) for code, of in stored.items()}
+
+    def compare(
+        self, after: Mapping[str, Answers], before: Mapping[str, Answers] | None, roles: Roles
+    ) -> dict[str, Any]:
+        languages = {
+            code: TaskLanguage(
+                role=roles.get(code, "observe"),
+                questions=len(answers.correct),
+                chance=answers.chance,
+                accuracy=_accuracy(answers, before[code] if before else None),
+            )
+            for code, answers in after.items()
+        }
+        gains = {code: of.accuracy.delta for code, of in languages.items()} if before else {}
+        result = TaskResult(metric="accuracy", languages=languages, **learned_and_forgotten(gains, roles))
+        return {"tasks": {self.task: result}}
+
+
+def _accuracy(after: Answers, before: Answers | None) -> Change:
+    if before is None:
+        return Change(after=after.accuracy)
+    change = after.correct.astype(float) - before.correct
+    interval = delta_interval(change, np.ones(len(change), dtype=np.int64))
+    return changed(before.accuracy, after.accuracy, interval)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from lingraft.cache import fingerprint
 from lingraft.corpus.tokenize import bos_ids, encode
-from lingraft.evaluation import SAMPLES
+from lingraft.evaluation.suite import Roles, Suite
+from lingraft.schema import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NUM_SAMPLES = 2
+"""Prompts per language, where nothing is said."""
 PROMPT_CHARACTERS = 60
 SHORTEST_CHARACTERS = 8
 MAX_NEW_TOKENS = 40
@@ -26,7 +31,7 @@ class Prompt(NamedTuple):
     rest: str
 
 
-def draw_prompts(documents: Sequence[str], count: int = SAMPLES) -> list[Prompt]:
+def draw_prompts(documents: Sequence[str], count: int = NUM_SAMPLES) -> list[Prompt]:
     """The beginnings of the first documents, cut before a word where words are parted by spaces."""
     prompts: list[Prompt] = []
     for document in documents:
@@ -70,3 +75,43 @@ def continue_prompts(
         continuation = str(tokenizer.decode(made[0, len(row) :], skip_special_tokens=True))
         continuations.append(continuation[:SHOWN_CHARACTERS])
     return continuations
+
+
+@dataclass(frozen=True)
+class Continuations(Suite[Sequence[str]]):
+    """Prompts by language, continued; no number comes of it, it is shown."""
+
+    prompts: Mapping[str, Sequence[Prompt]]
+    name = "samples"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {code: fingerprint(prompts) for code, prompts in self.prompts.items()}
+
+    def measure(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> dict[str, Sequence[str]]:
+        return {code: continue_prompts(model, tokenizer, prompts, max_length) for code, prompts in self.prompts.items()}
+
+    def to_json(self, measured: Mapping[str, Sequence[str]]) -> Any:
+        return measured
+
+    def from_json(self, stored: Any) -> Mapping[str, Sequence[str]]:
+        of_languages: Mapping[str, Sequence[str]] = stored
+        return of_languages
+
+    def compare(
+        self, after: Mapping[str, Sequence[str]], before: Mapping[str, Sequence[str]] | None, roles: Roles
+    ) -> dict[str, Any]:
+        samples = [
+            Sample(
+                language=code,
+                prompt=prompt.text,
+                text=prompt.rest,
+                **({"before": before[code][i]} if before else {}),
+                after=after[code][i],
+            )
+            for code, prompts in self.prompts.items()
+            for i, prompt in enumerate(prompts)
+        ]
+        return {"samples": samples}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.cache import read_json, write_json
+from lingraft.cache import json_text, read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus import Indices
 from lingraft.corpus.overlap import Match
@@ -32,13 +33,19 @@ class Trainable(Artefact):
     """How much of each document of a table may train."""
 
     @property
+    def fingerprint(self) -> str:
+        """Stands for what may train, whatever was measured when it was found: other questions need no new training."""
+        cut = read_json(self.folder / "overlap.json")["cut"]
+        return hashlib.sha256(self.tokens.tobytes() + json_text(cut).encode()).hexdigest()[:16]
+
+    @property
     def tokens(self) -> Indices:
         """(documents,): how many tokens of each may train, from its beginning on."""
         return np.asarray(np.load(self.folder / "tokens.npy"))
 
     @property
     def overlap(self) -> dict[str, Any]:
-        """What results and reports say of it."""
+        """The documents that share text with what is measured, as in `schema.Overlap`."""
         overlap: dict[str, Any] = read_json(self.folder / "overlap.json")["overlap"]
         return overlap
 

@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lingraft.cache import write_json
+from lingraft.cache import files_fingerprint, read_json, write_json
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.corpus.instruction_formats import ASSISTANT, FORMATS
 from lingraft.corpus.instructions import Conversation, Example, read_conversations
 from lingraft.corpus.mix import hold_out
 from lingraft.corpus.overlap import SHORTEST_TURN
-from lingraft.corpus.read import DroppedText, write_records
+from lingraft.corpus.read import DroppedText, read_records, write_records
 from lingraft.corpus.tokenize import encode, text_digest
 from lingraft.errors import CorpusError
-from lingraft.pipeline.blocks import TrainingData, write_held_out_blocks
 from lingraft.pipeline.decontaminate import log_overlap, overlap_record
 from lingraft.pipeline.documents import left_out
 from lingraft.pipeline.split import Split
-from lingraft.pipeline.step import step
-from lingraft.pipeline.values import ChatTokenizer, Files, Tokenizer
-from lingraft.recipe.text import Languages, Validation
-from lingraft.training.schedule import MOST_BLOCKS, num_steps, validation_blocks
+from lingraft.pipeline.step import Artefact, step
+from lingraft.pipeline.values import ChatTokenizer, Files
+from lingraft.recipe.text import Validation
+from lingraft.training.schedule import num_steps, validation_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,13 +46,31 @@ class Conversations:
         return [self.language, self.files.fingerprint, forms]
 
 
-@step(TrainingData)
+class InstructionData(Artefact):
+    """Instructions to train on: `training.jsonl`; `validation-<language>.jsonl`; `mix.json`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the instructions, whatever was measured when they were read."""
+        return files_fingerprint(sorted(self.folder.glob("*.jsonl")))
+
+    def examples(self, name: str = "training") -> list[dict[str, Any]]:
+        """Those that train, or `validation-<language>`."""
+        return [record for _, record in read_records([self.folder / f"{name}.jsonl"])]
+
+    @property
+    def mix(self) -> dict[str, Any]:
+        """`tokens`; `entries`, one for each of the recipe."""
+        mix: dict[str, Any] = read_json(self.folder / "mix.json")
+        return mix
+
+
+@step(InstructionData)
 def read_instructions(
     folder: Path,
     sources: Sequence[Conversations],
     tokenizer: ChatTokenizer,
     split: Split,
-    languages: Languages,
     validation: Validation,
     schedule: Mapping[str, Any],
     max_length: int,
@@ -95,8 +112,6 @@ def read_instructions(
     for record in records:
         record["share"] = record["tokens"] / total if total else 0.0
     write_json(folder / "mix.json", {"tokens": total, "entries": records})
-    num_blocks = validation.blocks or MOST_BLOCKS
-    write_held_out_blocks(folder, split, Tokenizer(tokenizer.folder), languages, validation, max_length, num_blocks)
 
 
 def _that_can_be_learned(

@@ -1,33 +1,61 @@
-"""The step that measures a model."""
+"""The step that measures a model, and the suites of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from lingraft.evaluation.measure import EvaluationSet, Measurement, measure, read_measurement, write_measurement
-from lingraft.evaluation.samples import draw_prompts
-from lingraft.pipeline.split import Split
-from lingraft.pipeline.step import Artefact, step
-from lingraft.pipeline.values import Model, Questions
+from lingraft.evaluation import Suite
+from lingraft.evaluation.bits_per_byte import BitsPerByte
+from lingraft.evaluation.measure import Measurement, measure, measuring_device, read_measurement, write_measurement
+from lingraft.evaluation.multiple_choice import MultipleChoice
+from lingraft.evaluation.samples import Continuations, draw_prompts
+from lingraft.pipeline.step import Artefact, Place, step
+from lingraft.pipeline.text import Text
+from lingraft.pipeline.values import Model
+from lingraft.recipe import Recipe
 
 
-class Measured(Artefact):
-    """What an evaluation set gave under one model."""
+class MeasuredModel(Artefact):
+    """What suites gave under one model: `measurement.json`."""
+
+    def of(self, suites: Sequence[Suite[Any]]) -> Measurement:
+        return read_measurement(self.folder, suites)
+
+
+@step(MeasuredModel)
+def measure_model(folder: Path, model: Model, suites: Sequence[Suite[Any]], max_length: int, device: str) -> None:
+    """`measurement.json`; `device` is where it is measured, and with that in which type."""
+    write_measurement(folder, suites, measure(model.folder, suites, max_length))
+
+
+@dataclass(frozen=True)
+class Suites:
+    """The suites of a run, and how they measure."""
+
+    text: BitsPerByte
+    others: Sequence[Suite[Any]]
+    max_length: int
 
     @property
-    def measurement(self) -> Measurement:
-        return read_measurement(self.folder)
+    def all(self) -> list[Suite[Any]]:
+        return [self.text, *self.others]
+
+    @property
+    def of_text(self) -> Suites:
+        """The text alone, which is measured of models on the way."""
+        return replace(self, others=())
+
+    def measure(self, at: Path | Place, model: Model) -> Measurement:
+        """What the suites give under a model; kept at a path."""
+        return measure_model(at, model, self.all, self.max_length, measuring_device()).of(self.all)
 
 
-@step(Measured)
-def measure_model(folder: Path, model: Model, suites: EvaluationSet, max_length: int, device: str) -> None:
-    """`measurement.json`; `device` is where it is measured, and with that in which type."""
-    write_measurement(folder, measure(model.folder, suites, max_length))
-
-
-def evaluation_set(split: Split, languages: Sequence[str], questions: Questions, samples: int) -> EvaluationSet:
+def build_suites(recipe: Recipe, text: Text) -> Suites:
     """Each language's own text, or what was held out of its corpus; the questions; prompts from the texts."""
-    texts = {code: split.measured(code) for code in languages}
-    prompts = {code: draw_prompts(documents, samples) for code, documents in texts.items()}
-    return EvaluationSet(texts, questions.tasks, prompts)
+    texts = {code: text.split.measured(code) for code in recipe.languages.roles}
+    prompts = {code: draw_prompts(documents, recipe.evaluation.num_samples) for code, documents in texts.items()}
+    tasks = [MultipleChoice(task, questions) for task, questions in text.questions.tasks.items()]
+    return Suites(BitsPerByte(texts), [*tasks, Continuations(prompts)], recipe.length)

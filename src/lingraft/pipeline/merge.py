@@ -19,8 +19,8 @@ from lingraft.pipeline.values import Model, ModelArtefact
 from lingraft.recipe.merge_steps import Step, combination
 
 
-def merged(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:
-    """What the steps of `merge:` make of a trained model, in float32; the trained one where there are none.
+def merge(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:
+    """What merge steps make of a trained model, in float32; the trained one where there are none.
 
     They start from `start`, the model that training began with: the base itself, or what became of it.
     """

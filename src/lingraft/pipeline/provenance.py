@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from lingraft.checkpoints.names import public_name, without_places
 from lingraft.checkpoints.read import find_model
+from lingraft.evaluation.measure import Measurement
 from lingraft.methods.parameter_counts import Part, by_group
-from lingraft.pipeline.blocks import TrainingData
-from lingraft.pipeline.documents import Documents
-from lingraft.pipeline.measure import Measured
 from lingraft.pipeline.merge import ExportedModel
-from lingraft.pipeline.result import StageResult
+from lingraft.pipeline.results import StageResult
 from lingraft.pipeline.self_generated import generated_record
+from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import Model
 from lingraft.pipeline.vocabulary import ExtendedModel
 from lingraft.recipe import Recipe, Stage
@@ -43,7 +42,7 @@ def _beside(stage: Stage) -> dict[str, Any]:
     return {
         **({"penalties": penalties} if penalties else {}),
         **{name: of.model_dump() for name, of in others.items() if of is not None},
-        **({"merge": [step.model_dump(mode="json") for step in stage.merge]} if stage.merge else {}),
+        **({"merge_steps": [step.model_dump(mode="json") for step in stage.merge]} if stage.merge else {}),
     }
 
 
@@ -53,9 +52,7 @@ def _training(of: StageResult) -> dict[str, Any]:
     groups = by_group(Part(**part) for part in training["stack"])
     own = generated_record(of.data, of.generated)
     return {
-        "corpus": _instructions(mixed["entries"], of.data)
-        if stage.instructions
-        else _corpus(mixed["entries"], of.documents),
+        "corpus": _instructions(of.data) if stage.instructions else _corpus(of.data),
         "tokens": mixed["tokens"],
         **({"self_generated": own} if own else {}),
         "method": stage.method.model_dump(),
@@ -72,20 +69,19 @@ def _training(of: StageResult) -> dict[str, Any]:
     }
 
 
-def _corpus(entries: Sequence[Mapping[str, Any]], documents: Sequence[Documents]) -> list[dict[str, Any]]:
+def _corpus(data: TrainingData) -> list[dict[str, Any]]:
     return [
-        {**_without_overlap(entry), "fingerprint": of.fingerprint, "left_out": of.record["dropped"]}
-        for entry, of in zip(entries, documents, strict=True)
+        {**entry, "fingerprint": of.fingerprint, "left_out": of.record["dropped"]}
+        for entry, of in zip(data.mix["entries"], data.documents, strict=True)
     ]
 
 
-def _instructions(entries: Sequence[Mapping[str, Any]], data: TrainingData) -> list[dict[str, Any]]:
-    return [{**_without_overlap(entry), "fingerprint": data.fingerprint} for entry in entries]
-
-
-def _without_overlap(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A passage of the user's text stands in it, which is of `results.json`, and does not travel with the model."""
-    return {key: value for key, value in entry.items() if key != "overlap"}
+def _instructions(data: TrainingData) -> list[dict[str, Any]]:
+    """Without the overlap: a passage of the user's text stands in it, which does not travel with the model."""
+    return [
+        {**{key: value for key, value in entry.items() if key != "overlap"}, "fingerprint": data.training.fingerprint}
+        for entry in data.mix["entries"]
+    ]
 
 
 def provenance(
@@ -94,24 +90,24 @@ def provenance(
     extended: ExtendedModel | None,
     stages: Sequence[StageResult],
     exported: ExportedModel,
-    unrounded: Measured,
+    unrounded: Measurement,
     plan: str,
 ) -> dict[str, Any]:
     """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
     records = [({"name": of.name} if of.name else {}) | _training(of) for of in stages]
-    after = [step.model_dump(mode="json") for step in recipe.merge]
+    steps = [step.model_dump(mode="json") for step in recipe.merge]
     record = {
         "versions": versions(),
         "plan": plan,
         **_origin(recipe, base),
         **({"vocabulary": extended.record} if extended else {}),
         **(records[0] if recipe.is_short else {"stages": records}),
-        **({"merge": after} if after else {}),
+        **({"merge_steps": steps} if steps else {}),
         "export": {
             "form": recipe.export,
             **exported.record,
             "merge_difference": stages[-1].adapted.record["merge_difference"],
-            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in unrounded.measurement.scores.items()},
+            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in unrounded["text"].items()},
         },
     }
     published: dict[str, Any] = without_places(record)

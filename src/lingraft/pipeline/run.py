@@ -10,30 +10,23 @@ from typing import Any
 
 from accelerate import PartialState
 
-from lingraft.cache import json_text
-from lingraft.checkpoints.names import public_name
-from lingraft.checkpoints.read import find_model
-from lingraft.evaluation.compare import compare, summarize
-from lingraft.evaluation.measure import measured_with, measuring_device
-from lingraft.pipeline import text
-from lingraft.pipeline.check import check_models, merge_steps_of
+from lingraft.pipeline.check import check_models
 from lingraft.pipeline.inputs import Inputs
-from lingraft.pipeline.measure import Measured, evaluation_set, measure_model
-from lingraft.pipeline.merge import check_merge, export, merged
+from lingraft.pipeline.measure import build_suites
+from lingraft.pipeline.merge import export, merge
 from lingraft.pipeline.plan import whole_plan
 from lingraft.pipeline.provenance import provenance
-from lingraft.pipeline.result import StageResult, overlap_of, training_log
-from lingraft.pipeline.run_directory import acquire_run_directory, publish_folder, publish_text, run_target
-from lingraft.pipeline.scales import select_scales, warn_of_new_tokens
+from lingraft.pipeline.results import Measured, StageResult, build_results
+from lingraft.pipeline.run_directory import acquire_run_directory, publish, run_target
+from lingraft.pipeline.scales import keep_within_limit, merge_steps
 from lingraft.pipeline.self_generated import generate
 from lingraft.pipeline.step import Place
-from lingraft.pipeline.train import Trainee, adapt
+from lingraft.pipeline.text import in_tokens_of, prepare, read_text, stage_folder
+from lingraft.pipeline.train import adapt
 from lingraft.pipeline.values import Model
 from lingraft.pipeline.vocabulary import extend_vocabulary, measure_fertility
 from lingraft.recipe import Recipe, load_recipe
-from lingraft.reporting.page import draw_page
-
-logger = logging.getLogger(__name__)
+from lingraft.schema import Results
 
 LONGEST_STEP = timedelta(days=7)
 """How long other processes wait while the first one works alone."""
@@ -51,117 +44,50 @@ def run_recipe(
     out = run_target(out, resolved)
     with acquire_run_directory(out, resolved):
         results = execute(resolved, out, [Path(other) / "work" for other in beside])
-    logger.info("done: %s", out)
-    return results
+    logging.getLogger(__name__).info("done: %s", out)
+    return results.to_json()
 
 
-def execute(recipe: Recipe, out: Path, others: Sequence[Path]) -> dict[str, Any]:
-    """Every step of a resolved recipe, in order."""
-    work, base = out / "work", Model(find_model(recipe.base))
-    inputs = Inputs(recipe, work)
+def execute(recipe: Recipe, out: Path, others: Sequence[Path] = ()) -> Results:
+    """Every step of a resolved recipe, in order; a step works only where its arguments changed since it last did."""
+    work, inputs = out / "work", Inputs(recipe, out / "work")
+    base = Model.load(recipe.base)
     check_models(recipe)
     plan = whole_plan(recipe, with_memory_left=False)
 
-    questions = text.read_questions(recipe)
-    corpora = text.read_corpora(recipe, base, work)
-    split = text.split(recipe, corpora, questions, work)
-    trainable = text.decontaminated(recipe, corpora, split, base)
-
-    start, extended = base, None
-    if recipe.vocabulary:
-        documents, usable = text.text_to_learn_tokens_on(recipe, corpora, trainable)
-        extended = extend_vocabulary(work / "extended", base, documents, usable, recipe.vocabulary, recipe.seed)
-        start = extended.model
-        check_merge(merge_steps_of(recipe), base.folder, start.folder)
-        corpora = text.read_corpora(recipe, start, work, "corpus-in-new-words")
-        trainable = text.decontaminated(recipe, corpora, split, start)
-    data = {
-        name: text.training_data(
-            recipe, stage, start, corpora[name], split, text.stage_folder(recipe, work, name), trainable[name]
-        )
-        for name, stage in recipe.stages.items()
-    }
-    suites = evaluation_set(split, list(recipe.languages.roles), questions, recipe.evaluation.num_samples)
+    text = read_text(recipe, base, work)  # documents, what is held out of them, and what may train
+    suites = build_suites(recipe, text)
+    extended = extend_vocabulary(recipe, base, text, work)
+    start = extended.model if extended else base
+    text = in_tokens_of(start, recipe, text, work) if extended else text
+    data = {name: prepare(recipe, name, text, start, work) for name in recipe.stages}
     inputs.check_text()
-    fertility = measure_fertility(suites.texts, base, start)
 
-    def measure(place: Path | Place, model: Model, suites_: Any = suites.texts_alone) -> Measured:
-        return measure_model(place, model, suites_, recipe.length, measuring_device())
-
-    before = measure(Place(work / "before", [other / "before" for other in others]), base, suites)
-    instruct = measure(work / "instruct", Model(find_model(recipe.instruct)), suites) if recipe.instruct else None
-    on_the_way = {"new tokens": measure(work / "measured", start)} if extended else {}
+    fertility = measure_fertility(suites.text.texts, base, start)
+    before = suites.measure(Place(work / "before", [other / "before" for other in others]), base)
+    instruct = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
+    on_the_way = {"new tokens": suites.of_text.measure(work / "measured", start)} if extended else {}
 
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
-        folder = text.stage_folder(recipe, work, name)
-        generated = generate(
-            folder, base, data[name], stage.replay, len(recipe.languages.roles), recipe.length, recipe.seed
-        )
-        name_of_start = recipe.base if model == base else str(model.folder)
-        trainee = Trainee(
-            model,
-            data[name],
-            generated,
-            stage,
-            recipe.languages,
-            recipe.validation.blocks,
-            recipe.form_of(name),
-            recipe.length,
-            recipe.seed,
-            name_of_start,
-        )
-        adapted = adapt(folder, trainee)
-        made = merged(folder, stage.merge, adapted, model, base)
-        stages.append(
-            StageResult(None if recipe.is_short else name, stage, corpora[name], data[name], generated, adapted)
-        )
-        model = made.model
+        folder = stage_folder(recipe, work, name)
+        generated = generate(recipe, name, base, data[name], work)
+        adapted = adapt(recipe, name, model, data[name], generated, work)
+        merged = merge(folder, stage.merge, adapted, model, base)
+        stages.append(StageResult(None if recipe.is_short else name, stage, data[name], generated, adapted, merged))
+        model = merged.model
         if not recipe.is_short:
-            on_the_way[name] = measure(folder / "measured", model)
+            on_the_way[name] = suites.of_text.measure(folder / "measured", model)
 
-    steps = [
-        {"name": name, **summarize(of.measurement, before.measurement, recipe.languages.roles)}
-        for name, of in on_the_way.items()
-    ]
-    scales, after = None, list(recipe.merge)
-    if limit := recipe.max_forgetting:
-        if extended:
-            warn_of_new_tokens(limit, steps[0].get("forgetting"))
-        scales = select_scales(
-            work / "scales", limit, start, model, stages[-1].data, recipe.languages, measuring_device()
-        )
-        after = scales.in_place_of_the_limit(after)
-    combined = merged(work, after, made, start, base)
+    scales = keep_within_limit(recipe, start, model, stages[-1].data.held_out, work)
+    combined = merge(work, merge_steps(recipe, scales), merged, start, base)
     exported = export(work / "exported", combined.model, base, recipe.form)
-    unrounded = measure(work / "unrounded", combined.model)
-    final = measure(work / "after", exported.model, suites)
+    unrounded = suites.of_text.measure(work / "unrounded", combined.model)
+    final = suites.measure(work / "after", exported.model)
 
-    roles = recipe.languages.roles
-    results = {
-        "schema": 1,
-        "base": public_name(recipe.base),
-        "model": "model",
-        "measured": measured_with(base.folder, recipe.length),
-        **compare(suites, final.measurement, before.measurement, roles),
-        "fertility": fertility,
-        "overlap": overlap_of(stages),
-    }
-    if steps:
-        results["stages"] = steps
-    if instruct and recipe.instruct:  # what the instruct model lost beside what the base lost
-        against = compare(suites, final.measurement, instruct.measurement, roles)
-        results["instruct"] = {"base": public_name(recipe.instruct), **against}
-    if scales:
-        results["max_forgetting"] = scales.record
+    measured = Measured(before, on_the_way, unrounded, final, instruct)
+    results = build_results(recipe, base, suites, measured, fertility, stages, scales)
     origin = provenance(recipe, base, extended, stages, exported, unrounded, plan)
     inputs.check()
-    if PartialState().is_main_process:
-        publish_folder(exported.folder / "model", out, "model", {"lingraft.json": json_text(origin)}, moved=True)
-        if not extended and recipe.is_short:  # an adapter of a model on the way would load on nothing
-            publish_folder(stages[-1].adapted.adapter, out, "adapter", {"lingraft.json": json_text(origin)})
-        publish_text(out, "lingraft.json", json_text(origin))
-        publish_text(out, "training.json", json_text(training_log(stages)))
-        publish_text(out, "results.json", json_text(results))
-        publish_text(out, "report.html", draw_page([out]))
+    publish(out, recipe, exported, stages, results, origin)
     return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 
-from lingraft.cache import digests, file_fingerprint, read_record, records, write_json, write_text
+from lingraft.cache import digests, file_fingerprint, json_text, read_record, records, write_json, write_text
 from lingraft.checkpoints.published import changed
 from lingraft.disk import (
     LOCK,
@@ -27,16 +27,23 @@ from lingraft.disk import (
     remove_leftovers_in,
     share,
     take_back,
+    withdraw,
 )
 from lingraft.errors import OutputError, UserError
 from lingraft.output_paths import check_not_read, folder_target
+from lingraft.pipeline.merge import ExportedModel
+from lingraft.pipeline.results import StageResult, training_log
 from lingraft.pipeline.train import training_began
 from lingraft.recipe import Recipe, recipe_yaml
+from lingraft.reporting.page import draw_page
+from lingraft.schema import Results
 
 _RECIPE, _WORK = "recipe.resolved.yaml", "work"
 _PUBLISHED = ".published.json"
 """The digests of all that was ever published here, by name."""
 _FOLDERS = ("model", "adapter")
+_IDENTITY = ("base:", "languages.learn:")
+"""Keys that tell one graft from another: a folder is of one."""
 _FILES = ("lingraft.json", "training.json", "results.json", "report.html")
 
 logger = logging.getLogger(__name__)
@@ -101,7 +108,9 @@ def _read_paths(recipe: Recipe) -> Iterator[str]:
 
 
 def check_output(out: Path, recipe: Recipe) -> None:
-    """Refuse a folder that holds another recipe's run, something that is no run, or what a user changed.
+    """Refuse a folder that holds the run of another graft, something that is no run, or what a user changed.
+
+    A run of the same base and learned languages goes on with a changed recipe: its steps know what depends on it.
 
     Raises:
         OutputError: names the keys in which the recipes differ, or the files.
@@ -118,11 +127,14 @@ def check_output(out: Path, recipe: Recipe) -> None:
         if names - {LOCK}:
             logger.warning("%s: missing or damaged, written again", previous)
         return
-    if different := list(_differences(was, now)):
-        changes = "; ".join(different)
+    changes = list(_differences(was, now))
+    if other := [change for change in changes if change.startswith(_IDENTITY)]:
         raise OutputError(
-            f"--out {out} belongs to another recipe ({changes}); give a new folder, or delete this one to start over"
+            f"--out {out} belongs to another run ({'; '.join(other)}); give a new folder, or delete this one to "
+            "start over"
         )
+    if changes:
+        logger.info("the recipe changed (%s): what depends on it is made again", "; ".join(changes))
     _check_unchanged(out)
 
 
@@ -209,3 +221,27 @@ def publish_text(out: Path, name: str, text: str) -> None:
     with new_file(out / name) as new:
         new.write_text(text, encoding="utf-8")
         _remember(out, {name: file_fingerprint(new)})
+
+
+def publish(
+    out: Path,
+    recipe: Recipe,
+    exported: ExportedModel,
+    stages: Sequence[StageResult],
+    results: Results,
+    origin: Mapping[str, Any],
+) -> None:
+    """Lay out in the run's folder, from the main process, what its steps made: models, records and the page."""
+    if not PartialState().is_main_process:
+        return
+    record, adapter = json_text(origin), stages[-1].adapted.adapter
+    publish_folder(exported.folder / "model", out, "model", {"lingraft.json": record}, moved=True)
+    if adapter.is_dir() and recipe.is_short and not recipe.vocabulary:  # else it is of a model that is not published
+        publish_folder(adapter, out, "adapter", {"lingraft.json": record})
+    elif (out / "adapter").exists():  # of the recipe as it was
+        withdraw(out / "adapter")
+    write_text(out / _RECIPE, recipe_yaml(recipe))
+    publish_text(out, "lingraft.json", record)
+    publish_text(out, "training.json", json_text(training_log(stages)))
+    publish_text(out, "results.json", json_text(results.to_json()))
+    publish_text(out, "report.html", draw_page([out]))

@@ -1,4 +1,4 @@
-"""The step of `max_forgetting:`: how much of the trained vector is kept, decided on a split that is not measured."""
+"""The step of `max_forgetting`: how much of the trained vector is kept, found on the selection split."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.mmap_weights import MappedWeights
-from lingraft.evaluation.measure import model_to_measure
+from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.layer_groups import LayerGroup, depth
 from lingraft.merging.scale_selection import Interpolated, Point, Scales, maximize_learning, point
-from lingraft.pipeline.blocks import TrainingData
+from lingraft.pipeline.blocks import HeldOutBlocks
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Model
+from lingraft.recipe import Recipe
 from lingraft.recipe.merge_steps import GroupScales, InterpolateStep, MaxForgettingStep, Step
-from lingraft.recipe.text import Languages
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class SelectedScales(Artefact):
         return record
 
     def in_place_of_the_limit(self, steps: Sequence[Step]) -> list[Step]:
-        """`merge:`, whose first step is the limit, with the factors that were found."""
+        """Merge steps, the first of which is the limit, with the scales that were found."""
         scales = GroupScales(**self.record["layers"], scale=self.record["chosen"]["scales"])
         return [InterpolateStep(interpolate=scales), *steps[1:]]
 
@@ -46,13 +46,14 @@ def select_scales(
     limit: MaxForgettingStep,
     start: Model,
     adapted: Model,
-    data: TrainingData,
-    languages: Languages,
+    held_out: HeldOutBlocks,
+    learn: Sequence[str],
+    retain: Sequence[str],
     device: str,
 ) -> None:
     """The factors of the layer groups that learn most and forget at most the limit; `device` is where is measured."""
     started = time.monotonic()
-    text = {code: data.selection(code)["input_ids"][:] for code in [*languages.learn, *languages.retain]}
+    text = {code: held_out.selection(code)["input_ids"][:] for code in [*learn, *retain]}
     for code, of in text.items():
         if len(of) < FEW_BLOCKS:
             logger.warning("%s: %d blocks of text decide; the interval of forgetting is rough", code, len(of))
@@ -64,7 +65,7 @@ def select_scales(
 
     def measure(scales: Scales) -> Point:
         between.go_to(scales)
-        return point(scales, before, between.nats(text), languages.learn, languages.retain)
+        return point(scales, before, between.nats(text), learn, retain)
 
     best, seen = maximize_learning(limit.max_forgetting, groups, measure)
     shown = ", ".join(f"{group} {scale:.3g}" for group, scale in best.scales.items())
@@ -85,10 +86,25 @@ def select_scales(
     )
 
 
+def keep_within_limit(
+    recipe: Recipe, start: Model, adapted: Model, held_out: HeldOutBlocks, work: Path
+) -> SelectedScales | None:
+    """The scales that `max_forgetting` of a recipe leads to; None where it has none."""
+    if (limit := recipe.max_forgetting) is None:
+        return None
+    learn, retain = recipe.languages.learn, recipe.languages.retain
+    return select_scales(work / "scales", limit, start, adapted, held_out, learn, retain, measuring_device())
+
+
+def merge_steps(recipe: Recipe, scales: SelectedScales | None) -> list[Step]:
+    """The merge steps of a run, with the scales that were selected in place of the limit."""
+    return scales.in_place_of_the_limit(recipe.merge) if scales else list(recipe.merge)
+
+
 def warn_of_new_tokens(limit: MaxForgettingStep | None, forgotten: float | None) -> None:
-    """Say where new tokens alone cost retained languages more than the limit, which is of what training forgets."""
+    """Log where new tokens alone cost retained languages more than the limit, which is of what training forgets."""
     if limit is not None and forgotten is not None and forgotten > limit.max_forgetting:
         logger.warning(
-            "max_forgetting %g is of what training forgets: retained languages lose %.1f %% by new words alone",
+            "max_forgetting %g is of what training forgets: retained languages lose %.1f %% by new tokens alone",
             *(limit.max_forgetting, 100 * forgotten),
         )

@@ -21,10 +21,10 @@ from lingraft.corpus.tokenize import bos_ids, open_table
 from lingraft.errors import ModelError
 from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
-from lingraft.pipeline.blocks import TrainingData
 from lingraft.pipeline.step import Artefact, step
+from lingraft.pipeline.text import TrainingData, stage_folder
 from lingraft.pipeline.values import Model
-from lingraft.recipe.stage import Replay
+from lingraft.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,27 +70,27 @@ class _Progress:
         logger.info("the base has generated %d blocks, %d are left%s", self.done, self.left, shown)
 
 
-def generate(
-    work: Path, base: Model, data: TrainingData, replay: Replay | None, num_languages: int, max_length: int, seed: int
-) -> list[GeneratedText]:
+def generate(recipe: Recipe, name: str, base: Model, data: TrainingData, work: Path) -> list[GeneratedText]:
     """So many blocks of the base's own text that they are `replay.self_generated` of all tokens; none without replay.
 
     Raises:
         ModelError: the base's tokenizer has no token to begin with.
     """
+    replay, max_length = recipe.stages[name].replay, recipe.length
     if replay is None:
         return []
-    share = replay.self_generated
+    share, language = replay.self_generated, len(recipe.languages.trained)
     count = max(1, round(data.tokens_of_text * share / (1 - share) / max_length))
     progress, parts = _Progress(count), []
     for number, first in enumerate(range(0, count, PART)):
         size = min(PART, count - first)
-        path, left = work / SELF_GENERATED / f"part-{number}", progress.left
-        drawn_by = [seed, number]
+        path = stage_folder(recipe, work, name) / SELF_GENERATED / f"part-{number}"
+        left = progress.left
+        drawn_by = [recipe.seed, number]
         parts.append(
             generate_part(
                 path,
-                *(base, size, max_length, num_languages, replay.loss, replay.top_k, replay.batch_size, drawn_by),
+                *(base, size, max_length, language, replay.loss, replay.top_k, replay.batch_size, drawn_by),
                 device=measuring_device(),
                 progress=progress,
             )

@@ -1,25 +1,67 @@
-"""The text of a run: the corpora of all stages read, split, decontaminated and packed."""
+"""The text of a run: the corpora of all stages read, split, decontaminated, and prepared for training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
-from lingraft.checkpoints.read import num_rows
+from lingraft.checkpoints.read import num_rows as num_rows_of
+from lingraft.errors import TrainingError
 from lingraft.evaluation.multiple_choice import read_tasks
-from lingraft.pipeline.blocks import Budget, TrainingData, pack, schedule_of
+from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, num_validation_blocks, pack, pack_held_out
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
 from lingraft.pipeline.documents import Documents, read_measured_text, source_of, tokenize_corpus
-from lingraft.pipeline.instructions import Conversations, read_instructions
+from lingraft.pipeline.instructions import Conversations, InstructionData, read_instructions
 from lingraft.pipeline.split import Split, split_documents
-from lingraft.pipeline.train import check_takes_a_step
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions
 from lingraft.recipe import Recipe, Stage
+from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, sequences_at_once
 
 Corpora = Mapping[str, Sequence[Documents]]
 """Stage -> the documents of each entry of its corpus."""
 TrainableCorpora = Mapping[str, Sequence[Trainable]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """All text of a run; the corpora in the tokens of one model."""
+
+    questions: Questions
+    corpora: Corpora
+    split: Split
+    trainable: TrainableCorpora
+
+    def alone(self, recipe: Recipe) -> tuple[dict[str, list[Documents]], dict[str, list[Trainable]]]:
+        """By learned language, the documents of text in it alone, and how much of each may train."""
+        found = _alone(recipe, self.corpora, self.trainable)
+        return (
+            {code: [documents for documents, _ in of] for code, of in found.items()},
+            {code: [part for _, part in of if part is not None] for code, of in found.items()},
+        )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a stage trains on, and what is held out beside it."""
+
+    training: Blocks | InstructionData
+    held_out: HeldOutBlocks
+    documents: Sequence[Documents]
+    overlap: Sequence[Mapping[str, Any]]
+    """Of each entry: the documents that share text with what is measured, and did not train."""
+
+    @property
+    def mix(self) -> dict[str, Any]:
+        """`tokens` in all, with those to be generated; `entries`, one for each of the corpus or the instructions."""
+        return self.training.mix
+
+    @property
+    def tokens_of_text(self) -> int:
+        return sum(entry["tokens"] for entry in self.mix["entries"])
 
 
 def stage_folder(recipe: Recipe, work: Path, stage: str) -> Path:
@@ -27,12 +69,94 @@ def stage_folder(recipe: Recipe, work: Path, stage: str) -> Path:
     return work if recipe.is_short else work / f"stage-{stage}"
 
 
-def read_questions(recipe: Recipe) -> Questions:
-    """The questions of all tasks."""
-    return Questions(read_tasks(recipe.evaluation.tasks))
+def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
+    """Read the corpora and what is measured; find what is held out, and what may train.
+
+    Raises:
+        CorpusError: no text, too little of it, or files that cannot be read.
+    """
+    questions = Questions(read_tasks(recipe.evaluation.tasks))
+    corpora = _read_corpora(recipe, base, work, "corpus")
+    split = _split(recipe, corpora, questions, work)
+    return Text(questions, corpora, split, _decontaminated(recipe, corpora, split, base))
 
 
-def read_corpora(recipe: Recipe, model: Model, work: Path, name: str = "corpus") -> Corpora:
+def in_tokens_of(model: Model, recipe: Recipe, text: Text, work: Path) -> Text:
+    """The same text, its corpora in the tokens of a model whose vocabulary grew."""
+    corpora = _read_corpora(recipe, model, work, "corpus-in-new-tokens")
+    return replace(text, corpora=corpora, trainable=_decontaminated(recipe, corpora, text.split, model))
+
+
+def prepare(recipe: Recipe, name: str, text: Text, model: Model, work: Path) -> TrainingData:
+    """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
+    stage, folder = recipe.stages[name], stage_folder(recipe, work, name)
+    validation, codes = recipe.validation, list(recipe.languages.roles)
+    settings = {key: stage.training[key] for key in SCHEDULE_ARGUMENTS if key in stage.training}
+    schedule = {} if validation.blocks else settings
+    training: Blocks | InstructionData
+    if stage.instructions:
+        training = _read_instructions(recipe, stage, text.split, model, schedule, folder)
+        overlap = [entry["overlap"] for entry in training.mix["entries"]]
+        num_validation, num_rows = validation.blocks or MOST_BLOCKS, len(training.examples())
+    else:
+        training = pack(
+            folder / "blocks",
+            text.corpora[name],
+            text.trainable[name],
+            [Budget.of(entry) for entry in stage.corpus],
+            recipe.languages.trained,
+            stage.self_generated_share,
+            recipe.length,
+            recipe.seed,
+        )
+        overlap = [of.overlap for of in text.trainable[name]]
+        blocks, share = training.mix["blocks"], stage.self_generated_share
+        num_rows = ceil(blocks / (1 - share))
+        num_validation = validation.blocks or num_validation_blocks(schedule, num_rows, len(codes))
+    _check_takes_a_step(stage, num_rows)
+    held_out = pack_held_out(
+        folder / "held-out-blocks",
+        text.split,
+        model.tokenizer,
+        codes,
+        num_validation,
+        validation.blocks or MOST_BLOCKS,
+        recipe.length,
+    )
+    return TrainingData(training, held_out, text.corpora[name], overlap)
+
+
+def _check_takes_a_step(stage: Stage, num_rows: int) -> None:
+    """Refuse text that is less than a batch, where what is less is dropped, before the base is measured.
+
+    Raises:
+        TrainingError: names the settings.
+    """
+    batch = sequences_at_once(stage.training)
+    if stage.training.get("dataloader_drop_last") and num_rows < batch:
+        raise TrainingError(
+            f"training.dataloader_drop_last drops all that there is: {num_rows} rows are less than a batch of {batch}; "
+            "lower per_device_train_batch_size, or take dataloader_drop_last out"
+        )
+
+
+def _read_instructions(
+    recipe: Recipe, stage: Stage, split: Split, model: Model, schedule: Mapping[str, Any], folder: Path
+) -> InstructionData:
+    check_template(tokenizer_for_chat(model.folder, stage.chat_template), model.folder, num_rows_of(model.folder))
+    return read_instructions(
+        folder / "instructions",
+        [Conversations(of.language, Files(tuple(of.files))) for of in stage.instructions or []],
+        ChatTokenizer(model.folder, stage.chat_template),
+        split,
+        recipe.validation,
+        schedule,
+        recipe.length,
+        recipe.seed,
+    )
+
+
+def _read_corpora(recipe: Recipe, model: Model, work: Path, name: str) -> Corpora:
     """The documents of every corpus of every stage, in the tokens of a model."""
     return {
         stage: tokenize_corpus(
@@ -46,8 +170,7 @@ def read_corpora(recipe: Recipe, model: Model, work: Path, name: str = "corpus")
     }
 
 
-def split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) -> Split:
-    """What is measured, what decides, and what may train."""
+def _split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) -> Split:
     evaluation = recipe.evaluation
     files = {code: Files(tuple(patterns)) for code, patterns in evaluation.text.items()}
     measured = read_measured_text(work / "measured-text", files, evaluation.text_field, evaluation.split)
@@ -64,7 +187,7 @@ def split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) ->
     )
 
 
-def decontaminated(recipe: Recipe, corpora: Corpora, parted: Split, model: Model) -> TrainableCorpora:
+def _decontaminated(recipe: Recipe, corpora: Corpora, split: Split, model: Model) -> TrainableCorpora:
     """How much of each document of every corpus may train."""
     found: dict[str, list[Trainable]] = {}
     for name, stage in recipe.stages.items():
@@ -74,20 +197,9 @@ def decontaminated(recipe: Recipe, corpora: Corpora, parted: Split, model: Model
             source = source_of(entry, documents.folder)
             where = f"{recipe.place(name)}corpus.{i}"
             found[name].append(
-                decontaminate(path, documents, source, entry.language, parted, model.tokenizer, place=where)
+                decontaminate(path, documents, source, entry.language, split, model.tokenizer, place=where)
             )
     return found
-
-
-def text_to_learn_tokens_on(
-    recipe: Recipe, corpora: Corpora, trainable: TrainableCorpora
-) -> tuple[dict[str, list[Documents]], dict[str, list[Trainable]]]:
-    """The documents of each learned language alone, and how much of each may train."""
-    found = _alone(recipe, corpora, trainable)
-    return (
-        {code: [documents for documents, _ in of] for code, of in found.items()},
-        {code: [part for _, part in of if part is not None] for code, of in found.items()},
-    )
 
 
 def _alone(
@@ -101,46 +213,3 @@ def _alone(
                 part = trainable[name][i] if trainable else None
                 found[entry.language][documents.fingerprint] = documents, part
     return {code: list(of.values()) for code, of in found.items()}
-
-
-def training_data(
-    recipe: Recipe,
-    stage: Stage,
-    model: Model,
-    documents: Sequence[Documents],
-    parted: Split,
-    work: Path,
-    trainable: Sequence[Trainable],
-) -> TrainingData:
-    """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
-    schedule = schedule_of(stage.training, recipe.validation)
-    if stage.instructions:
-        check_template(tokenizer_for_chat(model.folder, stage.chat_template), model.folder, num_rows(model.folder))
-        data = read_instructions(
-            work / "blocks",
-            [Conversations(of.language, Files(tuple(of.files))) for of in stage.instructions],
-            ChatTokenizer(model.folder, stage.chat_template),
-            parted,
-            recipe.languages,
-            recipe.validation,
-            schedule,
-            recipe.length,
-            recipe.seed,
-        )
-    else:
-        data = pack(
-            work / "blocks",
-            documents,
-            trainable,
-            [Budget.of(entry) for entry in stage.corpus],
-            parted,
-            model.tokenizer,
-            recipe.languages,
-            recipe.validation,
-            schedule,
-            stage.self_generated_share,
-            recipe.length,
-            recipe.seed,
-        )
-    check_takes_a_step(stage, data)
-    return data

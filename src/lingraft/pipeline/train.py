@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +23,17 @@ from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation, Export
 from lingraft.methods.parameter_counts import Part, by_group, stack
-from lingraft.pipeline.blocks import TrainingData
+from lingraft.pipeline.blocks import Blocks
+from lingraft.pipeline.instructions import InstructionData
 from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
 from lingraft.pipeline.step import step
+from lingraft.pipeline.text import TrainingData, stage_folder
 from lingraft.pipeline.values import Model, ModelArtefact
-from lingraft.recipe.stage import Stage
+from lingraft.recipe import Recipe, Stage
 from lingraft.recipe.text import Languages
 from lingraft.training.arguments import mixed_precision, training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
-from lingraft.training.schedule import sequences_at_once
 from lingraft.training.trainer import train
 
 if TYPE_CHECKING:
@@ -87,12 +87,14 @@ class Trainee:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Of the stage, what is done before and after training has keys of its own."""
+        """All that the trained model follows from, and no more: not the text that is only looked at."""
         stage = self.stage
         tokenizer = tokenizer_for_chat(self.start.folder, stage.chat_template) if stage.instructions else None
         return {
             "start": self.start.fingerprint,
-            "data": self.data.fingerprint,
+            "data": self.data.training.fingerprint,
+            "languages": {"learn": self.languages.learn, "retain": self.languages.retain},
+            "selection": [self.data.held_out.fingerprint, self.blocks_to_decide] if stage.early_stopping else None,
             "generated": [part.fingerprint for part in self.generated],
             "replay": stage.replay and stage.replay.model_dump(),
             "method": stage.method.model_dump(),
@@ -110,8 +112,32 @@ def training_began(work: Path) -> bool:
     return any(any(work.glob(f"{stage}{of}")) for stage in ("", "stage-*/") for of in ("adapted", _CHECKPOINTS))
 
 
-def adapt(work: Path, trainee: Trainee) -> AdaptedModel:
-    """Train, or find what was trained; all processes take part."""
+def adapt(
+    recipe: Recipe, name: str, start: Model, data: TrainingData, generated: Sequence[GeneratedText], work: Path
+) -> AdaptedModel:
+    """The model after a stage: trained, or found as it was trained before; all processes take part.
+
+    Raises:
+        TrainingError: a loss that is not a number, or text that is less than a batch.
+    """
+    stage = recipe.stages[name]
+    is_first = name == next(iter(recipe.stages))
+    trainee = Trainee(
+        start,
+        data,
+        generated,
+        stage,
+        recipe.languages,
+        recipe.validation.blocks,
+        recipe.form_of(name),
+        recipe.length,
+        recipe.seed,
+        recipe.base if is_first and not recipe.vocabulary else str(start.folder),
+    )
+    return _adapt(stage_folder(recipe, work, name), trainee)
+
+
+def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:
     path = work / "adapted"
     key = write_adapted.key(trainee, None)
     checkpoints = work / f"training-{fingerprint(key)}"
@@ -189,19 +215,21 @@ def _learn_instructions(
 ) -> TrainingOutcome:
     from lingraft.training.instruct import instruct
 
-    languages = dict.fromkeys(entry.language for entry in trainee.stage.instructions or [])
-    validation = {code: trainee.data.examples(f"validation-{code}") for code in languages}
-    return instruct(adaptation, tokenizer, trainee.data.examples(), validation, arguments, trainee.max_length, pulls)
+    data, entries = trainee.data.training, trainee.stage.instructions or []
+    assert isinstance(data, InstructionData)
+    validation = {code: data.examples(f"validation-{code}") for code in dict.fromkeys(of.language for of in entries)}
+    return instruct(adaptation, tokenizer, data.examples(), validation, arguments, trainee.max_length, pulls)
 
 
 def _training_text(trainee: Trainee) -> TrainingText:
     from datasets import concatenate_datasets
 
-    codes, learn, generated = list(trainee.languages.roles), trainee.languages.learn, trainee.generated
+    learn, generated = trainee.languages.learn, trainee.generated
     validation, replay = _validation(trainee), trainee.stage.replay
+    assert isinstance(trainee.data.training, Blocks)
     return TrainingText(
-        blocks=trainee.data.blocks,
-        languages=[*codes, *([SELF_GENERATED] if generated else [])],
+        blocks=trainee.data.training.table,
+        languages=[*trainee.languages.trained, *([SELF_GENERATED] if generated else [])],
         learned=learn,
         validation=validation,
         written=concatenate_datasets([part.blocks for part in generated]) if generated else None,
@@ -215,31 +243,14 @@ def _training_text(trainee: Trainee) -> TrainingText:
 
 
 def _validation(trainee: Trainee) -> dict[str, Dataset]:
-    return {code: trainee.data.validation(code) for code in trainee.languages.roles}
+    return {code: trainee.data.held_out.validation(code) for code in trainee.languages.roles}
 
 
 def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
     """Blocks that decide when to stop: about as many as are validated on, for both are at every evaluation."""
-    table = trainee.data.selection(code)
+    table = trainee.data.held_out.selection(code)
     most = trainee.blocks_to_decide or max(FEWEST_THAT_DECIDE, num_validated)
     return table.select(range(min(len(table), most)))
-
-
-def check_takes_a_step(stage: Stage, data: TrainingData) -> None:
-    """Refuse text that is less than a batch, where what is less is dropped, before the base is measured.
-
-    Raises:
-        TrainingError: names the settings.
-    """
-    if not stage.training.get("dataloader_drop_last"):
-        return
-    rows = len(data.examples()) if stage.instructions else ceil(data.mix["blocks"] / (1 - stage.self_generated_share))
-    batch = sequences_at_once(stage.training)
-    if rows < batch:
-        raise TrainingError(
-            f"training.dataloader_drop_last drops all that there is: {rows} rows are less than a batch of {batch}; "
-            "lower per_device_train_batch_size, or take dataloader_drop_last out"
-        )
 
 
 def _has_old_text(stage: Stage, languages: Languages) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lingraft.cache import file_fingerprint, fingerprint
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
-from lingraft.checkpoints.read import model_fingerprint, tokenizer_fingerprint
+from lingraft.checkpoints.read import find_model, model_fingerprint, tokenizer_fingerprint
 from lingraft.corpus.read import find_files
 from lingraft.evaluation.multiple_choice import Tasks
 from lingraft.pipeline.step import Artefact
@@ -44,6 +44,15 @@ class Model:
     """A folder with a model and its tokenizer: the base, or what a step wrote."""
 
     folder: Path
+
+    @classmethod
+    def load(cls, name: str) -> Model:
+        """A model by folder or hub name.
+
+        Raises:
+            ModelError: it is not there, or is no model.
+        """
+        return cls(find_model(name))
 
     @property
     def fingerprint(self) -> str:

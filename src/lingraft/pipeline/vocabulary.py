@@ -12,11 +12,16 @@ import numpy as np
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.merging.source_model import open_source_model
+from lingraft.pipeline.check import merge_steps_of
 from lingraft.pipeline.decontaminate import Trainable
 from lingraft.pipeline.documents import Documents
+from lingraft.pipeline.merge import check_merge
 from lingraft.pipeline.step import step
+from lingraft.pipeline.text import Text
 from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
+from lingraft.schema import FertilityChange
 from lingraft.vocabulary.extend import extend
 from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
 from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
@@ -33,8 +38,22 @@ class ExtendedModel(ModelArtefact):
         return {**read_json(self.folder / "vocabulary.json"), "fingerprint": self.fingerprint}
 
 
+def extend_vocabulary(recipe: Recipe, base: Model, text: Text, work: Path) -> ExtendedModel | None:
+    """The base with the new tokens of a recipe; None where it adds none.
+
+    Raises:
+        CorpusError: too little text for so many tokens.
+        ModelError: a model of `merge` does not fit the model with new tokens.
+    """
+    if recipe.vocabulary is None:
+        return None
+    extended = add_tokens(work / "extended", base, *text.alone(recipe), recipe.vocabulary, recipe.seed)
+    check_merge(merge_steps_of(recipe), base.folder, extended.model.folder)
+    return extended
+
+
 @step(ExtendedModel)
-def extend_vocabulary(
+def add_tokens(
     folder: Path,
     base: Model,
     documents: Mapping[str, Sequence[Documents]],
@@ -75,15 +94,15 @@ def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_b
             return
 
 
-def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Model) -> dict[str, Any]:
+def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Model) -> FertilityChange:
     """What tokenizers make of measured text, `before` and, with new tokens, `after`; warns where it is little."""
     found: dict[str, Any] = {}
     for when, model in {"before": base, **({"after": start} if start != base else {})}.items():
         if not read_tokenizer(model.folder).is_fast:
-            return {}
+            return FertilityChange()
         counts = {code: fertility(read_backend(model.folder), of) for code, of in texts.items()}
         found[when] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
         if model == start:
             for code, of in counts.items():
                 warn_of_fragments("the base" if start == base else "the tokenizer with new words", code, of, counts)
-    return found
+    return FertilityChange.model_validate(found)

@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from lingraft.corpus.read import Split, check_split, find_files
 from lingraft.errors import CorpusError
-from lingraft.evaluation import SAMPLES, Role
+from lingraft.evaluation.samples import NUM_SAMPLES
 from lingraft.languages import BETWEEN
 from lingraft.recipe.section import Section
 from lingraft.recipe.types import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share
+from lingraft.schema import Role
 
 ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 
@@ -22,6 +23,11 @@ class Languages(Section):
     learn: list[LanguageCode] = Field(min_length=1)
     retain: list[LanguageCode] = []
     observe: list[LanguageCode] = []
+
+    @property
+    def trained(self) -> list[str]:
+        """Languages whose text may train."""
+        return [*self.learn, *self.retain]
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -117,7 +123,7 @@ class Evaluation(Section):
     """As of a corpus, of all of `text` that is plain."""
     tasks: dict[Name, ByLanguage] = {}
     """Files of questions with choices, by task and language."""
-    num_samples: Annotated[int, Field(ge=0)] = SAMPLES
+    num_samples: Annotated[int, Field(ge=0)] = NUM_SAMPLES
     """Continuations per language that are shown side by side."""
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from lingraft.errors import UserError
 from lingraft.plain_data import unbounded, unusable_values
-from lingraft.reporting.forms import Fertilities, Origin, Results, Training, problem
+from lingraft.schema import Fertilities, Origin, Results, Training, problem
 
 LARGEST = 1e15
 """What a number may be, either way: more than weights, tokens and bytes ever are, and its square is still finite."""

@@ -15,8 +15,8 @@ from lingraft.checkpoints.names import without_places
 from lingraft.errors import UserError
 from lingraft.languages import BETWEEN, parse_language
 from lingraft.reporting.checked import read_beside, read_schema
-from lingraft.reporting.forms import Origin, Results, Training
 from lingraft.reporting.stages import Stage, method_name, stages
+from lingraft.schema import Origin, Results, Training
 
 ROLES = {"learn": "learned", "retain": "retained", "observe": "held out"}
 GROUPS = {

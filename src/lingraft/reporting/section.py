@@ -35,7 +35,7 @@ def section(run: Run) -> dict[str, Any]:
 def _stage(run: Run, stage: Stage) -> dict[str, Any]:
     """What trained in a stage and how it went; a limit on forgetting stands in the last stage that has one."""
     origin, training = stage.origin, stage.training
-    limited = [of for of in run.stages if any("max_forgetting" in step for step in of.origin.get("merge", []))]
+    limited = [of for of in run.stages if any("max_forgetting" in step for step in of.origin.get("merge_steps", []))]
     return {
         "name": stage.name,
         "kind": training.get("kind", ""),
@@ -56,7 +56,7 @@ def _stage(run: Run, stage: Stage) -> dict[str, Any]:
 
 
 def _merge(origin: dict[str, Any]) -> list[str]:
-    return [_said(step) for step in origin.get("merge", [])]
+    return [_said(step) for step in origin.get("merge_steps", [])]
 
 
 def _settings(origin: dict[str, Any]) -> list[str]:

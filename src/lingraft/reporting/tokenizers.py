@@ -11,9 +11,9 @@ from lingraft.checkpoints.names import public_name
 from lingraft.reporting.bars import Bar, BarGroup, bars
 from lingraft.reporting.checked import read_object, read_schema
 from lingraft.reporting.figures import SOFT, escaped
-from lingraft.reporting.forms import Fertilities
 from lingraft.reporting.read import COLOURS, Run, Style, language_name, shortest_ends
 from lingraft.reporting.tables import Cell
+from lingraft.schema import Fertilities
 from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
 
 Languages = dict[str, dict[str, Any]]

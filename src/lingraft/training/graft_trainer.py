@@ -132,6 +132,12 @@ class GraftTrainer(Trainer):
                 pull.add_gradients(self.loss_scale)
         return loss
 
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """As the Trainer's, with random numbers of its own: what is looked at does not change what is trained."""
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            return super().evaluate(*arguments, **named)
+
     @property
     def loss_scale(self) -> float:
         """What fp16 multiplies the loss by."""

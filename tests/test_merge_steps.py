@@ -69,7 +69,7 @@ def test_an_instruct_step_is_also_measured_against_the_instruct_model(recipe, ot
     assert (tmp_path / "out" / "model" / "chat_template.jinja").exists()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Against the instruct model" in page
-    assert "Afterwards, in this order: instruct" in page
+    assert "Merge steps, in this order: instruct" in page
 
 
 def test_a_vector_of_another_base_is_refused_when_the_recipe_loads(recipe, other, tmp_path) -> None:

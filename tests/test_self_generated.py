@@ -183,9 +183,9 @@ def test_shares_that_leave_nothing_are_refused(recipe, texts) -> None:
         load_recipe(recipe)
 
 
-def test_the_loss_is_that_of_the_text_and_strength_times_the_kl(make_model, tmp_path) -> None:
+def test_the_loss_is_that_of_the_text_and_the_weighted_kl(make_model, tmp_path) -> None:
     """Their means, whatever the share of what the base wrote: as weights of the tokens in one mean."""
-    replay = Replay.model_validate({"self_generated": 0.25, "weight": 3.0})
+    replay = Replay.model_validate({"self_generated": 0.25, "kl_weight": 3.0})
     of_text, of_taught = replay.weights(0.25)
     ce, kl = 2.0, 0.5
     assert 0.75 * of_text * ce + 0.25 * of_taught * kl == pytest.approx(ce + 3.0 * kl)

@@ -1,0 +1,51 @@
+"""A change, and its interval by a paired bootstrap; means over learned and over retained languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from lingraft.evaluation.suite import Roles
+from lingraft.schema import Change
+
+RESAMPLES = 2000
+
+
+def delta_interval(
+    change: npt.NDArray[np.float64], size: npt.NDArray[np.int64], seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of sum(change) / sum(size): a paired bootstrap over documents or questions.
+
+    `change` is the difference of each between before and after, `size` what it counts for, both
+    (n,); each resample draws n of them. One alone has no interval.
+    """
+    if len(change) < 2:
+        return None
+    random = np.random.default_rng(seed)
+    deltas = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        drawn = random.integers(0, len(change), len(change))
+        deltas[i] = change[drawn].sum() / size[drawn].sum()
+    low, high = np.quantile(deltas, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def changed(before: float, after: float, interval: tuple[float, float] | None) -> Change:
+    """A number before and after, with the interval of its change where there is one."""
+    ends = {"ci95": list(interval)} if interval else {}
+    return Change(before=before, after=after, delta=after - before, **ends)
+
+
+def learned_and_forgotten(gains: Mapping[str, float], roles: Roles) -> dict[str, float]:
+    """`learning`, the mean gain over learned languages, and `forgetting`, the mean loss over retained ones.
+
+    Each is there where a language has that role.
+    """
+    learned = [gain for code, gain in gains.items() if roles.get(code) == "learn"]
+    forgotten = [-gain for code, gain in gains.items() if roles.get(code) == "retain"]
+    return {
+        **({"learning": float(np.mean(learned))} if learned else {}),
+        **({"forgetting": float(np.mean(forgotten))} if forgotten else {}),
+    }

@@ -1,0 +1,112 @@
+"""What a run has to show: `results.json`, `training.json`, and what its stages left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lingraft.checkpoints.names import public_name
+from lingraft.evaluation.bits_per_byte import summarize
+from lingraft.evaluation.compare import compare
+from lingraft.evaluation.measure import Measurement, measured_with
+from lingraft.pipeline.measure import Suites
+from lingraft.pipeline.scales import SelectedScales, warn_of_new_tokens
+from lingraft.pipeline.self_generated import GeneratedText
+from lingraft.pipeline.text import TrainingData
+from lingraft.pipeline.train import AdaptedModel
+from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.recipe import Recipe, Stage
+from lingraft.schema import SCHEMA, FertilityChange, InstructResult, Overlap, Results, StageMeasured
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage, and the artefacts that went into it and came out of it."""
+
+    name: str | None
+    """None in a recipe of the short form."""
+    stage: Stage
+    data: TrainingData
+    generated: Sequence[GeneratedText]
+    adapted: AdaptedModel
+    merged: ModelArtefact
+    """The adapted model after the stage's own merge steps."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the models of a run measured."""
+
+    base: Measurement
+    on_the_way: Mapping[str, Measurement]
+    """Text alone, of the model with new tokens and of each stage."""
+    unrounded: Measurement
+    """Text alone, of the result in float32."""
+    final: Measurement
+    instruct: Measurement | None
+    """Of the instruct model that the language was added to."""
+
+
+def build_results(
+    recipe: Recipe,
+    base: Model,
+    suites: Suites,
+    measured: Measured,
+    fertility: FertilityChange,
+    stages: Sequence[StageResult],
+    scales: SelectedScales | None,
+) -> Results:
+    """Everything before and after, by language and task."""
+    roles, extra = recipe.languages.roles, dict[str, Any]()
+    if measured.on_the_way:
+        extra["stages"] = along = stage_results(recipe, measured.on_the_way, measured.base)
+        if recipe.vocabulary:
+            warn_of_new_tokens(recipe.max_forgetting, along[0].forgetting)
+    if measured.instruct and recipe.instruct:
+        against = compare(suites.all, measured.final, measured.instruct, roles)
+        extra["instruct"] = InstructResult(base=public_name(recipe.instruct), **against)
+    if scales:
+        extra["max_forgetting"] = scales.record
+    return Results(
+        schema=SCHEMA,
+        base=public_name(recipe.base),
+        model="model",
+        measured=measured_with(base.folder, recipe.length),
+        **compare(suites.all, measured.final, measured.base, roles),
+        fertility=fertility,
+        overlap=_overlap(stages),
+        **extra,
+    )
+
+
+def stage_results(recipe: Recipe, on_the_way: Mapping[str, Measurement], base: Measurement) -> list[StageMeasured]:
+    """Bits per byte of the models on the way, and what they learned and forgot from the base on."""
+    found = []
+    for name, measured in on_the_way.items():
+        scores = measured["text"]
+        bits = {code: of.bits_per_byte for code, of in scores.items()}
+        sums = summarize(scores, base["text"], recipe.languages.roles)
+        found.append(StageMeasured(name=name, languages=bits, **sums))
+    return found
+
+
+def training_log(stages: Sequence[StageResult]) -> dict[str, Any]:
+    """`training.json`: of one training, or of each of the stages."""
+    if not stages[0].name:
+        return stages[0].adapted.record
+    return {
+        "stages": [
+            {"name": of.name, "kind": "instructions" if of.stage.instructions else "text", **of.adapted.record}
+            for of in stages
+        ]
+    }
+
+
+def _overlap(stages: Sequence[StageResult]) -> list[Overlap]:
+    """By stage and entry of its text: the documents that shared text with what is measured, and did not train."""
+    return [
+        Overlap.model_validate({**({"stage": of.name} if of.name else {}), "language": entry["language"], **overlap})
+        for of in stages
+        for entry, overlap in zip(of.data.mix["entries"], of.data.overlap, strict=True)
+    ]
