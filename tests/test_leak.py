@@ -127,7 +127,8 @@ def test_nothing_that_is_measured_trains(run, chat_base) -> None:
     assert "maji" in trained
     assert MARK not in trained
     assert not set(THAI) & set(trained)
-    learned = json.dumps(
+    records = read_records([out / "work/stage-instruct/instructions/training.jsonl"])
+    learned = json.dumps(list(records), ensure_ascii=False)
         list(read_records([out / "work/stage-instruct/instructions/training.jsonl"])), ensure_ascii=False
     )
     assert "sema" in learned
