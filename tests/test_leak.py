@@ -129,8 +129,6 @@ def test_nothing_that_is_measured_trains(run, chat_base) -> None:
     assert not set(THAI) & set(trained)
     records = read_records([out / "work/stage-instruct/instructions/training.jsonl"])
     learned = json.dumps(list(records), ensure_ascii=False)
-        list(read_records([out / "work/stage-instruct/instructions/training.jsonl"])), ensure_ascii=False
-    )
     assert "sema" in learned
     assert MARK not in normal_form(learned)
 
