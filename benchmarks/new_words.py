@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lingraft
 from lingraft.corpus.read import write_texts
-from lingraft.vocabulary.embedding_init import INITS
+from lingraft.vocabulary import INITS
 from real_text import stories
 
 NEW, OLD = "pes_Arab", "eng_Latn"

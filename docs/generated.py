@@ -14,28 +14,43 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
-from lingraft.recipe import Recipe
+from lingraft.json_schema import recipe_schema, results_schema
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def recipe_page() -> str:
-    """Every key of a recipe with its type and default, from the JSON Schema of `Recipe`."""
-    schema = Recipe.model_json_schema()
+    """Every key of a recipe with its type, default and description."""
+    intro = (
+        "An unknown key is an error. All problems of a recipe are reported at once.\n\n"
+        "`lingraft schema > recipe.schema.json` prints the JSON Schema of a recipe. An editor completes and checks the "
+        "keys of a recipe that begins with `# yaml-language-server: $schema=recipe.schema.json`."
+    )
+    return _page("Recipe keys", intro, "Recipe", recipe_schema())
+
+
+def results_page() -> str:
+    """Every key of `results.json`."""
+    intro = "What `lingraft run` and `lingraft evaluate` write; `lingraft schema results` prints its JSON Schema."
+    return _page("results.json", intro, "Results", results_schema())
+
+
+def _page(title: str, intro: str, first: str, schema: dict[str, Any]) -> str:
     sections = schema.pop("$defs")
-    lines = ["# Recipe keys", "", "An unknown key is an error. All problems of a recipe are reported at once.", ""]
-    lines += ["## Recipe", "", *_keys(schema)]
+    lines = [f"# {title}", "", intro, "", f"## {first}", "", *_keys(schema)]
     for name in sorted(sections):
         lines += ["", f"## {name}", "", cleandoc(sections[name].get("description", "")), "", *_keys(sections[name])]
     return "\n".join(lines) + "\n"
 
 
 def _keys(section: dict[str, Any]) -> Iterator[str]:
-    yield "| key | form | default |"
-    yield "|---|---|---|"
+    yield "| key | form | default | |"
+    yield "|---|---|---|---|"
     required = section.get("required", ())
     for key, form in section.get("properties", {}).items():
-        yield f"| `{key}` | {_form(form)} | {'required' if key in required else _default(form.get('default'))} |"
+        default = "required" if key in required else _default(form.get("default"))
+        description = form.get("description", "").replace("\n", " ").replace("|", "\\|")
+        yield f"| `{key}` | {_form(form)} | {default} | {description} |"
 
 
 def _default(value: Any) -> str:
@@ -90,6 +105,7 @@ def recipes_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/recipe.md": recipe_page,
+    "reference/results.md": results_page,
     "reference/commands.md": commands_page,
     "reference/recipes.md": recipes_page,
 }

@@ -7,22 +7,20 @@ import gc
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing beyond this machine, whatever a test does
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes on two cores, and what they start
 
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-gc.collect()
-gc.freeze()  # a training collects, and needs not go through all that was imported
+if TYPE_CHECKING:  # torch takes seconds to load, and the tests of recipes, languages and layer groups need none
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,11 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.unit)
 
 
-CONFIGS = {
-    "llama": transformers.LlamaConfig,
-    "qwen2": transformers.Qwen2Config,
-    "gemma3_text": transformers.Gemma3TextConfig,
-}
+CONFIGS = {"llama": "LlamaConfig", "qwen2": "Qwen2Config", "gemma3_text": "Gemma3TextConfig"}
 DEPTH = 4
 RETAINED = 30
 """Documents, enough to measure forgetting on."""
@@ -44,6 +38,8 @@ SPECIAL = ("<bos>", "<eos>")
 
 
 def _config(architecture: str = "llama", tied: bool = False, **settings: Any) -> Any:
+    import transformers
+
     shape = {
         "vocab_size": 258,
         "hidden_size": 32,
@@ -65,12 +61,17 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
         return transformers.Gemma3Config(
             text_config=text, vision_config=vision, mm_tokens_per_image=4, tie_word_embeddings=tied
         )
-    return CONFIGS[architecture](**{**shape, **settings})
+    return getattr(transformers, CONFIGS[architecture])(**{**shape, **settings})
 
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., PreTrainedModel]:
     """A factory of tiny models with weights large enough that every tensor matters."""
+    import torch
+    import transformers
+
+    gc.collect()
+    gc.freeze()  # a training collects, and needs not go through all that was imported
     made: dict[str, tuple[PreTrainedModel, torch.Tensor]] = {}
 
     def make(architecture: str = "llama", tied: bool = False, **settings: Any) -> PreTrainedModel:
@@ -92,6 +93,9 @@ def make_model() -> Callable[..., PreTrainedModel]:
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """Bytes as tokens, with BOS 256 and EOS 257."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -105,6 +109,7 @@ def write_base(
     make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerFast
 ) -> Callable[[Path], Path]:
     """Writes a folder with a tiny Llama in bf16, untied, and its tokenizer."""
+    import torch
 
     def write(folder: Path) -> Path:
         make_model().to(torch.bfloat16).save_pretrained(folder)
@@ -186,6 +191,9 @@ def recipe_of(base: Path, texts: dict[str, Path]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A tiny Llama with a longer context and a chat template, made once."""
+    import torch
+    import transformers
+
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(_config(max_position_embeddings=512)).save_pretrained(folder)
@@ -195,3 +203,18 @@ def chat_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTok
         "{% if add_generation_prompt %}<assistant>{% endif %}"
     )
     return folder
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Run a command in this process; gives its exit code, standard output and standard error."""
+    from lingraft.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lingraft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return end.value.code or 0, printed.out, printed.err
+
+    return call

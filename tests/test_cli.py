@@ -27,20 +27,6 @@ from lingraft.errors import Interrupted, MachineError
 
 
 @pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """Run a command in this process; gives its exit code, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lingraft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        return end.value.code or 0, printed.out, printed.err
-
-    return call
-
-
-@pytest.fixture
 def recipe_file(recipe, tmp_path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))

@@ -23,7 +23,7 @@ from command_line import Command, command
 from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import open_table
-from lingraft.evaluation.samples import NUM_SAMPLES
+from lingraft.evaluation import NUM_SAMPLES
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from transformers import (
 import lingraft
 from command_line import Command, command
 from lingraft.errors import ModelError, OutputError, UserError
-from lingraft.vocabulary.embedding_init import INITS
+from lingraft.vocabulary import INITS
 from vocabulary.families import ENGLISH, PERSIAN, gemma, gpt2, llama2, llama3, qwen, sentences
 
 NUMBER = 40

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pycountry
 
@@ -24,6 +24,9 @@ _PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 BETWEEN = "–"
 """Between the two languages of aligned pairs, where both are called."""
 
+
+Role = Literal["learn", "retain", "observe"]
+"""What a run has to do with a language."""
 
 T = TypeVar("T")
 

@@ -8,16 +8,16 @@ are written. Keys that are not known here are not looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lingraft.languages import Role
 
 SCHEMA = 1
 """`schema` of the files that this version writes and reads."""
 SMALLEST = 1e-9
 """What bits per byte and accuracies are at least, where they are not 0."""
-Role = Literal["learn", "retain", "observe"]
-"""What a run has to do with a language."""
 
 
 class Record(BaseModel):

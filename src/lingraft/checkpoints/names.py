@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _IN_A_RUN = ("model", "adapter")
 _CACHED = "models--"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def is_place(name: Any) -> bool:
@@ -39,3 +41,8 @@ def without_places(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_places(of) for of in value]
     return public_name(value) if is_place(value) else value
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name could be one of the hub's; a folder may have such a name too."""
+    return _HUB_NAME.fullmatch(name) is not None

@@ -5,7 +5,6 @@ Weights are read from safetensors only; code that comes with a checkpoint is nev
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from lingraft.cache import files_fingerprint
 from lingraft.checkpoints.config import read_config_file
 from lingraft.checkpoints.dtypes import TORCH_NAMES
 from lingraft.checkpoints.layout import check_layout
+from lingraft.checkpoints.names import is_hub_name
 from lingraft.checkpoints.sentencepiece_model import check_can_be_converted
 from lingraft.checkpoints.weights import find_weights
 from lingraft.errors import Interrupted, LingraftError, ModelError, first_line
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 LICENCES = ("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "USE_POLICY*")
 WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *LICENCES)
 _NOT_FILES = ["consolidated*", "*/*"]  # the same weights once more, or something else
@@ -96,11 +95,6 @@ def _of_run(folder: Path) -> Path:
     if any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         return folder
     return folder / "model" if (folder / "model" / "config.json").is_file() else folder
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether a name could be one of the hub's; a folder may have such a name too."""
-    return _HUB_NAME.fullmatch(name) is not None
 
 
 def read_config(folder: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import lingraft
 from lingraft.cli import merge, tokenizer
 from lingraft.cli.console import is_main_process, say_written, speak
 from lingraft.cli.options import FILES, Split, codes, example, pairs, tasks
-from lingraft.errors import UserError
+from lingraft.errors import UserError, nearest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -165,6 +166,18 @@ def report(
     """Draw the results of runs, and what tokenizers make of languages, on one page."""
     lingraft.report(folders, out)
     say_written(out)
+
+
+@app.command(epilog=example("lingraft schema recipe"))
+def schema(
+    what: Annotated[str, typer.Argument(help="recipe or results.")] = "recipe",
+) -> None:
+    """Print the JSON Schema of a recipe, with which editors complete and check keys, or of results.json."""
+    from lingraft.json_schema import SCHEMAS
+
+    if what not in SCHEMAS:
+        raise UserError(f"schema {what}: allowed are {', '.join(SCHEMAS)}{nearest(what, SCHEMAS)}")
+    typer.echo(json.dumps(SCHEMAS[what](), indent=2, ensure_ascii=False))
 
 
 def _print_results(results: dict[str, Any]) -> None:

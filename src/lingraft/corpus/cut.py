@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from lingraft.corpus import Indices
+from lingraft.corpus.indices import Indices
 from lingraft.errors import CorpusError
 
 MOST = 2.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lingraft.corpus import Indices
+from lingraft.corpus.indices import Indices
 from lingraft.errors import CorpusError
 
 logger = logging.getLogger(__name__)

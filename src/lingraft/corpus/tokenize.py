@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lingraft.corpus import Indices
+from lingraft.corpus.indices import Indices
 from lingraft.corpus.text_parts import batches, text_parts
 from lingraft.corpus.words import words_of
 

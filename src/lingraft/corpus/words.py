@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.corpus import Indices
+from lingraft.corpus.indices import Indices
 
 Hashes = npt.NDArray[np.uint64]
 

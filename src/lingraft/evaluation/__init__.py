@@ -1,5 +1,4 @@
 """What was learned and what was forgotten, on the same bytes before and after."""
 
-from lingraft.evaluation.suite import Suite
-
-__all__ = ["Suite"]
+NUM_SAMPLES = 2
+"""Prompts per language that are continued, where nothing is said."""

@@ -20,9 +20,9 @@ from lingraft.evaluation.multiple_choice import MultipleChoice, read_tasks
 from lingraft.evaluation.samples import Continuations, draw_prompts
 from lingraft.evaluation.suite import Suite
 from lingraft.input_files import Sources
-from lingraft.languages import by_code, code_of
+from lingraft.languages import Role, by_code, code_of
 from lingraft.output_paths import file_target, is_results
-from lingraft.schema import SCHEMA, Results, Role
+from lingraft.schema import SCHEMA, Results
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,13 @@ import torch
 
 from lingraft.cache import fingerprint
 from lingraft.corpus.tokenize import bos_ids, encode
+from lingraft.evaluation import NUM_SAMPLES
 from lingraft.evaluation.suite import Roles, Suite
 from lingraft.schema import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NUM_SAMPLES = 2
-"""Prompts per language, where nothing is said."""
 PROMPT_CHARACTERS = 60
 SHORTEST_CHARACTERS = 8
 MAX_NEW_TOKENS = 40

@@ -14,7 +14,7 @@ import numpy as np
 
 from lingraft.cache import json_text, read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
-from lingraft.corpus import Indices
+from lingraft.corpus.indices import Indices
 from lingraft.corpus.overlap import Match
 from lingraft.corpus.read import DroppedText, placed_rows
 from lingraft.corpus.tokenize import bos_ids, column, encode, read_texts_of

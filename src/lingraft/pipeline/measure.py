@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.evaluation import Suite
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.measure import Measurement, measure, measuring_device, read_measurement, write_measurement
 from lingraft.evaluation.multiple_choice import MultipleChoice
 from lingraft.evaluation.samples import Continuations, draw_prompts
+from lingraft.evaluation.suite import Suite
 from lingraft.pipeline.step import Artefact, Place, step
 from lingraft.pipeline.text import Text
 from lingraft.pipeline.values import Model

@@ -16,7 +16,8 @@ from lingraft.merging.source_model import SourceModel, open_source_model
 from lingraft.methods import Export
 from lingraft.pipeline.step import step
 from lingraft.pipeline.values import Model, ModelArtefact
-from lingraft.recipe.merge_steps import Step, combination
+from lingraft.recipe.combination import combination
+from lingraft.recipe.merge_steps import Step
 
 
 def merge(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:

@@ -10,7 +10,6 @@ import yaml
 
 from lingraft.errors import RecipeError
 from lingraft.plain_data import MAX_VALUES, unbounded
-from lingraft.recipe.checks import filled_in, problems_of_fit
 from lingraft.recipe.overrides import override
 from lingraft.recipe.paths import anchored, unshared
 from lingraft.recipe.schema import Recipe
@@ -28,6 +27,8 @@ def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = 
         RecipeError: all problems of its form, and all that its well-formed parts ask for and cannot have. Nothing is
             written.
     """
+    from lingraft.recipe.checks import filled_in, problems_of_fit  # with what they look at: models and text
+
     source = "recipe" if isinstance(recipe, dict) else str(recipe)
     values = recipe if isinstance(recipe, dict) else read_yaml(Path(recipe))
     _check_bounds(values, source)

@@ -8,30 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from lingraft.layer_groups import LayerRange, num_layers
-from lingraft.merging.assemble import Combination, plan_combination
-from lingraft.merging.expression import (
-    Checkpoint,
-    Expression,
-    Mean,
-    Scale,
-    Shifted,
-    Vector,
-    instructed,
-    interpolated,
-    language_vectors,
-    reverted,
-    scales_by_group,
-)
-from lingraft.merging.formulas import Sum
-from lingraft.merging.source_model import SourceModel, check_origin, open_source_model
 from lingraft.recipe.section import Section
+
+if TYPE_CHECKING:
+    from lingraft.merging.expression import Expression
+    from lingraft.merging.source_model import SourceModel
 
 
 def absolute(model: str) -> str:
@@ -42,7 +29,7 @@ def absolute(model: str) -> str:
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Weight = Annotated[float, Field(gt=0)]
 ModelName = Annotated[str, Field(min_length=1), AfterValidator(absolute)]
-Open = Callable[[str], SourceModel]
+Open = Callable[[str], "SourceModel"]
 
 
 class Layers(Section):
@@ -96,6 +83,8 @@ class ScaleStep(Step):
     scale: Finite
 
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
+        from lingraft.merging.expression import Checkpoint, language_vectors
+
         return language_vectors(Checkpoint(base), [(adapted, self.scale)])
 
 
@@ -113,6 +102,8 @@ class VectorsStep(Step):
         return True
 
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
+        from lingraft.merging.expression import Checkpoint, Shifted, Vector
+
         start = Checkpoint(base)
         return Shifted(
             adapted, tuple(Vector(Checkpoint(opened(name)), start, scale) for name, scale in self.vectors.items())
@@ -130,6 +121,8 @@ class SoupStep(Step):
         return list(self.soup)
 
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
+        from lingraft.merging.expression import Checkpoint, Mean
+
         weights = self.soup if isinstance(self.soup, dict) else dict.fromkeys(self.soup, 1.0)
         others = tuple((Checkpoint(opened(name)), weight) for name, weight in weights.items())
         return Mean(((adapted, self.weight), *others))
@@ -141,6 +134,8 @@ class RevertStep(Step):
     revert: Layers
 
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
+        from lingraft.merging.expression import Checkpoint, reverted
+
         return reverted(adapted, Checkpoint(base), self.revert.of(base))
 
 
@@ -150,6 +145,8 @@ class InterpolateStep(Step):
     interpolate: GroupScales
 
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
+        from lingraft.merging.expression import Checkpoint, Scale, interpolated, scales_by_group
+
         layers = self.interpolate.of(base)
         by_group = scales_by_group(self.interpolate.scale, layers, base.weights)
         return interpolated(adapted, Checkpoint(base), Scale(1.0, by_group, layers))
@@ -196,6 +193,8 @@ class InstructStep(Step):
         return self.instruct
 
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
+        from lingraft.merging.expression import Checkpoint, instructed
+
         return instructed(Checkpoint(opened(self.instruct)), adapted, Checkpoint(base), self.scale)
 
 
@@ -221,34 +220,3 @@ if TYPE_CHECKING:
     AnyStep = Step
 else:
     AnyStep = Annotated[Union[tuple(Annotated[form, Tag(verb)] for verb, form in STEPS.items())], Discriminator(_verb)]
-
-
-def combination(
-    steps: Sequence[Step], adapted: SourceModel, base: SourceModel, made_from: SourceModel | None = None
-) -> Combination:
-    """The steps as one combination in float32, with all that can be checked before it is computed.
-
-    Before training, the base can stand for the model that is to come of it. Where the base got new words for this
-    run, `made_from` is what it was without them, as other runs know it.
-
-    Raises:
-        ModelError: models that cannot be had, or do not fit each other.
-        SelectionError: layers or layer groups that the model does not have.
-    """
-
-    @cache
-    def opened(name: str) -> SourceModel:
-        return open_source_model(name, base)
-
-    expression: Expression = Checkpoint(adapted)
-    like, origin = adapted, made_from or base
-    parents = dict.fromkeys([adapted, base])
-    for step in steps:
-        for model in map(opened, step.models):
-            parents[model] = None
-            if step.are_vectors:
-                check_origin(model, origin, force=False)
-                parents[origin] = None
-        expression = step.expression(expression, origin if step.are_vectors else base, opened)
-        like = opened(step.like) if step.like else like
-    return plan_combination(Sum(expression, list(parents)), like, dtype="float32")

@@ -11,7 +11,8 @@ from lingraft.errors import UserError
 from lingraft.layer_groups import LayerRange, depth, is_base
 from lingraft.merging.source_model import open_source_model
 from lingraft.methods.base import Method
-from lingraft.recipe.merge_steps import MaxForgettingStep, combination
+from lingraft.recipe.combination import combination
+from lingraft.recipe.merge_steps import MaxForgettingStep
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.well_formed import Broken, keys_of

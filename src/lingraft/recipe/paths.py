@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoints.read import is_hub_name
+from lingraft.checkpoints.names import is_hub_name
 from lingraft.errors import RecipeError
 
 _STAGE = re.compile(r"stages\.[^.]*\.")

@@ -13,7 +13,7 @@ from lingraft.recipe.section import Section
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Evaluation, Languages, Validation
 from lingraft.recipe.types import Count
-from lingraft.vocabulary.embedding_init import Init
+from lingraft.vocabulary import Init
 
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 

@@ -8,11 +8,10 @@ from pydantic import Field, model_validator
 
 from lingraft.corpus.read import Split, check_split, find_files
 from lingraft.errors import CorpusError
-from lingraft.evaluation.samples import NUM_SAMPLES
-from lingraft.languages import BETWEEN
+from lingraft.evaluation import NUM_SAMPLES
+from lingraft.languages import BETWEEN, Role
 from lingraft.recipe.section import Section
 from lingraft.recipe.types import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share
-from lingraft.schema import Role
 
 ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 

@@ -38,7 +38,12 @@ LanguageCode = Annotated[str, _made_by(code_of)]
 BY_CODE = _made_by(by_code)
 """Of a mapping whose keys are languages."""
 FilePattern = Annotated[str, _made_by(_that_exists)]
-FilePatterns = Annotated[list[FilePattern], Field(min_length=1), BeforeValidator(_as_list)]
+FilePatterns = Annotated[
+    list[FilePattern],
+    Field(min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
+]
+"""A path or a pattern, or several."""
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]

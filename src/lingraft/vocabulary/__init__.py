@@ -1,1 +1,7 @@
 """Tokenizers that learn new words, and the rows of embeddings and head that go with them."""
+
+from typing import Literal, get_args
+
+Init = Literal["mean", "subtoken-mean", "subtoken-mean-norm"]
+"""What the rows of new tokens are made of (`vocabulary/embedding_init.py`)."""
+INITS: tuple[Init, ...] = get_args(Init)

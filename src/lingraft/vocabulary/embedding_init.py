@@ -6,7 +6,6 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,7 @@ from numpy.typing import NDArray
 from lingraft.checkpoints.dtypes import Floats
 from lingraft.checkpoints.weights import StoredTensor
 from lingraft.merging.tensor_reader import OpenFiles
-
-Init = Literal["mean", "subtoken-mean", "subtoken-mean-norm"]
-INITS: tuple[Init, ...] = get_args(Init)
+from lingraft.vocabulary import Init
 
 _CHUNK = 4096
 """Rows that are read at a time."""

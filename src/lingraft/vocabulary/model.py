@@ -16,8 +16,9 @@ from lingraft.merging.compatibility import ROWS_ARE_TOKENS
 from lingraft.merging.source_model import SourceModel
 from lingraft.merging.tensor_reader import open_files
 from lingraft.merging.vocabulary_alignment import num_rows
+from lingraft.vocabulary import Init
 from lingraft.vocabulary.bpe import BPE
-from lingraft.vocabulary.embedding_init import Init, Table, new_rows
+from lingraft.vocabulary.embedding_init import Table, new_rows
 from lingraft.vocabulary.extend import Extension
 from lingraft.vocabulary.resize_embeddings import NewRows, padded, write_grown
 

@@ -22,7 +22,7 @@ from lingraft.languages import by_code
 from lingraft.merging.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.merging.source_model import open_source_model
 from lingraft.output_paths import check_not_read, file_target, folder_target, is_results
-from lingraft.vocabulary.embedding_init import INITS, Init
+from lingraft.vocabulary import INITS, Init
 from lingraft.vocabulary.extend import extend as extend_bpe
 from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
 from lingraft.vocabulary.fertility import fertility as count
