@@ -79,4 +79,4 @@ def test_every_dependency_has_a_line_in_the_architecture() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     table = (ROOT / "docs" / "architecture.md").read_text().split("## Dependencies")[1]
     for requirement in project["dependencies"]:
-        assert re.search(rf"^\|[^|]*\b{re.match('[a-z0-9-]+', requirement)[0]}\b", table, re.MULTILINE), requirement
+        assert re.search(rf"^\|[^|]*\b{re.match('[a-z0-9_-]+', requirement)[0]}\b", table, re.MULTILINE), requirement

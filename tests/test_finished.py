@@ -15,7 +15,7 @@ import yaml
 import lingraft
 from lingraft.errors import OutputError, UserError
 from lingraft.pipeline import documents as text_steps
-from lingraft.pipeline.inputs import Inputs
+from lingraft.pipeline.inputs import RecipeFiles
 from lingraft.pipeline.run_directory import check_output
 from lingraft.recipe import load_recipe
 
@@ -159,22 +159,22 @@ CHANGED = {
 @pytest.mark.parametrize("what", CHANGED)
 @pytest.mark.parametrize("how", ["other bytes", "removed"])
 def test_an_input_that_changes_is_named_and_ends_with_exit_code_2(short, tmp_path, what, how) -> None:
-    inputs, file = Inputs(load_recipe(short), tmp_path / "work"), tmp_path / CHANGED[what]
+    inputs, file = RecipeFiles(load_recipe(short), tmp_path / "work"), tmp_path / CHANGED[what]
     file.touch()
-    inputs.check()  # with another time, but the same
+    inputs.raise_if_changed()  # with another time, but the same
     file.write_bytes(file.read_bytes()[:-1] + b"!") if how == "other bytes" else file.unlink()
     with pytest.raises(UserError, match="changed while they were being used, so nothing is published") as caught:
-        inputs.check()
+        inputs.raise_if_changed()
     assert caught.value.exit_code == 2
     assert f"  {what.partition(chr(39))[0]}: {file}\n" in str(caught.value)
 
 
 def test_a_file_that_comes_to_a_pattern_is_a_change(short, tmp_path) -> None:
     short["corpus"][0]["files"] = str(tmp_path / "swh*.jsonl")
-    inputs = Inputs(load_recipe(short), tmp_path / "work")
+    inputs = RecipeFiles(load_recipe(short), tmp_path / "work")
     shutil.copyfile(tmp_path / "swh_Latn.jsonl", tmp_path / "swh_more.jsonl")
     with pytest.raises(UserError, match=r"corpus: .*swh_more\.jsonl"):
-        inputs.check_text()
+        inputs.raise_if_text_changed()
 
 
 def test_a_base_that_changes_while_it_trains_publishes_nothing_and_nothing_of_it_is_kept(

@@ -41,7 +41,7 @@ def prepare(recipe: dict[str, Any], base: Path, tmp_path: Path):
         recipe["validation"] = {"share": 0.05, "blocks": 4}
         resolved, work = load_recipe(recipe | settings), tmp_path / "work"
         read = text.read_text(resolved, Model(base), work)
-        text.prepare(resolved, ALONE, read, Model(base), work)
+        text.prepare_training(resolved, ALONE, read, Model(base), work)
         return resolved, (read.corpora[ALONE][0], read.trainable[ALONE][0]), read.split.folder
 
     return prepare

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 _MARKS = re.compile(r"([\\`*_\[\]<>|#~&])")
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+")
 
@@ -23,9 +21,11 @@ def as_code(text: object) -> str:
 
 
 def card(head: Mapping[str, Any], lines: Sequence[str]) -> str:
-    """A card; keys of the head that say nothing are left out."""
-    said = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False, allow_unicode=True)
-    return "\n".join(["---", said.rstrip("\n"), "---", *lines, ""])
+    """A card; empty keys of the head are left out."""
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(**{key: value for key, value in head.items() if value})
+    return "\n".join(["---", data.to_yaml(), "---", *lines, ""])
 
 
 def adapter_card(base: str, on_hub: bool, method: str, languages: Sequence[str], plain_peft: bool) -> str:

@@ -1,4 +1,8 @@
-"""`import lingraft` is enough for peft to read our adapters, and still loads neither peft nor torch."""
+"""`import lingraft` is enough for peft to read our adapters, and still loads neither peft nor torch.
+
+peft has no entry points: a type of adapters is made known by calling `peft.utils.register_peft_method`, which imports
+peft and torch. A hook on the import of peft makes the call when somebody loads it.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lingraft.pipeline.check import merge_steps_of
 from lingraft.recipe import Recipe
 
 
-class Inputs:
+class RecipeFiles:
     """The files of a recipe, as they are when the run starts."""
 
     def __init__(self, recipe: Recipe, work: Path) -> None:
@@ -24,7 +24,7 @@ class Inputs:
         self.models = Sources(lambda: _models(recipe))
         self._known = records(work)
 
-    def check_text(self) -> None:
+    def raise_if_text_changed(self) -> None:
         """After text was read: it is what it was, and what is made of it from now on is right.
 
         Raises:
@@ -36,7 +36,7 @@ class Inputs:
                 raise changed_error(changed)
         self._known = records(self.work)
 
-    def check(self) -> None:
+    def raise_if_changed(self) -> None:
         """Before anything is published.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,18 @@ class Suites:
         return [self.text, *self.others]
 
     @property
-    def of_text(self) -> Suites:
-        """The text alone, which is measured of models on the way."""
-        return replace(self, others=())
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        """Language -> the documents that are measured."""
+        return self.text.texts
 
-    def measure(self, at: Path | Place, model: Model) -> Measurement:
-        """What the suites give under a model; kept at a path."""
-        return measure_model(at, model, self.all, self.max_length, measuring_device()).of(self.all)
+    def measure(self, folder: Path, model: Model, elsewhere: Sequence[Path] = ()) -> Measurement:
+        """The scores of a model in all suites; taken from `elsewhere` where the same was measured there."""
+        place = Place(folder, elsewhere)
+        return measure_model(place, model, self.all, self.max_length, measuring_device()).of(self.all)
+
+    def measure_text(self, folder: Path, model: Model) -> Measurement:
+        """The scores of a model in text alone."""
+        return replace(self, others=()).measure(folder, model)
 
 
 def build_suites(recipe: Recipe, text: Text) -> Suites:

@@ -8,10 +8,10 @@ from typing import Any
 
 from lingraft.checkpoints.names import public_name, without_places
 from lingraft.checkpoints.read import find_model
-from lingraft.evaluation.measure import Measurement
 from lingraft.methods.parameter_counts import Part, by_group
 from lingraft.pipeline.merge import ExportedModel
-from lingraft.pipeline.results import StageResult
+from lingraft.pipeline.plan import whole_plan
+from lingraft.pipeline.results import Measured, StageResult
 from lingraft.pipeline.self_generated import generated_record
 from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import Model
@@ -90,15 +90,14 @@ def provenance(
     extended: ExtendedModel | None,
     stages: Sequence[StageResult],
     exported: ExportedModel,
-    unrounded: Measurement,
-    plan: str,
+    measured: Measured,
 ) -> dict[str, Any]:
-    """What went into a model, and what was checked on the way out; `plan` is the text of the plan."""
+    """What went into a model, and what was checked on the way out."""
     records = [({"name": of.name} if of.name else {}) | _training(of) for of in stages]
     steps = [step.model_dump(mode="json") for step in recipe.merge]
     record = {
         "versions": versions(),
-        "plan": plan,
+        "plan": whole_plan(recipe, with_memory_left=False),
         **_origin(recipe, base),
         **({"vocabulary": extended.record} if extended else {}),
         **(records[0] if recipe.is_short else {"stages": records}),
@@ -107,7 +106,7 @@ def provenance(
             "form": recipe.export,
             **exported.record,
             "merge_difference": stages[-1].adapted.record["merge_difference"],
-            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in unrounded["text"].items()},
+            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in measured.unrounded["text"].items()},
         },
     }
     published: dict[str, Any] = without_places(record)

@@ -39,11 +39,11 @@ class Measured:
     """What the models of a run measured."""
 
     base: Measurement
-    on_the_way: Mapping[str, Measurement]
+    between: Mapping[str, Measurement]
     """Text alone, of the model with new tokens and of each stage."""
     unrounded: Measurement
     """Text alone, of the result in float32."""
-    final: Measurement
+    after: Measurement
     instruct: Measurement | None
     """Of the instruct model that the language was added to."""
 
@@ -59,12 +59,12 @@ def build_results(
 ) -> Results:
     """Everything before and after, by language and task."""
     roles, extra = recipe.languages.roles, dict[str, Any]()
-    if measured.on_the_way:
-        extra["stages"] = along = stage_results(recipe, measured.on_the_way, measured.base)
+    if measured.between:
+        extra["stages"] = along = stage_results(recipe, measured.between, measured.base)
         if recipe.vocabulary:
             warn_of_new_tokens(recipe.max_forgetting, along[0].forgetting)
     if measured.instruct and recipe.instruct:
-        against = compare(suites.all, measured.final, measured.instruct, roles)
+        against = compare(suites.all, measured.after, measured.instruct, roles)
         extra["instruct"] = InstructResult(base=public_name(recipe.instruct), **against)
     if scales:
         extra["max_forgetting"] = scales.record
@@ -73,17 +73,17 @@ def build_results(
         base=public_name(recipe.base),
         model="model",
         measured=measured_with(base.folder, recipe.length),
-        **compare(suites.all, measured.final, measured.base, roles),
+        **compare(suites.all, measured.after, measured.base, roles),
         fertility=fertility,
         overlap=_overlap(stages),
         **extra,
     )
 
 
-def stage_results(recipe: Recipe, on_the_way: Mapping[str, Measurement], base: Measurement) -> list[StageMeasured]:
-    """Bits per byte of the models on the way, and what they learned and forgot from the base on."""
+def stage_results(recipe: Recipe, between: Mapping[str, Measurement], base: Measurement) -> list[StageMeasured]:
+    """Bits per byte of the models between base and result, and what they learned and forgot from the base on."""
     found = []
-    for name, measured in on_the_way.items():
+    for name, measured in between.items():
         scores = measured["text"]
         bits = {code: of.bits_per_byte for code, of in scores.items()}
         sums = summarize(scores, base["text"], recipe.languages.roles)

@@ -1,4 +1,7 @@
-"""The whole product on one page: a base and a recipe in, a grafted model and its proof out."""
+"""The whole product on one page: a base model and a recipe in; a model that learned new languages, and its proof, out.
+
+The proof are the `Results`: what every measured language and task scored before and after.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,15 @@ from typing import Any
 from accelerate import PartialState
 
 from lingraft.pipeline.check import check_models
-from lingraft.pipeline.inputs import Inputs
+from lingraft.pipeline.inputs import RecipeFiles
 from lingraft.pipeline.measure import build_suites
 from lingraft.pipeline.merge import export, merge
-from lingraft.pipeline.plan import whole_plan
 from lingraft.pipeline.provenance import provenance
 from lingraft.pipeline.results import Measured, StageResult, build_results
 from lingraft.pipeline.run_directory import acquire_run_directory, publish, run_target
-from lingraft.pipeline.scales import keep_within_limit, merge_steps
-from lingraft.pipeline.self_generated import generate
-from lingraft.pipeline.step import Place
-from lingraft.pipeline.text import in_tokens_of, prepare, read_text, stage_folder
+from lingraft.pipeline.scales import merge_steps, select_scales
+from lingraft.pipeline.self_generated import generate_text
+from lingraft.pipeline.text import prepare_training, read_text, retokenize, stage_folder
 from lingraft.pipeline.train import adapt
 from lingraft.pipeline.values import Model
 from lingraft.pipeline.vocabulary import extend_vocabulary, measure_fertility
@@ -38,56 +39,67 @@ def run_recipe(
     overrides: Sequence[str] = (),
     beside: Sequence[Path | str] = (),
 ) -> dict[str, Any]:
-    """As `lingraft.run`."""
-    PartialState(timeout=LONGEST_STEP)
+    """Run a recipe in a folder, or go on where it stopped; the arguments are those of `lingraft.run`."""
+    PartialState(timeout=LONGEST_STEP)  # joins the processes that a launcher started
     resolved = load_recipe(recipe, overrides)
-    out = run_target(out, resolved)
-    with acquire_run_directory(out, resolved):
-        results = execute(resolved, out, [Path(other) / "work" for other in beside])
-    logging.getLogger(__name__).info("done: %s", out)
+    folder = run_target(out, resolved)
+    with acquire_run_directory(folder, resolved):
+        results = execute(resolved, folder, list(map(Path, beside)))
+    logging.getLogger(__name__).info("done: %s", folder)
     return results.to_json()
 
 
-def execute(recipe: Recipe, out: Path, others: Sequence[Path] = ()) -> Results:
-    """Every step of a resolved recipe, in order; a step works only where its arguments changed since it last did."""
-    work, inputs = out / "work", Inputs(recipe, out / "work")
-    base = Model.load(recipe.base)
+def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> Results:
+    """Do every step of a resolved recipe, in order; a recipe has at least one stage.
+
+    A step that is given a folder keeps its result there. Run again, it reuses that result where the settings and the
+    results that it reads are still the same. `runs_beside` are folders of runs that may have measured the same base.
+    """
+    work = folder / "work"
+    files = RecipeFiles(recipe, work)
     check_models(recipe)
-    plan = whole_plan(recipe, with_memory_left=False)
+    base = Model.load(recipe.base)
 
-    text = read_text(recipe, base, work)  # documents, what is held out of them, and what may train
+    # Text: documents, those that are held out and measured, and what of the others may train.
+    text = read_text(recipe, base, work)
     suites = build_suites(recipe, text)
-    extended = extend_vocabulary(recipe, base, text, work)
+
+    # Tokens: training starts from the base, or from the base with new tokens, into which text is tokenized again.
+    extended = extend_vocabulary(recipe, base, text, work)  # None where the recipe adds no tokens
     start = extended.model if extended else base
-    text = in_tokens_of(start, recipe, text, work) if extended else text
-    data = {name: prepare(recipe, name, text, start, work) for name in recipe.stages}
-    inputs.check_text()
+    training_text = retokenize(recipe, text, start, work) if extended else text
+    data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}
+    files.raise_if_text_changed()
 
-    fertility = measure_fertility(suites.text.texts, base, start)
-    before = suites.measure(Place(work / "before", [other / "before" for other in others]), base)
+    # Scores before training.
+    fertility = measure_fertility(suites.texts, base, start)
+    before = suites.measure(work / "before", base, [run / "work/before" for run in runs_beside])
     instruct = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
-    on_the_way = {"new tokens": suites.of_text.measure(work / "measured", start)} if extended else {}
+    between = {"new tokens": suites.measure_text(work / "measured", start)} if extended else {}
 
+    # Training, stage by stage, each from the model that the one before it left.
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
-        folder = stage_folder(recipe, work, name)
-        generated = generate(recipe, name, base, data[name], work)
-        adapted = adapt(recipe, name, model, data[name], generated, work)
-        merged = merge(folder, stage.merge, adapted, model, base)
-        stages.append(StageResult(None if recipe.is_short else name, stage, data[name], generated, adapted, merged))
+        stage_work = stage_folder(recipe, work, name)
+        generated = generate_text(recipe, name, base, data[name], stage_work)  # to replay what the base knows
+        adapted = adapt(recipe, name, model, data[name], generated, stage_work)
+        merged = merge(stage_work, stage.merge, adapted, model, base)  # the stage's own merge steps
+        stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
         model = merged.model
-        if not recipe.is_short:
-            on_the_way[name] = suites.of_text.measure(folder / "measured", model)
+        if recipe.shown_name(name):
+            between[name] = suites.measure_text(stage_work / "measured", model)
 
-    scales = keep_within_limit(recipe, start, model, stages[-1].data.held_out, work)
-    combined = merge(work, merge_steps(recipe, scales), merged, start, base)
-    exported = export(work / "exported", combined.model, base, recipe.form)
-    unrounded = suites.of_text.measure(work / "unrounded", combined.model)
-    final = suites.measure(work / "after", exported.model)
+    # The run's merge steps, on all that changed since `start`: as much of it as `max_forgetting` allows, and so on.
+    scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
+    result = merge(work, merge_steps(recipe, scales), stages[-1].merged, start, base)
+    exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
 
-    measured = Measured(before, on_the_way, unrounded, final, instruct)
+    # Scores after training, and everything laid out in the run's folder.
+    unrounded = suites.measure_text(work / "unrounded", result.model)
+    after = suites.measure(work / "after", exported.model)
+    measured = Measured(before, between, unrounded, after, instruct)
     results = build_results(recipe, base, suites, measured, fertility, stages, scales)
-    origin = provenance(recipe, base, extended, stages, exported, unrounded, plan)
-    inputs.check()
-    publish(out, recipe, exported, stages, results, origin)
+    record = provenance(recipe, base, extended, stages, exported, measured)
+    files.raise_if_changed()
+    publish(folder, recipe, exported, stages, results, record)
     return results

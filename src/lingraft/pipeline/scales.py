@@ -41,7 +41,7 @@ class SelectedScales(Artefact):
 
 
 @step(SelectedScales)
-def select_scales(
+def find_scales(
     folder: Path,
     limit: MaxForgettingStep,
     start: Model,
@@ -86,14 +86,14 @@ def select_scales(
     )
 
 
-def keep_within_limit(
+def select_scales(
     recipe: Recipe, start: Model, adapted: Model, held_out: HeldOutBlocks, work: Path
 ) -> SelectedScales | None:
     """The scales that `max_forgetting` of a recipe leads to; None where it has none."""
     if (limit := recipe.max_forgetting) is None:
         return None
     learn, retain = recipe.languages.learn, recipe.languages.retain
-    return select_scales(work / "scales", limit, start, adapted, held_out, learn, retain, measuring_device())
+    return find_scales(work / "scales", limit, start, adapted, held_out, learn, retain, measuring_device())
 
 
 def merge_steps(recipe: Recipe, scales: SelectedScales | None) -> list[Step]:

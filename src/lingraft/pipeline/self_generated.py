@@ -22,7 +22,7 @@ from lingraft.errors import ModelError
 from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 from lingraft.pipeline.step import Artefact, step
-from lingraft.pipeline.text import TrainingData, stage_folder
+from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import Model
 from lingraft.recipe import Recipe
 
@@ -70,7 +70,7 @@ class _Progress:
         logger.info("the base has generated %d blocks, %d are left%s", self.done, self.left, shown)
 
 
-def generate(recipe: Recipe, name: str, base: Model, data: TrainingData, work: Path) -> list[GeneratedText]:
+def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, work: Path) -> list[GeneratedText]:
     """So many blocks of the base's own text that they are `replay.self_generated` of all tokens; none without replay.
 
     Raises:
@@ -84,7 +84,7 @@ def generate(recipe: Recipe, name: str, base: Model, data: TrainingData, work: P
     progress, parts = _Progress(count), []
     for number, first in enumerate(range(0, count, PART)):
         size = min(PART, count - first)
-        path = stage_folder(recipe, work, name) / SELF_GENERATED / f"part-{number}"
+        path = work / SELF_GENERATED / f"part-{number}"
         left = progress.left
         drawn_by = [recipe.seed, number]
         parts.append(

@@ -81,13 +81,13 @@ def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
     return Text(questions, corpora, split, _decontaminated(recipe, corpora, split, base))
 
 
-def in_tokens_of(model: Model, recipe: Recipe, text: Text, work: Path) -> Text:
+def retokenize(recipe: Recipe, text: Text, model: Model, work: Path) -> Text:
     """The same text, its corpora in the tokens of a model whose vocabulary grew."""
     corpora = _read_corpora(recipe, model, work, "corpus-in-new-tokens")
     return replace(text, corpora=corpora, trainable=_decontaminated(recipe, corpora, text.split, model))
 
 
-def prepare(recipe: Recipe, name: str, text: Text, model: Model, work: Path) -> TrainingData:
+def prepare_training(recipe: Recipe, name: str, text: Text, model: Model, work: Path) -> TrainingData:
     """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
     stage, folder = recipe.stages[name], stage_folder(recipe, work, name)
     validation, codes = recipe.validation, list(recipe.languages.roles)

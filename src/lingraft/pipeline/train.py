@@ -27,7 +27,7 @@ from lingraft.pipeline.blocks import Blocks
 from lingraft.pipeline.instructions import InstructionData
 from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
 from lingraft.pipeline.step import step
-from lingraft.pipeline.text import TrainingData, stage_folder
+from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import Model, ModelArtefact
 from lingraft.recipe import Recipe, Stage
 from lingraft.recipe.text import Languages
@@ -134,7 +134,7 @@ def adapt(
         recipe.seed,
         recipe.base if is_first and not recipe.vocabulary else str(start.folder),
     )
-    return _adapt(stage_folder(recipe, work, name), trainee)
+    return _adapt(work, trainee)
 
 
 def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:

@@ -93,6 +93,10 @@ class Recipe(Section):
         """What stands before the keys of a stage in the recipe's file."""
         return "" if self.is_short else f"stages.{stage}."
 
+    def shown_name(self, stage: str) -> str | None:
+        """The name of a stage in what is published; None for the one stage of a recipe in the short form."""
+        return None if self.is_short else stage
+
     @property
     def only(self) -> Stage:
         """The stage of a recipe that has one."""
