@@ -170,7 +170,7 @@ class Fertility(Record):
     tokens_per_word: float
     bytes_per_token: float
     byte_share: float
-    """The share of tokens that are single bytes of letters."""
+    """The share of byte-fallback tokens: a single byte of a multi-byte character."""
     unknown_share: float
     cost: float | None = None
     """Tokens per character, in units of what a character costs in English."""

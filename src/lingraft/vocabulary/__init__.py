@@ -1,1 +1,1 @@
-"""Tokenizers that learn new words, and the rows of embeddings and head that go with them."""
+"""Vocabulary extension: new tokens for a tokenizer, and their rows of embeddings and head."""
