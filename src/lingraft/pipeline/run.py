@@ -1,4 +1,4 @@
-"""The whole product on one page: a base and a recipe in, a grafted model and its proof out."""
+"""The whole product, read from top to bottom: a base and a recipe in, a grafted model and its proof out."""
 
 from __future__ import annotations
 

@@ -105,6 +105,6 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Mo
         if model == start:
             for code, of in counts.items():
                 warn_of_over_segmentation(
-                    "the base" if start == base else "the tokenizer with new words", code, of, counts
+                    "the base" if start == base else "the tokenizer with new tokens", code, of, counts
                 )
     return FertilityChange.model_validate(found)

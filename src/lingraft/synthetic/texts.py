@@ -2,7 +2,7 @@
 
 - knowledge: facts about a person; tested by a cloze whose answer is in no context.
 - reading: a passage about a stranger, and questions that only the passage answers.
-- translation: a fact about a stranger in two languages; tested against translations with a wrong person, property or value.
+- translation: a fact about a stranger in two languages; tested against sentences with one wrong part.
 
 The options alone do not give the answer away: all options of a cloze are values of one property; of the wrong
 options of a reading question, two are values of the right property and one is in the passage; no option of a
