@@ -99,9 +99,9 @@ BROKEN = {
         ["merge=[{max_forgetting: 0.01, first: 100}]"],
         "first=100",
     ),
-    "a selection share where nothing is decided": (
+    "a selection share without a selection split": (
         ["validation.selection_share=0.3"],
-        "validation.selection_share: nothing is decided on text",
+        "validation.selection_share: nothing uses a selection split",
     ),
     "two sizes": (
         ["method={name: adapters, rank: 4, extra_parameters: 0.2}"],

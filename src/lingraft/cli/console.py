@@ -18,7 +18,7 @@ def say_written(path: Path, more: str = "") -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the main process of those that a launcher started; only it prints."""
+    """Whether this is the main process under a launcher; only it prints."""
     return os.environ.get("RANK", "0") == "0"
 
 

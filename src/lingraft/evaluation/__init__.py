@@ -1,4 +1,4 @@
-"""What was learned and what was forgotten, on the same bytes before and after."""
+"""Evaluation: learning and forgetting, measured on the same bytes before and after."""
 
 from lingraft.evaluation.suite import Suite
 

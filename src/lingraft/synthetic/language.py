@@ -45,7 +45,7 @@ class Language:
         return " ".join(self._parts(fact)[part] for part in self.order) + "."
 
     def before_object(self, fact: Fact) -> str:
-        """The beginning of the sentence that does not yet say the value."""
+        """The sentence up to its object, the value."""
         parts = self._parts(fact)
         return " ".join(parts[part] for part in self.order[: self.order.index("object")])
 

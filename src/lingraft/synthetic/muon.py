@@ -46,7 +46,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly orthogonal matrices (N, A, B) with the singular vectors of those given; singular values of 0.7 to 1.2."""
+    """Nearly orthogonal matrices (N, A, B) with the same singular vectors; singular values of 0.7 to 1.2."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrices.shape[1] > matrices.shape[2]
     x: Tensor = matrices.mT if is_tall else matrices

@@ -41,9 +41,9 @@ def learn_merges(
 ) -> NewMerges:
     """Learn `number` merges, the most frequent pair first; of equal pairs the one with the lowest ids.
 
-    `words` are the old tokens of each word, with how often it occurs, `strings` those of the old tokens by id; new
-    ids follow. A pair is left alone where its string is a token already, which the old merges make of other parts, or
-    is not `allowed`. There are fewer than `number` where no other pair occurs `at_least` times.
+    `words` are the old tokens of each word, with how often it occurs, `strings` the strings of the old tokens by id;
+    new ids follow. A pair is skipped where its string is a token already, made by the old merges of other parts, or
+    is not `allowed`. The result is shorter than `number` where no other pair occurs `at_least` times.
     """
     learner = _Learner(words)
     known, all_strings, merges = set(strings), list(strings), list[Pair]()

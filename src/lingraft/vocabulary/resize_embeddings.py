@@ -40,7 +40,7 @@ def write_grown(parent: SourceModel, new: Mapping[str, NewRows], first: int, num
     """Write the weights of `parent` into an empty folder, tensors of `new` with `num_rows` rows.
 
     `new`: by canonical name of the tensor; its rows stand from row `first` on, where `parent` may have padding; rows
-    before it that `parent` lacks are padding too. All other weights are those of `parent`, bit for bit, in shards of
+    before it that `parent` lacks are padding too. All other weights stay bit for bit, in shards of
     the same names.
 
     Raises:

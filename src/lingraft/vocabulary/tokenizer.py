@@ -114,7 +114,7 @@ def extend(
     parent = open_source_model(model)
     sources = Sources(lambda: {"text": find_files(*patterns), parent.name: model_files(parent.folder)})
     if parent.base:
-        raise ModelError(f"{model} is an adapter; give the model that it is of, or merge it first")
+        raise ModelError(f"{model} is an adapter; give its base model, or merge it first")
     check_not_read(out, [parent.folder, *files])
     bpe = read_bpe(parent.tokenizer_folder)
     rows = rows_for(parent, bpe, tokens)
