@@ -634,7 +634,7 @@ def test_a_plain_export_is_not_spoken_of(draw, results, origin) -> None:
 
 
 def test_a_step_afterwards_is_silent_on_what_it_was_not_given(draw, results, origin) -> None:
-    origin["merge"] = [{"max_forgetting": 0.02, "first": None, "last": 2}]
+    origin["merge_steps"] = [{"max_forgetting": 0.02, "first": None, "last": 2}]
     assert "Merge steps, in this order: max_forgetting 0.02, last 2." in draw(results, lingraft=origin)
 
 

@@ -154,7 +154,7 @@ def test_stages_are_drawn_from_either_file_alone(draw, results, origin, training
 def test_a_limit_on_forgetting_stands_in_the_stage_that_had_it(draw, results, origin) -> None:
     chosen = {"scales": {"first": 0.5}, "learning": 0.1, "forgetting": 0.01, "at_most": 0.01}
     limit = {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": [chosen]}
-    origin["stages"][0]["merge"] = [{"max_forgetting": 0.01}]
+    origin["stages"][0]["merge_steps"] = [{"max_forgetting": 0.01}]
     page = draw({**results, "max_forgetting": limit}, lingraft=origin)
     assert ["Scale selection" in part for part in page.split('<h3 class="stage">')[1:]] == [True, False]
 
