@@ -127,5 +127,5 @@ def test_after_an_instruct_step_the_model_is_no_vector_of_the_base(recipe, other
     origin = json.loads((tmp_path / "out" / "lingraft.json").read_text())
     assert origin["base"]["name"] == other.name
     assert origin["trained_from"]["name"] == Path(recipe["base"]).name
-    with pytest.raises(ModelError, match="a difference means something only from a model's own base"):
+    with pytest.raises(ModelError, match="only the difference from a model's own base is a task vector"):
         lingraft.merge.vectors(recipe["base"], {str(tmp_path / "out" / "model"): 0.5}, tmp_path / "sum")

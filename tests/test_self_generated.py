@@ -1,4 +1,4 @@
-"""Replay that the base writes itself: whole blocks from BOS, its own distribution as target, readable text."""
+"""Self-generated replay: whole blocks from BOS, its own distribution as target, readable text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def done_recipe(shared_recipe):
 
 @pytest.fixture(scope="module")
 def done(done_recipe, tmp_path_factory) -> Path:
-    """A run with a fifth of its tokens written by the base."""
+    """A run with a fifth of self-generated tokens."""
     out = tmp_path_factory.mktemp("done") / "out"
     run(done_recipe, out)
     return out

@@ -348,7 +348,7 @@ def test_a_vector_of_another_run_is_of_the_base_without_new_words(
 
 
 def test_what_cannot_be_combined_is_said_before_anything_trains(staged, make_model, tokenizer, tmp_path) -> None:
-    """An instruct model with a token of its own, and a base with new words: no tokenizer knows all."""
+    """An instruct model with a token of its own, and a base with new tokens: no tokenizer knows all."""
     other = tmp_path / "instruct"
     make_model(vocab_size=259).save_pretrained(other)
     tokenizer.save_pretrained(other)
@@ -432,7 +432,7 @@ def test_a_later_stage_of_instructions_keeps_the_template(staged, tmp_path) -> N
 
 
 def test_a_limit_on_forgetting_holds_over_all_stages(staged, tmp_path) -> None:
-    """Each factor is of the way from the base with new words to the last stage's model."""
+    """Each factor is of the way from the base with new tokens to the last stage's model."""
     del staged["stages"]["instruct"]
     staged["merge"] = [{"max_forgetting": 0.5, "first": 1, "last": 1}]
     out = tmp_path / "out"

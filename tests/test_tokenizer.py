@@ -1,4 +1,4 @@
-"""`lingraft tokenizer` as a user meets it: a model with new words, and what its tokenizer makes of languages."""
+"""`lingraft tokenizer` as a user meets it: a model with new tokens, and what its tokenizer makes of languages."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_fertility_warns_of_text_that_cannot_be_written(tmp_path, make_model, pe
     with caplog.at_level("WARNING", logger="lingraft"):
         measured = lingraft.tokenizer.fertility([base], {"pes_Arab": str(persian)})
     assert measured["models"][str(base)]["pes_Arab"]["unknown_share"] == 1
-    assert "cannot write pes_Arab: 100 %" in caplog.text
+    assert "cannot encode pes_Arab: 100 %" in caplog.text
 
 
 def test_a_tokenizer_that_is_none_of_the_library_is_refused(tmp_path, persian) -> None:
@@ -285,7 +285,7 @@ def test_the_command_line_does_both(tmp_path, make_model, persian) -> None:
     base = write_base(tmp_path / "base", make_model)
     out, said = command("tokenizer", "fertility", base, "--text", f"pes_Arab={persian}")
     assert "pes_Arab" in out
-    assert "cuts pes_Arab to pieces" in said
+    assert "over-segments pes_Arab" in said
     extend = ["tokenizer", "extend", base, "--text", persian, "--tokens", 40, "--out", tmp_path / "out"]
     command(*extend)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == 360

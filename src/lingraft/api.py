@@ -32,9 +32,9 @@ def run(
     measurement of the base is taken where it is of the same text.
 
     Raises:
-        RecipeError: all that is wrong with the recipe.
+        RecipeError: all problems of the recipe.
         OutputError: `out` holds something else.
-        CorpusError, ModelError, TrainingError: what is wrong with text, base or settings.
+        CorpusError, ModelError, TrainingError: problems of text, base or settings.
     """
     from lingraft.pipeline.run import run_recipe
 
@@ -55,14 +55,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
-    A language is named by its code, or in any way that can mean only one. `text` maps a language to files or
-    glob patterns, `tasks` the name of a task to languages and their files of questions (`evaluation.questions`).
+    A language is named by its code, or by any name that means only one language. `text` maps a language to files or
+    glob patterns, `tasks` the name of a task to languages and their files of questions (`evaluation.multiple_choice`).
     Without `against` only `after` is given.
     `split` says what a document of plain text is (`corpus.plain_text`); by default the lines between blank lines.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
 
     Raises:
-        UserError: text, models or languages that are not there, or roles without a text.
+        UserError: text, models or languages that do not exist, or roles without a text.
     """
     from lingraft.evaluation.evaluate import evaluate_model
 
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:
-    """Draw the results of one or more folders (or `results.json` files) on one page.
+    """Draw the results of one or more folders (or `results.json` files) in one report.
 
     Files of `lingraft tokenizer fertility` are drawn beside them, or alone.
 
@@ -109,7 +109,7 @@ def demo(
 ) -> dict[str, dict[str, Any]]:
     """Graft a new language onto the testbed's base in several ways; returns the results by run.
 
-    `runs`: what tells the recipes apart, by name, such as `RUNS`, all that there are; those of `STORY` by default.
+    `runs`: name -> the settings in which a recipe differs; all are in `RUNS`, and the default is `STORY`.
 
     `out` receives the testbed's files, a recipe and a folder for each run, and
     `report.html` with all of them. The base is trained on first use and kept in the user's cache.

@@ -1,7 +1,7 @@
-"""What a run leaves on disk: there whole or not at all, and known by a fingerprint.
+"""Cached artefacts on disk: written atomically, and identified by a fingerprint.
 
-A fingerprint stands for the content of files, the settings and the earlier artefacts that went
-into an artefact. It is cheap: of a large file it reads sizes and sampled blocks, never all of it.
+The fingerprint of an artefact covers the files, settings and earlier artefacts that it was made from.
+It is cheap: of a large file it reads the size and sampled blocks only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Size and content of a file; of one over 16 MiB, 64 evenly spaced blocks of 64 KiB."""
+    """Fingerprint of a file's size and content; above 16 MiB, of 64 evenly spaced blocks of 64 KiB."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -45,18 +45,18 @@ def file_fingerprint(path: Path) -> str:
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:
-    """Stands for files by their names and content, wherever they lie."""
+    """Fingerprint of files by name and content, wherever they lie."""
     return fingerprint({path.name: file_fingerprint(path) for path in paths})
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is on the disk whole or not at all."""
+    """Write a file atomically."""
     with new_file(path) as new:
         new.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that it is there whole or not at all; a number that is not finite is an error."""
+    """Write JSON atomically; a number that is not finite is an error."""
     write_text(path, json_text(value))
 
 
@@ -70,7 +70,7 @@ def read_json(path: Path) -> Any:
 
 
 def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
-    """Copy those of these files that are there from one folder to another."""
+    """Copy the files that exist from one folder to another."""
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
@@ -97,7 +97,7 @@ def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], else
 
 
 def finished(path: Path, inputs: dict[str, Any]) -> bool:
-    """Whether the artefact folder `path` is there, made from these inputs, and as it was written; says what is not."""
+    """Whether the artefact folder `path` exists, from these inputs and undamaged; logs why not."""
     if not path.is_dir():
         return False
     if fault := _fault(path, inputs):
@@ -108,7 +108,7 @@ def finished(path: Path, inputs: dict[str, Any]) -> bool:
 
 
 def _fault(path: Path, inputs: dict[str, Any]) -> str | None:
-    """Why a folder is not the artefact of these inputs as it was written."""
+    """Why a folder is not the undamaged artefact of these inputs; `None` where it is."""
     record = _record(path)
     if record is None:
         return f"{_RECORD} is missing or damaged"
@@ -126,7 +126,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
-    """Names of files that are no longer what `digests` saw: cut, zeroed, replaced or removed."""
+    """Names of files that differ from their digests: truncated, zeroed, replaced or removed."""
     return [
         name
         for name, digest in known.items()
@@ -135,7 +135,7 @@ def damaged_files(folder: Path, known: Mapping[str, str]) -> list[str]:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON object that we wrote; None where there is none, or what is there is none."""
+    """Read a JSON object; None where there is no file, or it holds no JSON object."""
     try:
         record = read_json(path)
     except (OSError, ValueError, RecursionError):
@@ -151,25 +151,25 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 def is_artefact(path: Path) -> bool:
-    """Whether a folder is, or was, an artefact of ours, damaged or not."""
+    """Whether a folder is an artefact, damaged or not."""
     return (path / _RECORD).exists()
 
 
 def records(work: Path) -> dict[Path, int]:
-    """The artefact folders below a folder, each with what changes when it is made again."""
+    """The artefact folders below a folder -> modification time of their records."""
     return {record.parent: record.stat().st_mtime_ns for record in work.rglob(_RECORD)}
 
 
 def discard(work: Path, known: Mapping[Path, int]) -> None:
-    """Remove the artefacts below a folder that were made since `records` gave what is `known`."""
-    for path, made in records(work).items():
-        if known.get(path) != made:
+    """Remove the artefacts below a folder that are newer than `known`, a result of `records`."""
+    for path, modified in records(work).items():
+        if known.get(path) != modified:
             logger.warning("%s: discarded", path.relative_to(work))
             remove(path)
 
 
 def recorded_inputs(path: Path) -> dict[str, Any]:
-    """What the artefact folder `path` was made from; empty where there is none, or its record is damaged."""
+    """The inputs of the artefact folder `path`; empty where there is none, or its record is damaged."""
     inputs: dict[str, Any] = (_record(path) or {}).get("inputs", {})
     return inputs
 
@@ -181,10 +181,10 @@ def changed_inputs(path: Path, inputs: dict[str, Any]) -> list[str]:
 
 
 def artefact_fingerprint(path: Path) -> str:
-    """Stands for a finished artefact: what it was made from, and what came out.
+    """Fingerprint of a finished artefact: its inputs and its files.
 
-    The files count as well, so that what was made of an artefact is made again where a GPU, or another library,
-    made other bytes from the same inputs.
+    The files count too, so that later steps run again where a GPU or another library gave other bytes from the
+    same inputs.
     """
     record = _record(path)
     assert record is not None, f"{path} is not finished"

@@ -1,14 +1,14 @@
-"""The only module that makes temporary names, renames, links, locks and deletes.
+"""The only module that creates temporary names, renames, links, locks and deletes.
 
-What is being written lies in a staging folder beside its place, and is renamed when it is whole:
+A file or folder is written in a staging folder beside its place, and renamed when it is complete:
 
     .NAME.lingraft/
-        lingraft        marks the folder as ours; the process that writes holds it by a lock
+        lingraft        marks the folder as lingraft's; the writing process locks it
         new             the file or folder that is being written
-        old             the folder that stood in the place, until the new one has it
+        old             the earlier folder, until the new one has its place
 
-A staging folder without the mark is not ours and is refused. The mark is how the next process finds what a
-killed one left. No link is followed.
+A staging folder without the mark is refused. By the mark, the next process finds what a killed process left. No link
+is followed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lingraft.errors import OutputError
 logger = logging.getLogger(__name__)
 
 MARK, LOCK = "lingraft", ".lock"
-"""Files that mark a folder as ours: one to delete, and one to hold."""
+"""Files that mark a folder as lingraft's: for deletion, and for locking."""
 _entered_here: set[Path] = set()
 """Staging folders that this process fills."""
 _TOKEN = b"lingraft 4b7e92d05c31a86f: made by lingraft, which holds it by a lock and removes it\n"
@@ -36,12 +36,12 @@ _TOKEN = b"lingraft 4b7e92d05c31a86f: made by lingraft, which holds it by a lock
 
 @contextmanager
 def new_folder(path: Path, busy: str = "another process is writing this folder; wait for it") -> Iterator[Path]:
-    """A new folder that is flushed to the disk, and takes the place of `path`, when the block ends well.
+    """A new folder that is flushed and renamed to `path` when the block ends without an error.
 
-    What stood in the place stays until the new one is whole. What a killed process left is removed.
+    An earlier folder stays until the new one is complete. Leftovers of a killed process are removed.
 
     Raises:
-        OutputError: another process is writing it, in the words of `busy`; or something of that name is not ours.
+        OutputError: another process is writing it (message `busy`), or the staging folder is not lingraft's.
     """
     with _staging(path, busy) as staging:
         new, old = staging / "new", staging / "old"
@@ -57,12 +57,12 @@ def new_folder(path: Path, busy: str = "another process is writing this folder; 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """As `new_folder`, the name of a file that the block writes; a file in its place is replaced at once.
+    """As `new_folder`, for a file that the block writes; an earlier file is replaced atomically.
 
-    In a folder that is not in its place yet, a file is whole when the folder is.
+    Within a staging folder the file is written directly, since the folder is renamed as a whole.
 
     Raises:
-        OutputError: as there.
+        OutputError: as `new_folder`.
     """
     if any(path.is_relative_to(staging) for staging in _entered_here):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,48 +77,48 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what a process left that was killed while it wrote `path`."""
+    """Remove what a killed process left while it wrote `path`."""
     if os.path.lexists(_staging_of(path)):
         with _staging(path):
             pass
 
 
 def remove_leftovers_in(folder: Path) -> None:
-    """The same for all files below a folder."""
+    """As `remove_leftovers`, for all files below a folder."""
     for staging in list(folder.rglob(_staging_of(Path("*")).name)):
         remove_leftovers(staging.with_name(staging.name.removeprefix(".").removesuffix(".lingraft")))
 
 
 def mark(folder: Path) -> None:
-    """Make a folder that `remove` may delete, with its parents; one that is there and not empty stays as it is."""
+    """Create a folder that `remove` may delete, with its parents; a folder with content stays unmarked."""
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         os.close(_open_marker(folder / MARK)[0])
 
 
 def remove(path: Path) -> None:
-    """Delete a folder that we marked, or what lies in one; nothing else."""
+    """Delete a marked folder, or a path in one; nothing else."""
     if any(_is_token(folder / MARK) for folder in (path, *path.parents)) and not path.is_symlink():
         for inside in path.iterdir() if path.is_dir() else ():
-            if inside.name != MARK:  # last, so that a process that is killed here leaves a folder that is marked
+            if inside.name != MARK:  # the mark last, so that a process killed here leaves a marked folder
                 _delete(inside)
         _delete(path)
 
 
 def withdraw(folder: Path) -> None:
-    """Delete a folder that was laid out for the user; at once, and whole, as others see it."""
+    """Delete a published folder, atomically for other processes."""
     with _staging(folder) as staging:
         folder.rename(staging / "new")  # not `old`, which would get its place back
         _sync(folder.parent)
 
 
 def take_back(file: Path) -> None:
-    """Delete a file that this process wrote a moment ago."""
+    """Delete a file that this process has just written."""
     file.unlink(missing_ok=True)
 
 
 def link_to(file: Path, target: Path) -> None:
-    """Put a relative link to `target` in the place of a file that is the same; at once, so that one is always there."""
+    """Replace a file by a relative link to an equal file, atomically."""
     with _staging(file) as staging:
         new = staging / "new"
         new.symlink_to(os.path.relpath(target, file.parent))
@@ -127,7 +127,7 @@ def link_to(file: Path, target: Path) -> None:
 
 
 def share(file: Path, target: Path) -> None:
-    """Give a file a second name, where the file system has it; a copy elsewhere."""
+    """Hard-link a file; copy it where the file system has no hard links."""
     try:
         os.link(file, target)
     except OSError:
@@ -138,18 +138,18 @@ def share(file: Path, target: Path) -> None:
 def locked(
     folder: Path, busy: str = "another run is at work in this folder; wait for it or choose another --out"
 ) -> Iterator[None]:
-    """Hold a folder for this process alone; the lock goes with the process, however it ends.
+    """Lock a folder for this process; the lock ends with the process.
 
-    A folder that was made for it, and in which nothing else came to be, goes again when the block raises.
+    A folder that was created for the lock and is otherwise empty is removed when the block raises.
 
     Raises:
-        OutputError: the folder cannot be written, or another process holds it, in the words of `busy`.
+        OutputError: the folder cannot be written, or another process holds it (message `busy`).
     """
     lock = folder / LOCK
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(_parents(lock))
-            is_new = held.enter_context(_held(lock, OutputError(f"{folder}: {busy}")))
+            stack.enter_context(_parents(lock))
+            is_new = stack.enter_context(_held(lock, OutputError(f"{folder}: {busy}")))
         except _GoneError:
             raise OutputError(f"{folder} was removed by another process just now; start again") from None
         except OSError as error:
@@ -165,7 +165,7 @@ def locked(
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or a folder with all files and folders below it, and its name to the disk."""
+    """Flush a file, or a folder with everything below it, and its directory entry to the disk."""
     for folder, _, files in os.walk(path, topdown=False):
         for name in files:
             if not (Path(folder) / name).is_symlink():
@@ -177,7 +177,7 @@ def flush(path: Path) -> None:
 
 
 def _give_mode(folder: Path) -> None:
-    """Let all files have the mode that the folder, made under this umask, has: libraries make some private."""
+    """Give all files the mode of the folder, which follows the umask; libraries create some files as private."""
     mode = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -201,9 +201,9 @@ def _staging_of(path: Path) -> Path:
 
 @contextmanager
 def _staging(path: Path, busy: str | None = None) -> Iterator[Path]:
-    """An empty staging folder of `path`, held by this process, and gone after the block.
+    """An empty, locked staging folder for `path`, removed after the block.
 
-    While another process holds it: an error in the words of `busy`, or where there are none, wait.
+    While another process holds it: raise with the message `busy`, or wait where `busy` is None.
     """
     staging = _staging_of(path)
     with _parents(path), _entered(staging, OutputError(f"{path}: {busy}") if busy else None):
@@ -221,7 +221,7 @@ def _staging(path: Path, busy: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def _entered(staging: Path, busy: OutputError | None) -> Iterator[None]:
-    """Make a staging folder, or enter one that a killed process left, and hold it."""
+    """Create a staging folder, or take over one that a killed process left, and lock it."""
     while True:
         try:
             with suppress(FileExistsError):
@@ -243,7 +243,7 @@ def _entered(staging: Path, busy: OutputError | None) -> Iterator[None]:
 
 
 def _clear(staging: Path, path: Path) -> None:
-    """Put back what stood in the place, where the new one has not come to it, and delete the rest."""
+    """Restore the earlier folder where the new one was not renamed, and delete the rest."""
     new, old = staging / "new", staging / "old"
     if os.path.lexists(old) and not os.path.lexists(path):
         old.rename(path)
@@ -252,7 +252,7 @@ def _clear(staging: Path, path: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Delete whatever it is; of a link the link alone, and nothing where another process was faster."""
+    """Delete a file, folder or link (never its target); does nothing where it is gone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -265,28 +265,28 @@ def _not_ours(path: Path) -> OutputError:
 
 @contextmanager
 def _parents(path: Path) -> Iterator[None]:
-    """Make the folders above a path; those that are empty go again when the block raises."""
-    made: list[Path] = []
+    """Create the parent folders of a path; created, empty folders are removed when the block raises."""
+    created: list[Path] = []
     try:
         for folder in reversed([folder for folder in path.parents if not folder.exists()]):
             with suppress(FileExistsError):
                 folder.mkdir()
-                made.append(folder)
+                created.append(folder)
         yield
     except BaseException:
         with suppress(OSError):  # a folder that holds something by now stays
-            for folder in reversed(made):
+            for folder in reversed(created):
                 folder.rmdir()
         raise
 
 
 class _GoneError(Exception):
-    """A folder that was there a moment ago is no more."""
+    """The folder was removed in the meantime."""
 
 
 @contextmanager
 def _held(marker: Path, busy: OutputError | None) -> Iterator[bool]:
-    """Hold a marker by a lock, which goes with the process; gives whether it was made here. `busy`: see `_staging`."""
+    """Lock a marker until the block or the process ends; yields whether it is new. `busy`: see `_staging`."""
     while True:
         descriptor, is_new = _open_marker(marker)
         try:
@@ -297,7 +297,7 @@ def _held(marker: Path, busy: OutputError | None) -> Iterator[bool]:
                 is_free = False
             except OSError:
                 logger.warning("%s: this file system has no locks; start no second command on it", marker.parent)
-            if not is_free:  # said here, where no fault of the system stands behind it
+            if not is_free:  # raised here, so that it has no OSError as context
                 assert busy is not None
                 raise busy
             if not _is_still(marker, descriptor):  # whoever held it has just removed it
@@ -309,7 +309,7 @@ def _held(marker: Path, busy: OutputError | None) -> Iterator[bool]:
 
 
 def _open_marker(marker: Path) -> tuple[int, bool]:
-    """A descriptor of a marker, and whether it is new; no link is followed, and no file of others is touched."""
+    """Open or create a marker, and whether it is new; follows no link, and refuses files that are no marker."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     while True:
         try:

@@ -1,15 +1,15 @@
 """Every error that lingraft raises on purpose, and the exit code it ends with.
 
-    LingraftError                1   our fault
-    ├── UserError                2   the input was wrong; one clear message, nothing left behind
+    LingraftError                1   internal error
+    ├── UserError                2   invalid input; one clear message, nothing left behind
     │   ├── RecipeError              all problems of a recipe at once
     │   ├── CorpusError              text that cannot be read or is not enough
     │   ├── ModelError               a base that is missing, incomplete or not supported
     │   ├── SelectionError           a layer range or module list that matches nothing
     │   ├── TrainingError            training that cannot go on (a loss that is not a number)
-    │   └── OutputError              an output folder that is somebody else's
-    └── MachineError             3   the machine stopped it; start it again to resume
-    Interrupted                      3   a signal; beside the others, like `KeyboardInterrupt`
+    │   └── OutputError              an output path that lingraft may not write
+    └── MachineError             3   out of resources; run again to resume
+    Interrupted                      3   a signal; derives from BaseException, like `KeyboardInterrupt`
 
 A message says what was given, where, what is allowed, and what to do.
 """
@@ -27,7 +27,7 @@ class LingraftError(Exception):
 
 
 class UserError(LingraftError):
-    """The user's input was wrong: exit code 2, no traceback, nothing left behind but training that had begun."""
+    """Invalid input: exit code 2, no traceback; nothing is left behind unless training had begun."""
 
     exit_code = 2
 
@@ -50,7 +50,7 @@ class CorpusError(UserError):
 
 
 class ModelError(UserError):
-    """A base model that is missing, incomplete, or of an architecture we do not know."""
+    """A base model that is missing, incomplete, or of an unsupported architecture."""
 
 
 class SelectionError(UserError):
@@ -62,7 +62,7 @@ class TrainingError(UserError):
 
 
 class OutputError(UserError):
-    """An output path that exists and is not ours to write."""
+    """An output path that exists and was not written by lingraft."""
 
 
 class MachineError(LingraftError):
@@ -72,11 +72,11 @@ class MachineError(LingraftError):
 
 
 class Interrupted(BaseException):
-    """A signal stopped the work: exit code 3. No `Exception`, for libraries drop those where they ask and go on."""
+    """A signal stopped the work: exit code 3. Not an `Exception`, since libraries catch those and go on."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; its class where it says nothing."""
+    """The first line of an error's message; its class name where the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
 
 

@@ -1,4 +1,4 @@
-"""The files that a command reads: what they are is noted at its start, and compared before it publishes."""
+"""Detect changed input files: a command records their fingerprints at its start and compares before it publishes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from lingraft.cache import file_fingerprint
 from lingraft.errors import UserError
 
 Files = Mapping[str, Iterable[Path]]
-"""By what they are to the command: the base, a corpus."""
+"""Role of files in a command (the base, a corpus) -> their paths."""
 
 
 @dataclass(frozen=True)
 class _Noted:
-    """A file as it was: its content, and what of its inode changes with every write."""
+    """A recorded file: its fingerprint, and the inode fields that change with every write."""
 
-    mark: str
+    digest: str
     inode: tuple[int, ...]
 
 
 class Sources:
-    """Notes files when it is made; `find` gives them, and gives them again for each comparison."""
+    """Records the files that `find` gives, and compares them with the files that it gives later."""
 
     def __init__(self, find: Callable[[], Files]) -> None:
         self._find = find
         self._noted = {role: {path: _noted(path) for path in paths} for role, paths in find().items()}
 
     def changed(self) -> dict[str, list[Path]]:
-        """By role the files that are other than they were, are gone, or came to it."""
+        """Role -> files that changed, were removed or were added."""
         try:
             found = {role: set(paths) for role, paths in self._find().items()}
         except UserError:  # some are gone
@@ -44,7 +44,7 @@ class Sources:
         return {role: paths for role, paths in changed.items() if paths}
 
     def check(self) -> None:
-        """Compare.
+        """Raise where a file changed.
 
         Raises:
             UserError: names what changed.
@@ -54,7 +54,7 @@ class Sources:
 
 
 def changed_error(changed: Mapping[str, Iterable[Path]]) -> UserError:
-    """The error that says which files changed, by role."""
+    """The error that names the changed files by role."""
     lines = [f"  {role}: {path}" for role, paths in changed.items() for path in paths]
     more = [f"  and {len(lines) - 10} more"] if len(lines) > 10 else []
     return UserError(
@@ -76,11 +76,11 @@ def _noted(path: Path) -> _Noted:
 
 def _is_still(path: Path, was: _Noted) -> bool:
     try:
-        return _inode(path) == was.inode or file_fingerprint(path) == was.mark
+        return _inode(path) == was.inode or file_fingerprint(path) == was.digest
     except OSError:
         return False
 
 
 def _inode(path: Path) -> tuple[int, ...]:
-    of: os.stat_result = path.stat()
-    return (of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns)
+    status: os.stat_result = path.stat()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,8 +1,8 @@
 """Language codes in the FLORES style: an ISO 639-3 code and an ISO 15924 script, `swh_Latn`.
 
-The tables are those of the standards (pycountry), so that any living language can be named. What a user writes may be
-shorter, where it can mean only one; every record has the code. `qaa` to `qtz`, the range that ISO 639-3 keeps for
-private use, are allowed as well.
+The tables come from the standards (pycountry), so that any living language can be named. A user may write a shorter
+or other name that means only one language; records always have the code. `qaa` to `qtz`, the private-use range of
+ISO 639-3, are allowed too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CODE = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 _PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 
 BETWEEN = "–"
-"""Between the two languages of aligned pairs, where both are called."""
+"""Separates the two languages of aligned pairs."""
 
 
 Role = Literal["learn", "retain", "observe"]
@@ -41,9 +41,9 @@ class Language(NamedTuple):
 
 @cache
 def parse_language(given: str) -> Language:
-    """The language of a code such as `swh_Latn`, or of what can mean only one: `gl`, `glg`, `Galician`, `sr-Latn`.
+    """The language of a code such as `swh_Latn`, or of an unambiguous name: `gl`, `glg`, `Galician`, `sr-Latn`.
 
-    Without a script it is the one that the language is written in everywhere.
+    Without a script, the language's only script is taken.
 
     Raises:
         UserError: it names no language, or several, or a language or script that the standards do not have.
@@ -63,7 +63,7 @@ def parse_language(given: str) -> Language:
 
 
 def code_of(given: str) -> str:
-    """The code of a language that is named in any way, as everything here records it.
+    """The code of a language, named in any unambiguous way.
 
     Raises:
         UserError: as `parse_language`.
@@ -72,10 +72,10 @@ def code_of(given: str) -> str:
 
 
 def by_code(given: Mapping[str, T]) -> dict[str, T]:
-    """The same by code.
+    """The same mapping with codes as keys.
 
     Raises:
-        UserError: as `parse_language`, or two names are of one language.
+        UserError: as `parse_language`, or two names mean one language.
     """
     found: dict[str, T] = {}
     for name, value in given.items():
@@ -95,12 +95,12 @@ def _meant(given: str) -> Language:
     if not languages:
         raise _no_code(given, _nearest_language(word or given))
     if len(languages) > 1 or languages[0].scope == "M":
-        raise _no_code(given, f" ({_choices(languages)})")
+        raise _no_code(given, f" ({_meanings(languages)})")
     language = languages[0]
     scripts = [script] if script else _scripts(language)
     if len(scripts) != 1:
         code = language.alpha_3
-        several = f"is written in several scripts: {_either([f'{code}_{of}' for of in scripts])}"
+        several = f"is written in several scripts: {_either([f'{code}_{script_code}' for script_code in scripts])}"
         raise _no_code(given, f" ({language.name} {several if scripts else f'needs its script, as in {code}_Latn'})")
     return parse_language(f"{language.alpha_3}_{scripts[0]}")
 
@@ -113,7 +113,7 @@ def _no_code(given: str, hint: str) -> UserError:
 
 
 def _named(word: str) -> list[Any]:
-    """The languages that a code or an English name stands for; of a name no macrolanguage beside its languages."""
+    """The languages that a code or an English name may mean; a macrolanguage only where no other language fits."""
     word = word.lower()
     if not word:
         return []
@@ -122,20 +122,20 @@ def _named(word: str) -> list[Any]:
             return [language]
     names, inverted = _by_name()
     named = names.get(word) or inverted.get(word, [])
-    return [of for of in named if of.scope != "M"] or named
+    return [language for language in named if language.scope != "M"] or named
 
 
 @cache
 def _by_name() -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """Languages by name; and living ones by what stands before the comma, "Greek" of "Greek, Modern (1453-)"."""
+    """Languages by name, and living languages by the name before the comma: "Greek" for "Greek, Modern (1453-)"."""
     names: defaultdict[str, list[Any]] = defaultdict(list)
     inverted: defaultdict[str, list[Any]] = defaultdict(list)
-    for of in pycountry.languages:
-        for name in {_plain_name(of), getattr(of, "common_name", "").lower()}:
-            names[name].append(of)
-        before, comma, _ = getattr(of, "inverted_name", "").lower().partition(",")
-        if comma and of.type == "L":
-            inverted[before].append(of)
+    for language in pycountry.languages:
+        for name in {_plain_name(language), getattr(language, "common_name", "").lower()}:
+            names[name].append(language)
+        before, comma, _ = getattr(language, "inverted_name", "").lower().partition(",")
+        if comma and language.type == "L":
+            inverted[before].append(language)
     return dict(names), dict(inverted)
 
 
@@ -145,38 +145,42 @@ def _plain_name(language: Any) -> str:
 
 
 def _script(word: str) -> str | None:
-    by_name = (of for of in pycountry.scripts if of.name.lower() == word.lower())
+    by_name = (entry for entry in pycountry.scripts if entry.name.lower() == word.lower())
     script = pycountry.scripts.get(alpha_4=word.title()) or next(by_name, None)
     return script.alpha_4 if script else None
 
 
 def _scripts(language: Any) -> list[str]:
-    """The scripts that a language is written in, country by country (CLDR's likely subtags); the usual one first.
+    """The scripts that a language is written in, by country (CLDR's likely subtags); the usual script first.
 
-    What it has not of a language it has of the macrolanguage: of Swahili for `swh`.
+    Where CLDR lacks a language it has the macrolanguage: Swahili for `swh`.
     """
     from langcodes.data_dicts import LIKELY_SUBTAGS, MACROLANGUAGES
 
     own = [getattr(language, "alpha_2", language.alpha_3), MACROLANGUAGES.get(language.alpha_3, "")]
     tag = next((tag for tag in own if tag in LIKELY_SUBTAGS), None)
     in_country = re.compile(f"{tag}(-([A-Z]{{2}}|[0-9]{{3}}))?")
-    if language.type == "S":  # no language of its own, as "undetermined"
+    if language.type == "S":  # a special code, such as "undetermined"
         return []
-    likely = {key: of for key, of in LIKELY_SUBTAGS.items() if tag and in_country.fullmatch(key)}
-    return list(dict.fromkeys(of.split("-")[1] for _, of in sorted(likely.items(), key=lambda item: len(item[0]))))
+    likely = {key: subtag for key, subtag in LIKELY_SUBTAGS.items() if tag and in_country.fullmatch(key)}
+    return list(
+        dict.fromkeys(subtag.split("-")[1] for _, subtag in sorted(likely.items(), key=lambda item: len(item[0])))
+    )
 
 
-def _choices(languages: Sequence[Any]) -> str:
-    """What a name of several languages, or of a macrolanguage, can mean."""
+def _meanings(languages: Sequence[Any]) -> str:
+    """The languages that an ambiguous name or a macrolanguage can mean."""
     first = languages[0]
     if len(languages) > 1:
-        return f"it can be {_either([f'{of.alpha_3} ({of.name})' for of in languages[:8]])}"
+        return f"it can be {_either([f'{language.alpha_3} ({language.name})' for language in languages[:8]])}"
     from langcodes.data_dicts import MACROLANGUAGES
 
     of_it = [tag for tag, macro in MACROLANGUAGES.items() if macro in (getattr(first, "alpha_2", ""), first.alpha_3)]
-    members = [of for tag in of_it if (of := pycountry.languages.get(**{f"alpha_{len(tag)}": tag}))]
-    members.sort(key=lambda of: (_plain_name(first) not in _plain_name(of), of.alpha_3))
-    shown = _either([f"{of.alpha_3} ({of.name})" for of in members[:8]]) + (" and others" if len(members) > 8 else "")
+    members = [found for tag in of_it if (found := pycountry.languages.get(**{f"alpha_{len(tag)}": tag}))]
+    members.sort(key=lambda language: (_plain_name(first) not in _plain_name(language), language.alpha_3))
+    shown = _either([f"{language.alpha_3} ({language.name})" for language in members[:8]]) + (
+        " and others" if len(members) > 8 else ""
+    )
     return f"{first.name}, {first.alpha_3} in ISO 639-3, is several languages: {shown or 'name one, with its script'}"
 
 
@@ -195,10 +199,10 @@ def _nearest_language(word: str) -> str:
 
 @cache
 def _by_letter() -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
-    """Codes, and names, as they are compared and as they are shown, by their first letter."""
+    """Codes and names by first letter: as compared -> as shown."""
     codes: defaultdict[str, dict[str, str]] = defaultdict(dict)
     names: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for of in pycountry.languages:
-        codes[of.alpha_3[0]][of.alpha_3] = of.alpha_3
-        names[_plain_name(of)[:1]][_plain_name(of)] = of.name
+    for language in pycountry.languages:
+        codes[language.alpha_3[0]][language.alpha_3] = language.alpha_3
+        names[_plain_name(language)[:1]][_plain_name(language)] = language.name
     return dict(codes), dict(names)

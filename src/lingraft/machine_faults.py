@@ -1,7 +1,7 @@
-"""Faults of the machine, which no input causes: a full disk, too little memory, a limit on files or threads.
+"""Recognize faults of the machine: a full disk, too little memory, a limit on files or threads.
 
-Libraries report them in their own ways: as OSError, as MemoryError, or as another error whose text holds the number
-of the operating system's error or its words.
+Libraries report them as OSError, as MemoryError, or as another error whose text holds the number or the message
+of the operating system's error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MACHINE_FAULTS: dict[int, tuple[str, str]] = {
     errno.EAGAIN: ("no more processes or threads can be started", f"raise the limit (ulimit -u) and {_AGAIN}"),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENXIO, errno.EREMOTEIO), ("the disk failed", _DEVICE)),
 }
-"""The operating system's errors that no input causes: what happened, and what to do."""
+"""Number of an operating system error -> what happened, and what to do."""
 
 _NUMBERED = re.compile(r"(?:os error|\[?errno:?) (\d+)", re.IGNORECASE)
 _WORDS: dict[str, int] = {
@@ -38,12 +38,12 @@ _WORDS: dict[str, int] = {
     "out of memory": errno.ENOMEM,
     "can't allocate memory": errno.ENOMEM,
     "can't start new thread": errno.EAGAIN,
-    "inline_container": errno.ENOSPC,  # torch, of a file that it could not write to its end
+    "inline_container": errno.ENOSPC,  # torch, where a file could not be written completely
 }
 
 
 def machine_fault(error: BaseException) -> int | None:
-    """The number of the operating system's error that stands behind it, where it is the machine's."""
+    """The number of the operating system error behind an error; `None` where it is no machine fault."""
     if isinstance(error, LingraftError):
         return None
     if isinstance(error, MemoryError):

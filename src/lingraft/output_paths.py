@@ -1,6 +1,6 @@
-"""Where a command is to write: resolved once, checked before any work is done, and nothing that is read.
+"""Resolve and check the output path of a command, before any work is done.
 
-All that a command does afterwards it does with the path that these functions give back.
+A command uses only the path that these functions return.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def folder_target(given: Path | str, reads: Iterable[Path | str] = ()) -> Path:
     `reads`: what the command reads, see `check_not_read`.
 
     Raises:
-        OutputError: it is something else, cannot be written, or is read.
+        OutputError: it is not a folder, cannot be written, or is read.
     """
     path = _target(given)
     if path.exists() and not path.is_dir():
@@ -32,10 +32,10 @@ def folder_target(given: Path | str, reads: Iterable[Path | str] = ()) -> Path:
 
 
 def file_target(given: Path | str, is_ours: Callable[[Path], bool], reads: Iterable[Path | str] = ()) -> Path:
-    """As `folder_target`, of a file. One that is there is replaced if it is empty, or `is_ours` says so.
+    """As `folder_target`, for a file. An existing file may be replaced if it is empty or `is_ours` accepts it.
 
     Raises:
-        OutputError: as there; or the file is not of the kind that this command writes.
+        OutputError: as `folder_target`, or the file is not one that this command writes.
     """
     path = _target(given)
     if path.is_dir():
@@ -51,14 +51,14 @@ def file_target(given: Path | str, is_ours: Callable[[Path], bool], reads: Itera
 
 
 def is_results(path: Path) -> bool:
-    """Whether a file is JSON with a schema of ours."""
+    """Whether a file is JSON with a `schema` key."""
     return "schema" in (read_record(path) or {})
 
 
 def check_not_read(target: Path, reads: Iterable[Path | str]) -> None:
-    """Refuse a target that is one of the files and folders that are read, is above one, or lies in one.
+    """Refuse a target that is read, contains a path that is read, or lies in a folder that is read.
 
-    Links, `..` and hard links are seen through.
+    Links, `..` and hard links are resolved.
 
     Raises:
         OutputError: names what is read.
@@ -86,10 +86,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _target(given: Path | str) -> Path:
-    """The absolute path of what is to be written, without links and `..`.
+    """The absolute path of an output, without links and `..`.
 
     Raises:
-        OutputError: there can be no such path, or it may not be written.
+        OutputError: the path is not possible, or may not be written.
     """
     shown = os.fsdecode(given).encode("utf-8", "backslashreplace").decode()
     if shown.startswith("-"):

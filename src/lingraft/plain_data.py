@@ -1,4 +1,4 @@
-"""What YAML and JSON can say and nothing after them can take: found in one walk, before any library meets it."""
+"""Find values that YAML or JSON can hold but later steps cannot: in one walk, before any library reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 64
-"""Levels of nesting; libraries call themselves for each, and Python allows about a thousand calls."""
+"""Levels of nesting; libraries recurse once per level, and Python allows about a thousand calls."""
 MAX_VALUES = 100_000
 """Values in a recipe, aliases expanded."""
 _MAX_INTEGER = 2**63 - 1
@@ -15,14 +15,14 @@ _MAX_INTEGER = 2**63 - 1
 Refused = dict[re.Pattern[str], str]
 REFUSED: Refused = {re.compile("[\ud800-\udfff]"): "holds a lone surrogate, which is no character"}
 REFUSED_IN_NAMES: Refused = {re.compile("\0"): "holds a null character", **REFUSED}
-"""What text may not hold, and how to say that it does."""
+"""Pattern that text may not contain -> the message."""
 
 Place = tuple[str | int, ...]
-"""Keys and indices from the top."""
+"""Keys and indices from the root."""
 
 
 def unbounded(data: Any, max_values: int | None = None) -> str | None:
-    """What is too much of nested data: its depth, which has no end where a value holds itself, or its size."""
+    """The problem of data that is nested too deeply (or in a cycle) or too large; `None` where it is bounded."""
     for count, (place, _) in enumerate(_walk(data), 1):
         if len(place) > MAX_DEPTH:
             return f"values are nested deeper than {MAX_DEPTH} levels"
@@ -32,10 +32,10 @@ def unbounded(data: Any, max_values: int | None = None) -> str | None:
 
 
 def unusable_values(data: Any, names_files: bool = True) -> Iterator[tuple[Place, str]]:
-    """Places in bounded data, with what is wrong there.
+    """Places of unusable values in bounded data, with the problem.
 
-    Lone surrogates (no UTF-8 has one), whole numbers of more than 64 bits, and null characters where text may name
-    files (no path has one).
+    Unusable are lone surrogates (not in UTF-8), integers of more than 64 bits, and, where text may name files, null
+    characters (not in paths).
     """
     refused = REFUSED_IN_NAMES if names_files else REFUSED
     for place, value in _walk(data):
@@ -48,14 +48,14 @@ def unusable_values(data: Any, names_files: bool = True) -> Iterator[tuple[Place
 
 
 def _walk(data: Any) -> Iterator[tuple[Place, Any]]:
-    """All values with their places, from the top, in their order; no call for each level."""
+    """All values with their places, from the root in order; iterative, without recursion."""
     left: list[tuple[Place, Any]] = [((), data)]
     while left:
         place, value = left.pop()
         yield place, value
         if isinstance(value, dict | list):
             inside = list(value.items() if isinstance(value, dict) else enumerate(value))
-            left += [((*place, key), of) for key, of in reversed(inside)]
+            left += [((*place, key), item) for key, item in reversed(inside)]
 
 
 def _problem(value: Any, refused: Refused) -> str | None:

@@ -51,7 +51,7 @@ def _divisible(value: float) -> float:
 
 
 Divisor = Annotated[float, AfterValidator(_divisible)]
-"""A number in percent of which others are said."""
+"""A number to divide by: 0, or not too close to 0."""
 
 
 class Change(Record):
@@ -165,15 +165,15 @@ class SelectedScales(Record):
 
 
 class Fertility(Record):
-    """What a tokenizer makes of a language; `cost` where there is English to compare with."""
+    """Fertility of a tokenizer in a language; `cost` where English was measured too."""
 
     tokens_per_word: float
     bytes_per_token: float
     byte_share: float
-    """The share of tokens that are single bytes of letters."""
+    """The share of byte-fallback tokens: a single byte of a multi-byte character."""
     unknown_share: float
     cost: float | None = None
-    """Tokens per character, in units of what a character costs in English."""
+    """Tokens per character, relative to English."""
 
 
 class FertilityChange(Record):
@@ -193,7 +193,7 @@ class StageMeasured(Record):
 
 
 class Match(Record):
-    """A document that shares text with what is measured: where it stands, how it does, and the passage."""
+    """A document that shares text with measured text: its place, the kind of overlap, and the passage."""
 
     place: str
     kind: str
@@ -202,7 +202,7 @@ class Match(Record):
 
 
 class Overlap(Record):
-    """Of a corpus entry: how many documents share text with what is measured, and so did not train."""
+    """Overlap of a corpus entry: documents that share text with measured text, which did not train."""
 
     stage: str = ""
     language: str
@@ -273,7 +273,7 @@ class CorpusRecord(Record):
 
 
 class ExportRecord(Record):
-    """What the model was written as, and how far that is from what trained."""
+    """The form and dtype of the exported model, and its difference from the trained model."""
 
     dtype: str
     form: str = "plain"
@@ -325,21 +325,21 @@ class ModelReference(Record):
 
 
 class Origin(Trained):
-    """`lingraft.json`; a run of several stages says of each what a run of one says of itself."""
+    """`lingraft.json`; in a run of several stages, `stages` holds these keys per stage."""
 
     versions: dict[str, str] = {}
     plan: str = ""
     base: ModelReference | None = None
-    """The model that a vector of this one is measured from."""
+    """The model to subtract from this one for a task vector."""
     trained_from: ModelReference | None = None
-    """Where the language went to an instruct model: the base that trained."""
+    """After an `instruct` merge step: the base that was trained."""
     vocabulary: VocabularyRecord | None = None
     stages: list[StageTrained] = []
     export: ExportRecord = ExportRecord(dtype="")
 
 
 class TrainingLog(Record):
-    """What was logged while it trained."""
+    """The log of one training."""
 
     steps: int | None = None
     best_step: int | None = None

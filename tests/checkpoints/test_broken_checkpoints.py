@@ -527,11 +527,11 @@ ARGUMENTS = {
     "ties a:0 b --base base": "a:0: a weight must be above 0 here",
     "ties a:-1 b --base base": "a:-1: a weight must be above 0 here",
     "vectors a:nan --base base": "a:nan: this must be a finite number",
-    "ties a b --base base --density 0": "--density 0.0: the share of weights that are kept must be above 0",
-    "ties a b --base base --density 1.5": "--density 1.5: the share of weights",
-    "ties a b --base base --density nan": "--density nan: the share of weights",
+    "ties a b --base base --density 0": "--density 0.0: the share of elements to keep must be above 0",
+    "ties a b --base base --density 1.5": "--density 1.5: the share of elements",
+    "ties a b --base base --density nan": "--density nan: the share of elements",
     "ties a b --base base --scale nan": "--scale nan: this must be a finite number",
-    "dare a b --base base --density 0": "--density 0.0: the share of weights",
+    "dare a b --base base --density 0": "--density 0.0: the share of elements",
     "instruct a --base base --instruct b --scale inf": "--scale inf: this must be a finite number",
     "revert a --base base --layers first=3,last=2": "first=3 and last=2 are 5 layers, but the model has 4",
     "revert a --base base --layers first=0,last=0": "selects no layer; the model has 4 layers, take at least one",
@@ -681,7 +681,7 @@ TIED: dict[str, tuple[Spoil, str]] = {
             },
             base_model_name_or_path="tied",
         ),
-        "ad: the adapter is of the head of tied, which is its embeddings: they would come apart",
+        "ad: the adapter changes the head of tied, which is tied to its embeddings: they would differ",
     ),
     "saved embeddings without the head": (
         adapter(
@@ -689,7 +689,7 @@ TIED: dict[str, tuple[Spoil, str]] = {
             base_model_name_or_path="tied",
             modules_to_save=["embed_tokens"],
         ),
-        "ad: the adapter saved the embeddings of tied without the head, which they are too",
+        "ad: the adapter saved the embeddings of tied without the head that is tied to them",
     ),
 }
 

@@ -45,13 +45,13 @@ def test_a_tokenizer_that_is_only_a_sentencepiece_model_is_read(folder: Path) ->
 
 @pytest.mark.parametrize("missing", [["sentencepiece"], ["protobuf"], ["sentencepiece", "protobuf"]])
 def test_without_the_packages_they_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch, missing) -> None:
-    monkeypatch.setattr(sentencepiece_model, "_is_there", lambda module: module.rpartition(".")[2] not in missing)
+    monkeypatch.setattr(sentencepiece_model, "_is_installed", lambda module: module.rpartition(".")[2] not in missing)
     with pytest.raises(ModelError, match=rf"\(tokenizer.model\), which {' and '.join(missing)} would convert") as error:
         read_tokenizer(folder)
     assert "pip install 'lingraft[sentencepiece]'" in str(error.value)
 
 
 def test_with_a_tokenizer_json_they_are_not_needed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentencepiece_model, "_is_there", lambda module: False)
+    monkeypatch.setattr(sentencepiece_model, "_is_installed", lambda module: False)
     (base / "tokenizer.model").write_bytes(b"\n")
     assert len(read_tokenizer(base)) == 258

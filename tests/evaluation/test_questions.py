@@ -19,7 +19,7 @@ QUESTIONS = [
 
 
 def naive_choice(model, tokenizer, question: Question) -> int:
-    """The choice whose own tokens are likeliest after the context, in float64, in one forward pass each."""
+    """The option whose own tokens are likeliest after the context, in float64, in one forward pass each."""
     likelihoods = []
     for choice in question.choices:
         context = [tokenizer.bos_token_id, *tokenizer(question.context, add_special_tokens=False).input_ids]
@@ -70,10 +70,10 @@ def test_questions_are_read_from_every_format_of_records(tmp_path) -> None:
         ("not json", "q.jsonl:2: lines that are not JSON; here every record is needed"),
         ('{"context": "a", "choices": ["b", "c"]}', "q.jsonl:2: answer: Field required; a question is {"),
         ('{"context": "a", "choices": ["b"], "answer": 0}', "q.jsonl:2: choices: List should have at least 2 items"),
-        ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "'answer' is 2, the choices are counted from 0 to 1"),
+        ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "'answer' is 2, the options are counted from 0 to 1"),
         ('{"context": "a", "choices": ["b", "c"], "answer": "b"}', "answer: Input should be a valid integer"),
-        ('{"context": "a", "choices": ["b", "b"], "answer": 0}', "two choices are the same"),
-        ('{"context": "", "choices": ["b", ""], "answer": 0}', "a choice without a context is empty"),
+        ('{"context": "a", "choices": ["b", "b"], "answer": 0}', "two options are the same"),
+        ('{"context": "", "choices": ["b", ""], "answer": 0}', "an option without a context is empty"),
         ('{"context": "a", "choices": ["b", "\\ud800"], "answer": 0}', "this is not valid Unicode"),
         (
             '{"context": "a", "choices": ["b", "c"], "answer": 0, "answer": 1}',

@@ -125,7 +125,7 @@ def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, rank) -> 
 def test_what_has_no_weight_of_the_base_is_refused(make_model, tmp_path) -> None:
     make_model().save_pretrained(tmp_path)
     adaptation = METHODS["adapters"](rank=4).apply(make_model())
-    with pytest.raises(SelectionError, match="nothing to pull back"):
+    with pytest.raises(SelectionError, match="nothing to regularize"):
         L2SP(first=1, last=1).prepare(adaptation.model, tmp_path)
 
 

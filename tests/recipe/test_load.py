@@ -41,7 +41,7 @@ BROKEN = {
     "an empty batch": (["training.per_device_train_batch_size=0"], "at least 1 and at most 1,000,000 (given: 0)"),
     "a huge seed": (["seed=99999999999"], "seed: should be less than 4294967296"),
     "no files": (["corpus.0.files=[]"], "corpus.0.files: List should have at least 1 item"),
-    "the best model": (["training.load_best_model_at_end=true"], "a model is not chosen on the text that it is"),
+    "the best model": (["training.load_best_model_at_end=true"], "a model is not selected on the text that it is"),
     "one checkpoint": (["training.save_total_limit=1"], "training.save_total_limit: at least 2"),
     "beyond the context": (["max_length=999"], "max_length: 999 is longer than the model's context; at most 64"),
     "two roles": (["languages.observe=[eng_Latn]"], "languages: eng_Latn is named more than once"),
@@ -99,9 +99,9 @@ BROKEN = {
         ["merge=[{max_forgetting: 0.01, first: 100}]"],
         "first=100",
     ),
-    "a selection share where nothing is decided": (
+    "a selection share without a selection split": (
         ["validation.selection_share=0.3"],
-        "validation.selection_share: nothing is decided on text",
+        "validation.selection_share: nothing uses a selection split",
     ),
     "two sizes": (
         ["method={name: adapters, rank: 4, extra_parameters: 0.2}"],

@@ -50,7 +50,7 @@ def results():
 
 @pytest.fixture
 def origin():
-    """`lingraft.json` of a model of one layer, whose embeddings trained in full and whose layer has adapters."""
+    """`lingraft.json` of a model of one layer, whose embeddings trained full-rank and whose layer has adapters."""
     parts = [("embeddings", "embeddings", 100, 100, 0), ("layer 0", "first", 50, 0, 8), ("head", "head", 100, 0, 0)]
     keys = ("part", "group", "weights", "in_full", "in_adapters")
     return {
@@ -321,7 +321,7 @@ def test_the_stack_stands_on_its_embeddings_and_says_what_trained(draw, results,
     assert parts == [
         ("frozen head", "head", "frozen"),
         ("adapters first", "layer 0", "adapters"),
-        ("full embeddings", "embeddings", "trained in full"),
+        ("full embeddings", "embeddings", "full-rank"),
     ]
 
 
@@ -592,20 +592,20 @@ def test_what_is_kept_stands_in_a_table_with_what_it_learns_and_forgets(draw, re
         ["forgetting", "+0.80 %"],
         ["upper end of forgetting", "+0.95 %"],
         ["limit", "1.00 %"],
-        ["points looked at", "5"],
+        ["candidates", "5"],
     ]
 
 
-def test_every_point_that_was_looked_at_stands_in_a_table(draw, results, limit) -> None:
-    rows = rows_of(draw({**results, "max_forgetting": limit}), "point")
+def test_every_candidate_stands_in_a_table(draw, results, limit) -> None:
+    rows = rows_of(draw({**results, "max_forgetting": limit}), "candidate")
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5, chosen"]
     assert rows[2] == ["3", "0.625", "0.625", "+15.00 %", "+0.90 %", "+0.99 %"]
 
 
 def test_the_page_says_which_text_decided_only_where_one_did(draw, results, limit) -> None:
-    said = "These figures are of the selection split; the results above are of text that took no part in the selection."
+    said = "These figures are measured on the selection split, which is excluded from the results above."
     assert said in draw({**results, "max_forgetting": limit})
-    assert "How much is kept" not in draw(results, names=("without",))
+    assert "Scale selection" not in draw(results, names=("without",))
 
 
 def test_a_limit_that_leaves_nothing_is_said_and_drawn(draw, results, limit) -> None:
@@ -634,7 +634,7 @@ def test_a_plain_export_is_not_spoken_of(draw, results, origin) -> None:
 
 
 def test_a_step_afterwards_is_silent_on_what_it_was_not_given(draw, results, origin) -> None:
-    origin["merge"] = [{"max_forgetting": 0.02, "first": None, "last": 2}]
+    origin["merge_steps"] = [{"max_forgetting": 0.02, "first": None, "last": 2}]
     assert "Merge steps, in this order: max_forgetting 0.02, last 2." in draw(results, lingraft=origin)
 
 
@@ -666,7 +666,7 @@ def test_what_pulls_back_has_a_figure_of_its_own_only_where_something_does(draw,
     page = draw(results, training={"log": log})
     assert [line["name"] for line in figures(page)[-1]["data"]] == ["local L1", "L2-SP final norm"]
     assert rows_of(page, "term") == [["local L1", "0.3", "0.3", "0.1"], ["L2-SP final norm", "0.01", "0.01", "0.01"]]
-    assert "What pulls back" not in draw(results, names=("x",), training={"log": [{"loss": 2.0, "step": 1}]})
+    assert "Regularization" not in draw(results, names=("x",), training={"log": [{"loss": 2.0, "step": 1}]})
 
 
 @pytest.mark.parametrize(("small", "kind"), [(1e-5, "log"), (0.1, None), (0.0, None)])

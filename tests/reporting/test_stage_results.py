@@ -134,7 +134,7 @@ def test_each_stage_stands_in_its_order_with_its_method_losses_stack_and_text(dr
         (second, "layra", "adapt", "2,000", 2.0),
     ):
         assert f"<p>{method} · text · first 2</p>" in part
-        assert f"part of {name}: trained in full" in part
+        assert f"part of {name}: full-rank" in part
         assert f"<td>{tokens}</td>" in part
         assert "10 steps in 0:01:00." in part
         assert figures(part)[0]["data"][0]["y"] == [loss]
@@ -154,21 +154,21 @@ def test_stages_are_drawn_from_either_file_alone(draw, results, origin, training
 def test_a_limit_on_forgetting_stands_in_the_stage_that_had_it(draw, results, origin) -> None:
     chosen = {"scales": {"first": 0.5}, "learning": 0.1, "forgetting": 0.01, "at_most": 0.01}
     limit = {"limit": 0.01, "layers": {"first": 2, "last": 0}, "chosen": chosen, "points": [chosen]}
-    origin["stages"][0]["merge"] = [{"max_forgetting": 0.01}]
+    origin["stages"][0]["merge_steps"] = [{"max_forgetting": 0.01}]
     page = draw({**results, "max_forgetting": limit}, lingraft=origin)
-    assert ["How much is kept" in part for part in page.split('<h3 class="stage">')[1:]] == [True, False]
+    assert ["Scale selection" in part for part in page.split('<h3 class="stage">')[1:]] == [True, False]
 
 
 def test_among_runs_one_of_stages_has_the_tokens_of_all_and_the_most_weights_of_one(draw, results, origin) -> None:
     page = draw(results, results, lingraft=origin)
     assert [row[-2:] for row in rows(page, "index")] == [["90", "3,000"]] * 2
-    assert "the weights of the stage that trained the most, and the tokens of all" in page
+    assert "the parameters of the stage that trained most, and the tokens of all stages" in page
 
 
 def test_a_run_of_one_stage_has_none_of_it(draw, results) -> None:
     del results["stages"]
     page = draw(results, lingraft={"method": {"name": "full"}})
-    assert not any(word in page for word in ('class="stage"', "From step to step", "Tokenizers", ".warning"))
+    assert not any(word in page for word in ('class="stage"', "Stage by stage", "Tokenizers", ".warning"))
 
 
 def test_lines_from_step_to_step_begin_at_the_base(draw, results) -> None:
@@ -235,9 +235,9 @@ def test_runs_on_one_base_share_its_bar(draw, results) -> None:
 @pytest.mark.parametrize(
     ("key", "least", "said"),
     [
-        ("byte_share", MANY_BYTES, "10 % of its tokens are single bytes of letters"),
+        ("byte_share", MANY_BYTES, "10 % of its tokens are byte-fallback tokens"),
         ("cost", HIGH_COST, "a character costs 2.0 times what it costs in English"),
-        ("unknown_share", MANY_UNKNOWN, "1 % of its tokens are unknown: it cannot be written"),
+        ("unknown_share", MANY_UNKNOWN, "1 % of its tokens are unknown: it cannot be encoded"),
     ],
 )
 def test_a_language_that_is_cut_to_pieces_is_warned_of_from_the_limit_on(draw, results, key, least, said) -> None:
@@ -247,13 +247,17 @@ def test_a_language_that_is_cut_to_pieces_is_warned_of_from_the_limit_on(draw, r
     assert "what kept Urdu from being learned on Llama 3.1" in page
     assert "▲" in bars(page)["layout"]["annotations"][-1]["text"]
     results["fertility"] = {"before": {"urd_Arab": record(**{key: 0.99 * least})}}
-    assert "Cut to pieces" not in draw(results, names=("below",))
+    assert "Over-segmented" not in draw(results, names=("below",))
 
 
-def test_a_warning_that_new_words_put_right_says_so(draw, results) -> None:
+def test_a_warning_that_new_tokens_resolve_says_so(draw, results) -> None:
     cut = record(cost=3.0)
     results["fertility"] = {"before": {"urd_Arab": cut, "pes_Arab": cut}, "after": {"urd_Arab": record()}}
-    assert [("mend it" in line) for line in re.findall(r"<li.*?</li>", draw(results)) if "costs 3.0" in line] == [
+    assert [
+        ("resolved by the new tokens" in line)
+        for line in re.findall(r"<li.*?</li>", draw(results))
+        if "costs 3.0" in line
+    ] == [
         True,
         False,
     ]

@@ -120,7 +120,7 @@ def test_one_document_cannot_both_decide_and_be_measured(recipe, tmp_path) -> No
     (tmp_path / "one.jsonl").write_text('{"text": "only one document of english text here"}\n')
     recipe["evaluation"]["text"]["eng_Latn"] = str(tmp_path / "one.jsonl")
     recipe["merge"] = [{"max_forgetting": 0.01}]
-    with pytest.raises(CorpusError, match="eng_Latn: something is to be decided on a part of the text to measure"):
+    with pytest.raises(CorpusError, match="eng_Latn: no selection split can be taken from the text to measure"):
         run(recipe, tmp_path / "out")
 
 

@@ -45,7 +45,7 @@ def learn(base, make_model, chat, tmp_path) -> Callable[..., Any]:
     seen: list[Dataset] = []
     run = InstructTrainer.run
 
-    def build(monkeypatch: pytest.MonkeyPatch, name="lora", max_length=128, model=(), pulls=(), **settings) -> Any:
+    def build(monkeypatch: pytest.MonkeyPatch, name="lora", max_length=128, model=(), penalties=(), **settings) -> Any:
         def watched(trainer: InstructTrainer) -> Any:
             seen.append(trainer.train_dataset)
             return run(trainer)
@@ -56,7 +56,7 @@ def learn(base, make_model, chat, tmp_path) -> Callable[..., Any]:
         arguments = {"per_device_train_batch_size": 2, "logging_steps": 1, "eval_strategy": "no", "learning_rate": 1e-2}
         arguments |= {"max_steps": 4, **settings}
         arguments = training_arguments(arguments, tmp_path / f"{name} {max_length} {model}", 0)
-        outcome = instruct(adaptation, chat, EXAMPLES, {"swh_Latn": EXAMPLES}, arguments, max_length, pulls)
+        outcome = instruct(adaptation, chat, EXAMPLES, {"swh_Latn": EXAMPLES}, arguments, max_length, penalties)
         return adaptation, seen[-1], outcome
 
     return build
@@ -128,7 +128,7 @@ def test_a_pull_towards_the_base_pulls_here_too(learn, monkeypatch) -> None:
             return {"l2sp_middle": 1.0}
 
     pull = PenaltyTerm()
-    _, _, outcome = learn(monkeypatch, pulls=[pull])
+    _, _, outcome = learn(monkeypatch, penalties=[pull])
     assert pull.calls == 4
     assert outcome.log[0]["l2sp_middle"] == 1.0
 

@@ -206,7 +206,7 @@ def test_a_tokenizer_that_drops_bytes_is_refused() -> None:
     [
         (models.Unigram([("a", -1.0), ("b", -2.0)]), "Unigram model, which cuts each word by the scores"),
         (models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"), "WordPiece model; only byte-pair encodings"),
-        (models.BPE({"a": 0}, []), "neither cuts bytes nor falls back"),
+        (models.BPE({"a": 0}, []), "neither encodes bytes nor falls back"),
         (models.BPE({"a": 0}, [], byte_fallback=True), "lacks 256 of the 256 bytes"),
         (models.BPE(FALLBACK, [], byte_fallback=True, end_of_word_suffix="</w>"), "marks words with '</w>'"),
     ],

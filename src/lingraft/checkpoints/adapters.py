@@ -1,4 +1,4 @@
-"""A PEFT folder as a checkpoint: its LoRA factors, and the modules that it saved whole."""
+"""Read a PEFT folder as a checkpoint: its LoRA factors, and the modules that it saved whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lingraft.layer_groups import EMBEDDINGS, HEAD, canonical_name, is_adapter_f
 
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
 
-_SAY_NOTHING = frozenset(
+_PLAIN_SETTINGS = frozenset(
     [
         "alpha_pattern",
         "auto_mapping",
@@ -46,14 +46,14 @@ _SAY_NOTHING = frozenset(
         "use_rslora",
     ]
 )
-"""Settings that leave an adapter at W + scale * B A. With any other switched on, known or not, it is something else."""
-_OFF: tuple[Any, ...] = (None, False, "", "none", [], {})
+"""Settings under which an adapter computes W + scale * B A; one with any other setting switched on is refused."""
+_OFF_VALUES: tuple[Any, ...] = (None, False, "", "none", [], {})
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-"""Values of `init_lora_weights` that leave the base as it is; others, known or not, may change its own weights."""
+"""Values of `init_lora_weights` that leave the base unchanged; any other value may change the base's own weights."""
 _WAY_OUT = "merge it into its base with peft first, and give the model"
 _FACTORS = {"lora_A": "down", "lora_B": "up"}
 _MATCH_SECONDS = 0.1
-"""For one pattern and one name; patterns are of whoever wrote the adapter."""
+"""Time limit for one pattern and one name; whoever wrote the adapter wrote the patterns."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter does to its base, by canonical names."""
+    """What an adapter changes in its base, by canonical parameter name."""
 
     base: str
-    """The base that it says it belongs to."""
+    """The base that the adapter's config names."""
     low_rank: dict[str, LowRank]
     saved: Weights
     ties: bool = False
-    """Whether a head that is the embeddings stays theirs (`ensure_weight_tying`)."""
+    """Whether a tied head stays tied to the embeddings (`ensure_weight_tying`)."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -90,7 +90,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """The factors and saved modules of a PEFT folder.
+    """Read the factors and saved modules of a PEFT folder.
 
     Raises:
         ModelError: no safetensors, or an adapter of another kind than plain LoRA.
@@ -114,18 +114,20 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def _side(folder: Path, name: str) -> str:
-    """Which factor of a linear a tensor is, by peft's name of it."""
-    of = next((part for part in name.split(".") if part.startswith("lora_")), "")
-    if of in _FACTORS:
-        return _FACTORS[of]
-    what = "LoRA on embeddings" if of.startswith("lora_embedding") else "more than two factors of a linear"
+    """Which factor of a linear a tensor is, by the name that peft gives it."""
+    factor = next((part for part in name.split(".") if part.startswith("lora_")), "")
+    if factor in _FACTORS:
+        return _FACTORS[factor]
+    what = "LoRA on embeddings" if factor.startswith("lora_embedding") else "more than two factors of a linear"
     raise ModelError(f"{folder / FILE}: '{name}' is {what}, and only LoRA on linears can be read here: {_WAY_OUT}")
 
 
 def _check_saved(folder: Path, name: str, config: dict[str, Any]) -> None:
-    """Refuse a tensor that is neither a factor nor of a module that the config says is saved whole."""
+    """Refuse a tensor that is no LoRA factor and belongs to no module under `modules_to_save`."""
     module = plain_name(name).removesuffix(".weight").removesuffix(".bias")
-    if not any(f".{module}".endswith(f".{of}") for of in (EMBEDDINGS, HEAD, *(config.get("modules_to_save") or ()))):
+    if not any(
+        f".{module}".endswith(f".{saved}") for saved in (EMBEDDINGS, HEAD, *(config.get("modules_to_save") or ()))
+    ):
         raise ModelError(
             f"{folder / FILE}: '{name}' is no LoRA factor, and modules_to_save does not name it: {_WAY_OUT}"
         )
@@ -133,13 +135,17 @@ def _check_saved(folder: Path, name: str, config: dict[str, Any]) -> None:
 
 def _low_rank(folder: Path, name: str, pair: dict[str, StoredTensor], config: dict[str, Any]) -> LowRank:
     shapes = [tensor.shape for tensor in pair.values()]
-    if len(pair) != 2 or any(len(of) != 2 for of in shapes) or not pair["up"].shape[1] == pair["down"].shape[0] > 0:
+    if (
+        len(pair) != 2
+        or any(len(shape) != 2 for shape in shapes)
+        or not pair["up"].shape[1] == pair["down"].shape[0] > 0
+    ):
         raise ModelError(f"{folder / FILE}: the LoRA factors of '{name}' do not make a pair; fetch it again")
     module, rank = plain_name(pair["down"].name).removesuffix(".weight"), pair["down"].shape[0]
-    said = _of_module(folder, config, module, "r", "rank_pattern")
-    if said != rank:
+    stated = _of_module(folder, config, module, "r", "rank_pattern")
+    if stated != rank:
         raise ModelError(
-            f"{folder}: the LoRA factors of '{name}' have rank {rank}, {CONFIG} says {said:g} (r, rank_pattern); "
+            f"{folder}: the LoRA factors of '{name}' have rank {rank}, {CONFIG} says {stated:g} (r, rank_pattern); "
             "they belong to different adapters, fetch both again"
         )
     alpha = _of_module(folder, config, module, "lora_alpha", "alpha_pattern")
@@ -147,18 +153,20 @@ def _low_rank(folder: Path, name: str, pair: dict[str, StoredTensor], config: di
 
 
 def adapter_fingerprint(folder: Path, base: str) -> str:
-    """Stands for an adapter and its base, which has the fingerprint `base`."""
+    """The fingerprint of an adapter and its base; `base` is the fingerprint of the base."""
     return fingerprint({"base": base, "adapter": files_fingerprint([folder / CONFIG, folder / FILE])})
 
 
 def _check(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse what is not plain LoRA."""
+    """Refuse every adapter that is not plain LoRA."""
     if not isinstance(config.get("base_model_name_or_path"), str):
         raise ModelError(f"{folder / CONFIG}: the adapter does not name its base; set base_model_name_or_path")
-    others = [key for key, value in config.items() if key not in _SAY_NOTHING and not _is_off(value)]
+    others = [key for key, value in config.items() if key not in _PLAIN_SETTINGS and not _is_off(value)]
     if config.get("peft_type") != "LORA":
         others.append("peft_type")
-    if not any(config.get("init_lora_weights") is of or config.get("init_lora_weights") == of for of in _PLAIN_STARTS):
+    if not any(
+        config.get("init_lora_weights") is plain or config.get("init_lora_weights") == plain for plain in _PLAIN_STARTS
+    ):
         others.append("init_lora_weights")
     if others:
         given = ", ".join(f"{key} {config.get(key)!r}"[:200] for key in others)
@@ -171,15 +179,15 @@ def _check(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _is_off(value: Any) -> bool:
-    """Not 0, which is a number that something may be multiplied by."""
-    return any(value is of or (type(value) is type(of) and value == of) for of in _OFF)
+    """Whether a setting is switched off. 0 counts as on: it may be a factor."""
+    return any(value is off or (type(value) is type(off) and value == off) for off in _OFF_VALUES)
 
 
 def _of_module(folder: Path, config: dict[str, Any], module: str, key: str, patterns: str) -> float:
-    """A number of the config, which may be another for modules that a pattern matches, as peft matches them.
+    """A number from the config. Patterns may give another number for the modules that they match, as in peft.
 
     Raises:
-        ModelError: it is no number above 0, or a pattern is no regular expression, or one that takes for ever.
+        ModelError: it is no number above 0, a pattern is no regular expression, or a pattern exceeds the time limit.
     """
     where = f"{folder / CONFIG}: {key} and {patterns}"
     given = config.get(patterns) or {}

@@ -1,7 +1,7 @@
-"""What lies beside the weights of a model that is written: its base's own files, changed only where the model is.
+"""Write the files beside a model's weights: copies of its base's files, changed only where the model differs.
 
-A config in the words of its base is read by all that read the base: earlier transformers, llama.cpp, vLLM. What
-the installed transformers would make of it has other names (`rope_theta`, `torch_dtype`) and fewer keys.
+A config that keeps its base's keys loads in every program that loads the base: earlier transformers, llama.cpp,
+vLLM. The installed transformers would rename keys (`rope_theta`, `torch_dtype`) and drop others.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ ALONG = (
     "video_preprocessor_config.json",
     *LICENCES,
 )
-"""Patterns of files that go along with a model, beside its weights, config and tokenizer."""
+"""Patterns of the files that are copied with a model, beside its weights, config and tokenizer."""
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _DTYPE = ("dtype", "torch_dtype")
-_OF_ITS_FILE = (*_DTYPE, "architectures", "transformers_version", "_name_or_path", "auto_map")
-"""Keys of a config that say nothing of what a model computes."""
+_FILE_KEYS = (*_DTYPE, "architectures", "transformers_version", "_name_or_path", "auto_map")
+"""Keys of a config that do not affect what a model computes."""
 
 
 def copy_along(source: Path, folder: Path) -> None:
-    """Copy what goes along with a model, byte for byte."""
+    """Copy the files under `ALONG`, byte for byte."""
     copy_files((path.name for pattern in ALONG for path in source.glob(pattern)), source, folder)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy all files of a tokenizer; byte for byte, unless one says where on somebody's disk it came from."""
+    """Copy all files of a tokenizer, byte for byte; only a path on somebody's disk is removed from its config."""
     copy_files((path.name for path in tokenizer_files(source)), source, folder)
     described = folder / _TOKENIZER_CONFIG
     settings = read_object(described) if described.is_file() else {}
@@ -48,7 +48,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 
 def config_like(base: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
-    """The config of a model, in the words of its base's `config.json`: only what would be read otherwise is changed."""
+    """The config of a model, with the keys of its base's `config.json`: only keys whose values differ are changed."""
     from lingraft.nn.remote_code import has_own_code
 
     config: Any = model.config
@@ -62,7 +62,7 @@ def config_like(base: Mapping[str, Any], model: PreTrainedModel) -> dict[str, An
 
 
 def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """A config whose number type is another, wherever it names one."""
+    """A config with another dtype, wherever it names one."""
     return {
         key: dtype if key in _DTYPE and value else with_dtype(value, dtype) if isinstance(value, dict) else value
         for key, value in config.items()
@@ -70,7 +70,7 @@ def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config less what leads nowhere elsewhere: a place on a disk, and code, which is never copied with a model."""
+    """A config without paths on a disk and without references to code, which is never copied with a model."""
     return {
         key: value
         for key, value in config.items()
@@ -79,10 +79,10 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed(own: Mapping[str, Any], read: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """`own`, with what is wanted in place of what was read from it."""
+    """`own`, with the values of `wanted` where they differ from `read`."""
     changed = dict(own)
     for key, value in wanted.items():
-        if key in _OF_ITS_FILE or (key in read and read[key] == value):
+        if key in _FILE_KEYS or (key in read and read[key] == value):
             continue
         inner, was = own.get(key), read.get(key)
         nested = isinstance(inner, dict) and isinstance(was, dict) and isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""Run what somebody else wrote in a process of its own, which may take a few seconds and some memory, and no more."""
+"""Run untrusted code in a child process, with limits on its time and memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from lingraft.errors import ModelError
 
 SECONDS = 3
-"""Of a core."""
+"""CPU time of the child process."""
 _MORE_BYTES = 2**30
 _WALL_SECONDS = 60
-"""In case that the machine is busy, or the process hangs."""
+"""Wall time, in case the machine is busy or the process hangs."""
 
 
 def bounded(work: Callable[[], str], what: str) -> str:
     """The text that `work` returns.
 
     Raises:
-        ModelError: it took too long or too much memory, or raised something; says so of `what`.
+        ModelError: it took too long or too much memory, or raised an error; the message names `what`.
     """
     reader, writer = os.pipe()
-    with _tokenizers_say_nothing():
+    with _without_fork_warning():
         child = os.fork()
         if child == 0:
             _work(work, writer)
@@ -41,14 +41,14 @@ def bounded(work: Callable[[], str], what: str) -> str:
         os.waitpid(child, 0)
     if answer is None:
         raise ModelError(f"{what} takes longer than {SECONDS} seconds, or more memory than it may; correct it")
-    said = json.loads(answer)
-    if "error" in said:
-        raise ModelError(f"{what} cannot be used: {said['error']}")
-    return str(said["text"])
+    message = json.loads(answer)
+    if "error" in message:
+        raise ModelError(f"{what} cannot be used: {message['error']}")
+    return str(message["text"])
 
 
 @contextmanager
-def _tokenizers_say_nothing() -> Iterator[None]:
+def _without_fork_warning() -> Iterator[None]:
     """The tokenizers library warns of a fork unless this is set; the child encodes nothing."""
     name = "TOKENIZERS_PARALLELISM"
     if name in os.environ:
@@ -62,7 +62,7 @@ def _tokenizers_say_nothing() -> Iterator[None]:
 
 
 def _work(work: Callable[[], str], writer: int) -> None:
-    """In the child: it never returns, and nothing of the parent's is closed or flushed."""
+    """Run in the child. It never returns, and neither closes nor flushes anything that belongs to the parent."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -70,13 +70,13 @@ def _work(work: Callable[[], str], writer: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _limit_memory()
         try:
-            said = {"text": work()}
+            message = {"text": work()}
         except MemoryError:
             os._exit(1)
         except Exception as error:
-            said = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+            message = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
         with os.fdopen(writer, "w") as file:
-            file.write(json.dumps(said))
+            file.write(json.dumps(message))
     finally:
         os._exit(0)
 
@@ -89,7 +89,7 @@ def _limit_memory() -> None:
 
 
 def _answer(reader: int) -> bytes | None:
-    """All that is written until the other end is closed; `None` where it was closed in between, or never."""
+    """All bytes written before the other end is closed; `None` where nothing came, or the time ran out."""
     parts: list[bytes] = []
     end = time.monotonic() + _WALL_SECONDS
     while (left := end - time.monotonic()) > 0:

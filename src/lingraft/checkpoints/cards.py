@@ -1,4 +1,4 @@
-"""Model cards: a head that the hub reads, and text in which what users name stays what it is."""
+"""Model cards: front matter for the hub, and Markdown in which names from users are escaped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 
 def escaped(text: object) -> str:
-    """A text as one cell of a table, or part of a line: no mark of Markdown, HTML or a new line is read from it."""
+    """A text as one table cell, or part of a line: Markdown and HTML are escaped, line breaks become spaces."""
     return _MARKS.sub(r"\\\1", _BREAKS.sub(" ", str(text)).strip())
 
 
 def as_code(text: object) -> str:
-    """As `escaped`, in the letters of code, for fingerprints and formulas of our own."""
+    """A text in code font, on one line; for fingerprints and formulas that lingraft writes."""
     return f"`{_BREAKS.sub(' ', str(text)).replace('`', '').replace('|', '')}`"
 
 
@@ -31,7 +31,7 @@ def card(head: Mapping[str, Any], lines: Sequence[str]) -> str:
 def adapter_card(base: str, on_hub: bool, method: str, languages: Sequence[str], plain_peft: bool) -> str:
     """The card of an adapter that a run trained: what it is, and how to load it.
 
-    `plain_peft`: peft loads it without us.
+    `plain_peft`: peft loads it without lingraft.
     """
     head = {
         "library_name": "peft" if plain_peft else "lingraft",

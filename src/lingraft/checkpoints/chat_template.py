@@ -1,4 +1,4 @@
-"""The template that writes a conversation as one text: a file's, a model's, or a plain one."""
+"""The chat template, which renders a conversation as one text: from a file, from a model, or a plain one."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PLAIN = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '\\n<|assistant|>\\n' }}{% endif %}
 """
-"""For a base that has none: roles in words on lines of their own, EOS after each answer."""
+"""For a base without a template: each role on a line of its own, EOS after each answer."""
 
 
 _ANSWER = "the answer"
 
 
 def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model with a chat template: that of `template`, a file or another model, else its own.
+    """A model's tokenizer with a chat template: from `template` (a file or another model), else the model's own.
 
     Raises:
         ModelError: no such template, or a tokenizer without EOS, so that an answer would have no end.
@@ -50,12 +50,12 @@ def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizer
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, model: Path, rows: int | None = None) -> None:
-    """Try a chat template once, where it can do no harm, before it writes thousands of conversations.
+    """Render one short conversation in a limited child process, before thousands are rendered in this one.
 
-    `rows`: of the embeddings, where it is known; what the template writes must have some.
+    `rows`: number of rows of the embeddings, where known; every token that the template writes needs one.
 
     Raises:
-        ModelError: it is no template, does not end, or writes a special token without a row.
+        ModelError: the template is not valid, does not end, or writes a special token without a row.
     """
     written = _probe(tokenizer)
     if written is None or rows is None:
@@ -70,12 +70,12 @@ def check_template(tokenizer: PreTrainedTokenizerBase, model: Path, rows: int | 
 
 
 def _probe(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """What the template makes of a question and an answer; `None` where it wants another conversation than this."""
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+    """The text that the template renders for a question and an answer; `None` where it does not accept them."""
+    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
 
     def write() -> str:
         try:
-            return json.dumps(str(tokenizer.apply_chat_template(said, tokenize=False)))
+            return json.dumps(str(tokenizer.apply_chat_template(conversation, tokenize=False)))
         except TemplateSyntaxError:
             raise
         except (MemoryError, RecursionError):
@@ -96,7 +96,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def set_chat_template(folder: Path, template: str) -> None:
-    """Give a tokenizer's folder a chat template, in place of the one that it had."""
+    """Write a chat template into a tokenizer's folder, in place of the one that it had."""
     write_text(folder / "chat_template.jinja", template)
     config = folder / "tokenizer_config.json"
     settings = read_object(config) if config.is_file() else {}
@@ -105,7 +105,7 @@ def set_chat_template(folder: Path, template: str) -> None:
 
 
 def stop_at(folder: Path, token: int) -> None:
-    """Let generation stop at a token too, beside those at which it did."""
+    """Add a token to the tokens at which generation stops."""
     path = folder / "generation_config.json"
     settings = read_object(path) if path.is_file() else _ends_of(read_json(folder / "config.json"))
     ends = settings.get("eos_token_id")
@@ -115,9 +115,11 @@ def stop_at(folder: Path, token: int) -> None:
 
 
 def _ends_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What generation starts and stops at, where the config of the model says so."""
-    of = {**(config.get("text_config") or {}), **config}
-    return {key: of[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if of.get(key) is not None}
+    """The tokens at which generation starts and stops, where the model's config names them."""
+    settings = {**(config.get("text_config") or {}), **config}
+    return {
+        key: settings[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if settings.get(key) is not None
+    }
 
 
 def _template_of(name: str) -> str:

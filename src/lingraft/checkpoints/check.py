@@ -1,4 +1,4 @@
-"""Whether a model can be computed with, asked before any work is done with it."""
+"""Check that a model can be used, before any work is done with it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lingraft.checkpoints.weights import find_weights
 
 
 def check_model(folder: Path) -> None:
-    """Refuse a model that text cannot be put through.
+    """Refuse a model that cannot process text.
 
     Raises:
-        ModelError: a config that the library refuses, no weights, weights of a type that we do not have, files that
-            are not the model of the config, no tokenizer, or one that gives text ids beyond the embeddings.
+        ModelError: a config that the library refuses, no weights, weights of an unsupported dtype, tensors
+            that do not match the config, no tokenizer, or token ids beyond the embeddings.
     """
     read_config(folder)
     stored_dtype(folder)

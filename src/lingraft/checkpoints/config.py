@@ -1,7 +1,7 @@
-"""A model's `config.json` as its file has it, checked before any library computes with its numbers.
+"""Read a model's `config.json` as it is stored, and check its numbers before any library uses them.
 
-A library allocates as many layers as the file asks for, and has its own errors for each wrong value. So the keys
-that size a model, or that it computes with, are held to their ranges here, wherever in the file they stand.
+A library allocates as many layers as the file asks for, and raises errors of its own for wrong values. So the keys
+that set a model's size, or that it computes with, are checked against ranges here, wherever in the file they stand.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ COUNTS = {
     "shared_expert_intermediate_size": 2**20,
     "num_experts": 2**14,
 }
-"""Keys that hold a whole number from 1 on -> the largest that is taken for a model's, many times what there is."""
+"""Key -> the largest value allowed, far above that of any published model; the smallest is 1."""
 _DERIVED = ("num_key_value_heads", "head_dim")
-"""Those of them that may be null: the library derives them."""
+"""Keys that may be null: transformers derives their values."""
 _ABOVE_ZERO = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar")
 _PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
 """Keys that hold an object."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file of a model holds, all of which can be written again.
+    """Read a JSON object from a model's file; every value in it can be written as JSON again.
 
     Raises:
-        ModelError: it cannot be read, is no JSON or no object, or holds what JSON does not have.
+        ModelError: the file is missing, is no JSON object, or holds NaN, Infinity or a lone surrogate.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -65,10 +65,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_config_file(folder: Path) -> dict[str, Any]:
-    """What `config.json` holds.
+    """Read and check `config.json`.
 
     Raises:
-        ModelError: it is not JSON, names no architecture of ours, or has a value that no model can have; says which.
+        ModelError: it is not JSON, names an unsupported architecture, or has a value out of range; names the key.
     """
     path = folder / CONFIG
     config = read_object(path)
@@ -85,7 +85,7 @@ def read_config_file(folder: Path) -> dict[str, Any]:
 
 
 def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The language model's part of what a config file holds."""
+    """The part of a config that describes the language model."""
     return dict(config.get("text_config", config))
 
 

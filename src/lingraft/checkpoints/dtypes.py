@@ -1,7 +1,7 @@
-"""Weights as files have them, and as float32 to reckon with.
+"""Convert weights between the dtypes of files and float32.
 
-numpy has no bfloat16; it is the upper half of a float32, so that both ways take a few whole
-numbers. torch could do it too, and takes longer to import than a merge of a gigabyte lasts.
+numpy has no bfloat16. It is the upper half of a float32, so integer operations convert both ways.
+torch could do it too, but importing torch takes longer than merging a gigabyte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STORAGE: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
 }
-"""safetensors' name of a dtype -> the numpy type that its bits are kept in."""
+"""safetensors' name of a dtype -> the numpy type that holds its bits."""
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """torch's name of a dtype -> safetensors' name."""
@@ -25,7 +25,7 @@ DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 TORCH_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Bits = NDArray[Any]
-"""Weights as a file has them: of a type of `STORAGE`."""
+"""Weights as they are stored: one of the types in `STORAGE`."""
 Floats = NDArray[np.float32]
 
 LARGEST = {"BF16": 3.3895313892515355e38, "F16": 65504.0, "F32": float(np.finfo(np.float32).max)}
@@ -33,7 +33,7 @@ _BF16_EXPONENT = np.uint16(0x7F80)
 
 
 def widen(bits: Bits, to: Floats) -> Floats:
-    """The same numbers as float32, written to `to`, of the same shape; exact."""
+    """Convert stored weights to float32, exactly; written to `to`, which has the same shape."""
     if bits.dtype != np.uint16:
         to[...] = bits
         return to
@@ -44,7 +44,7 @@ def widen(bits: Bits, to: Floats) -> Floats:
 
 
 def narrow(numbers: Floats, dtype: str, to: Bits, scratch: NDArray[np.uint32]) -> Bits:
-    """Float32 rounded to a dtype, to the nearest, ties to even; `scratch` has the same shape.
+    """Round float32 to a dtype, to the nearest, ties to even; `to` and `scratch` have the same shape.
 
     Numbers must be finite and at most `LARGEST[dtype]`.
     """
@@ -67,7 +67,7 @@ def fits(numbers: Floats, dtype: str) -> bool:
 
 
 def finite(bits: Bits) -> bool:
-    """Whether a file's numbers are all finite."""
+    """Whether all stored weights are finite."""
     if bits.dtype == np.uint16:
         return not bool(((bits & _BF16_EXPONENT) == _BF16_EXPONENT).any())
     return bool(np.isfinite(bits).all())

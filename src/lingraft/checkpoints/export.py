@@ -1,4 +1,4 @@
-"""Write a plain Hugging Face model, and prove that what was written is what was meant."""
+"""Export a standard Hugging Face model, and verify the export by its logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROBE_TOKENS = 64
 
 
 def write_model(model: PreTrainedModel, base: Path, folder: Path) -> None:
-    """Save the weights of what was made of a base, and that base's config, tokenizer and what goes along with them."""
+    """Save a model's weights, with the config, tokenizer and other files of the base that it was trained from."""
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig()  # the base's may be one that transformers reads but does not write
@@ -44,7 +44,7 @@ def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel
 
 @torch.inference_mode()
 def probe_logits(model: nn.Module, config: Any) -> Tensor:
-    """Logits (1, T, V) in float32 for a fixed row of token ids, on the CPU in the model's own type."""
+    """Logits (1, T, V) in float32 for a fixed row of token ids, computed on the CPU in the model's own dtype."""
     vocab_size = config.get_text_config().vocab_size
     ids = torch.arange(_PROBE_TOKENS).mul(7919).remainder(vocab_size)[None]  # (1, T), spread over the vocabulary
     logits: Tensor = model.cpu().eval()(input_ids=ids, use_cache=False).logits.float()
@@ -52,12 +52,12 @@ def probe_logits(model: nn.Module, config: Any) -> Tensor:
 
 
 def verify_model(folder: Path, expected: Tensor, dtype: torch.dtype, tolerance: float = 0.0) -> float:
-    """Load a written model again and compare its `probe_logits` with those that it should have.
+    """Load an exported model and compare its `probe_logits` with the expected logits.
 
     Returns the largest difference.
 
     Raises:
-        LingraftError: it is above `tolerance`, or not a number.
+        LingraftError: the difference is above `tolerance`, or not a number.
     """
     model = read_model(folder, dtype)
     difference = float((probe_logits(model, model.config) - expected).abs().max())

@@ -1,4 +1,4 @@
-"""The weights of a model folder as torch sees them: in the type of their file, mapped into memory and not loaded."""
+"""The weights of a model folder as torch tensors in their stored dtype, memory-mapped and not loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lingraft.layer_groups import canonical_name
 
 
 class MappedWeights:
-    """Tensors by any of their names: as a file has them, in a live model, or wrapped.
+    """Tensors by name: as stored, as in a live model, or as in a wrapped one.
 
     Raises:
         ModelError: as `find_weights`.
@@ -24,7 +24,7 @@ class MappedWeights:
         self._files: dict[Path, Any] = {}
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """Of a tensor; `None` where there is none of this name."""
+        """The shape of a tensor; `None` where no tensor has this name."""
         stored = self._stored.get(canonical_name(name))
         return stored.shape if stored else None
 

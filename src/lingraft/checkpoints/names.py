@@ -1,4 +1,4 @@
-"""What a model is called in what is published: by its hub name, or by the name of its folder, never the way to it."""
+"""The name of a model in published files: its hub name or its folder's name, never a path."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def is_place(name: Any) -> bool:
-    """Whether a name is a way to a place on a disk, which nobody else has."""
+    """Whether a name is a path on this disk."""
     return isinstance(name, str) and (Path(name).is_absolute() or name.startswith(("~", "./", "../")) or name == ".")
 
 
 def on_hub(name: str) -> bool:
-    """Whether a model that was given by this name is the hub's, as far as one can tell."""
+    """Whether a model's name is one on the hub: it is no path, and no such folder exists here."""
     return not is_place(name) and not Path(name).exists()
 
 
 def public_name(name: str) -> str:
-    """A hub name as it is, also of a folder in the hub's cache; else the folder's own, of a run's model the run's."""
+    """The hub name, also for a folder in the hub's cache; else the folder's name, for a run's model the run's name."""
     if on_hub(name):
         return name
     folder = Path(name).expanduser().absolute()
@@ -35,11 +35,11 @@ def public_name(name: str) -> str:
 
 
 def without_places(value: Any) -> Any:
-    """A record in which every place on a disk, also as a key, has become a name."""
+    """A record in which a public name replaces every path, in keys too."""
     if isinstance(value, Mapping):
-        return {public_name(key) if is_place(key) else key: without_places(of) for key, of in value.items()}
+        return {public_name(key) if is_place(key) else key: without_places(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_places(of) for of in value]
+        return [without_places(item) for item in value]
     return public_name(value) if is_place(value) else value
 
 

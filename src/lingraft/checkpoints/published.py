@@ -1,4 +1,4 @@
-"""Files that were laid out for a user, known by digest: what the user has changed since is never written over."""
+"""Recognize published files by digest, so that a file that the user changed is never overwritten."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lingraft.errors import ModelError
 
 
 def changed(files: Mapping[str, Path], known: Mapping[str, Collection[str]]) -> list[str]:
-    """Names of those files that are there, are none of the known ones of their name, and are whole.
+    """Names of the files that a user changed: they exist, are undamaged, and have no known digest.
 
-    A file that was cut or zeroed holds nothing that somebody has written, and is made again.
+    A truncated or zeroed file holds no work of a user; it is written again.
     """
     return [
         name
@@ -24,7 +24,7 @@ def changed(files: Mapping[str, Path], known: Mapping[str, Collection[str]]) -> 
 
 
 def _is_damaged(file: Path) -> bool:
-    """Whether no program could read a file as what its name says."""
+    """Whether a file is unreadable in the format that its suffix names, or holds zeros alone."""
     if file.suffix == ".safetensors":
         try:
             read_header(file)

@@ -1,6 +1,6 @@
-"""A base model, by folder or hub name -> its config, weights, tokenizer and fingerprint.
+"""Read a base model by folder or hub name: its config, weights, tokenizer and fingerprint.
 
-Weights are read from safetensors only; code that comes with a checkpoint is never run.
+Weights are read from safetensors only; code in a checkpoint is never run.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 
 LICENCES = ("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "USE_POLICY*")
 WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *LICENCES)
-_NOT_FILES = ["consolidated*", "*/*"]  # the same weights once more, or something else
+_NOT_FILES = ["consolidated*", "*/*"]  # the same weights in another format, or other files
 WEIGHTS = "model*.safetensors"
-"""The files of a checkpoint that hold its weights."""
+"""Pattern of the files that hold the weights of a checkpoint."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 CONFIG_ONLY = ("config.json",)
 TOKENIZER_ONLY = (*CONFIG_ONLY, *_TOKENIZER)
-"""Patterns of files on the hub: a whole model, its config, what a tokenizer is read from (the config may say how)."""
+"""Patterns of the files that a tokenizer is read from; some tokenizers need the model's config."""
 
 DEFAULT_MAX_LENGTH = 2048
-"""Tokens in a block or window where nothing is said and the model's context allows it."""
+"""Default tokens in a block or window, where the model's context is no shorter."""
 
 
 def find_model(name: str, wanted: Sequence[str] = WHOLE) -> Path:
-    """The local folder of a model: the folder itself, `model/` in that of a run, or what the hub's cache holds after
-    download of what is `wanted`.
+    """The local folder of a model: the folder itself, `model/` in a run's folder, or a folder in the hub's cache.
+
+    From the hub it downloads the files that match `wanted`.
 
     Raises:
-        ModelError: no such folder, one without a config, and the hub does not have it or cannot be reached.
+        ModelError: no such folder here or on the hub, the hub cannot be reached, or the folder has no config.
     """
     folder = find_folder(name, wanted)
     check_is_model(name, folder)
@@ -53,10 +54,10 @@ def find_model(name: str, wanted: Sequence[str] = WHOLE) -> Path:
 
 
 def check_is_model(name: str, folder: Path) -> None:
-    """Refuse a folder, which was given as `name`, that holds no model.
+    """Refuse a folder that holds no model; `name` is what the user gave.
 
     Raises:
-        ModelError: it has no config.json; says what it seems to be.
+        ModelError: it has no config.json; the message says what the folder seems to hold.
     """
     if not (folder / "config.json").is_file():
         hint = ""
@@ -66,10 +67,10 @@ def check_is_model(name: str, folder: Path) -> None:
 
 
 def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
-    """The local folder of a model, an adapter or a run; of the hub's files those that match `wanted`.
+    """The local folder of a model or an adapter. From the hub it downloads the files that match `wanted`.
 
     Raises:
-        ModelError: no such folder, and the hub does not have it or cannot be reached.
+        ModelError: no such folder here or on the hub, or the hub cannot be reached.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -91,17 +92,17 @@ def find_folder(name: str, wanted: Sequence[str] = WHOLE) -> Path:
 
 
 def _of_run(folder: Path) -> Path:
-    """The model of a run's folder; any other folder as it is."""
+    """`model/` of a run's folder; any other folder unchanged."""
     if any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         return folder
     return folder / "model" if (folder / "model" / "config.json").is_file() else folder
 
 
 def read_config(folder: Path) -> Any:
-    """The model's config.
+    """Read the model's config through transformers.
 
     Raises:
-        ModelError: a config that cannot be read, or an architecture that we do not support.
+        ModelError: the config cannot be read, or the architecture is not supported.
     """
     from transformers import AutoConfig
 
@@ -109,7 +110,7 @@ def read_config(folder: Path) -> Any:
 
     model_type = read_config_file(folder)["model_type"]
     with reading(f"{folder}/config.json cannot be read"):
-        if has_own_code(model_type):  # let transformers know what we exported with its code
+        if has_own_code(model_type):  # transformers has to know models that were exported with their code
             register(model_type)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     text_config(config)
@@ -118,11 +119,11 @@ def read_config(folder: Path) -> Any:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Whatever a library raises over files that somebody else wrote says that they are wrong, in the words of `what`.
+    """Turn any error that a library raises over a model's files into a ModelError that begins with `what`.
 
     Raises:
-        ModelError: what the library said.
-        Exception: a fault of the machine (`machine_faults`), as it is.
+        ModelError: with the library's message.
+        Exception: a fault of the machine (`machine_faults`), unchanged.
     """
     try:
         yield
@@ -135,27 +136,27 @@ def reading(what: str) -> Iterator[None]:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """What an error says, in one line: its class where it says nothing."""
+    """The message of an error on one line; its class name where the message is empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     shown = " ".join(lines[:2])[:300]
     return f"{type(error).__name__}: {shown}" if isinstance(error, KeyError) or not shown else shown
 
 
 def context_length(config: Any) -> int:
-    """The longest row of tokens that the model was made for."""
+    """The longest sequence of tokens that the model supports."""
     return int(text_config(config).max_position_embeddings)
 
 
 def num_rows(folder: Path) -> int:
-    """Rows of the embeddings, as the config says."""
+    """Rows of the embeddings, from the config."""
     return int(text_config(read_config(folder)).vocab_size)
 
 
 def read_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
-    """The model in `dtype`; `auto` keeps the type that its file has.
+    """Load the model in `dtype`; `auto` keeps the stored dtype.
 
     Raises:
-        ModelError: weights that are missing, cut short, of another shape, or pickled only.
+        ModelError: weights that are missing, truncated, of another shape, or only pickled.
     """
     from transformers import AutoModelForCausalLM
 
@@ -176,7 +177,7 @@ def read_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedMod
 
 
 def empty_model(config: Any) -> PreTrainedModel:
-    """The model of a config on the meta device: names and shapes, no memory."""
+    """Build the model of a config on the meta device: names and shapes, no memory."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -186,7 +187,7 @@ def empty_model(config: Any) -> PreTrainedModel:
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer.
+    """Load the model's tokenizer.
 
     Raises:
         ModelError: there is none, or it cannot be read.
@@ -206,18 +207,18 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """Stands for a model's weights, config and tokenizer."""
+    """The fingerprint of a model's weights, config and tokenizer."""
     weights = {tensor.file for tensor in find_weights(folder).values()}
     return files_fingerprint(sorted(weights) + _matching(folder, ["config.json", *_TOKENIZER]))
 
 
 def model_files(folder: Path) -> list[Path]:
-    """All files of a model, or of an adapter, that are read when it is used."""
+    """All files that are read when a model or an adapter is used."""
     return _matching(folder, ["*.safetensors", "*.safetensors.index.json", "*config.json", "*.jinja", *_TOKENIZER])
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """Stands for all files that a tokenizer is read from."""
+    """The fingerprint of all files that a tokenizer is read from."""
     return files_fingerprint(tokenizer_files(folder))
 
 
@@ -226,7 +227,7 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type that most of the stored weights have, read from the headers of the files.
+    """The dtype of most stored parameters, from the headers of the files.
 
     Raises:
         ModelError: as `find_weights`.

@@ -1,4 +1,4 @@
-"""Tokenizers that are only a SentencePiece model: transformers converts them, with two more packages."""
+"""Check that a tokenizer that is only a SentencePiece model can be converted; transformers needs two packages."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from lingraft.errors import ModelError
 
 _PACKAGES = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
-"""Module -> the package that has it."""
+"""Module -> the package to install."""
 
 
 def check_can_be_converted(folder: Path) -> None:
-    """Refuse a tokenizer that cannot be read for want of a package.
+    """Refuse a tokenizer that cannot be read because a package is missing.
 
     Raises:
-        ModelError: there is no tokenizer.json but a SentencePiece model; says what to install.
+        ModelError: there is a SentencePiece model and no tokenizer.json; names the packages to install.
     """
     if (folder / "tokenizer.json").is_file():
         return
     models = [path.name for path in sorted(folder.glob("*.model")) if _is_sentencepiece(path)]
-    missing = [package for module, package in _PACKAGES.items() if not _is_there(module)]
+    missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
     if models and missing:
         raise ModelError(
             f"{folder}: its tokenizer is only a SentencePiece model ({models[0]}), which {' and '.join(missing)} "
@@ -29,13 +29,13 @@ def check_can_be_converted(folder: Path) -> None:
 
 
 def _is_sentencepiece(path: Path) -> bool:
-    """By its first byte, the tag of a message's first field; tiktoken's files of this name are lines of text."""
+    """Whether the first byte is the protobuf tag of field 1; tiktoken's `*.model` files are lines of text."""
     with path.open("rb") as file:
         return file.read(1) == b"\n"
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of google, nothing is there
+    except ModuleNotFoundError:  # the parent package `google` is missing
         return False

@@ -1,8 +1,8 @@
-"""The settings of a language model that decide what it computes, in one form for all ways to write them.
+"""Compare the settings that affect what a language model computes, in one normal form.
 
-Configs of transformers 4 say `rope_theta` and `rope_scaling` where those of 5 say `rope_parameters`, and what a
-config leaves out has the value of its class. transformers knows all of this, and takes seconds to load: it is asked
-only where files differ in what they state.
+transformers 4 writes `rope_theta` and `rope_scaling` where transformers 5 writes `rope_parameters`, and an omitted
+key has the default of its class. transformers resolves both, but takes seconds to import: it is used only where two
+files differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAY_DIFFER = frozenset(
     [
         "_name_or_path",
         "architectures",
-        "attention_dropout",  # of training
+        "attention_dropout",  # training only
         "bos_token_id",
         "chunk_size_feed_forward",
         "dtype",
@@ -30,7 +30,7 @@ MAY_DIFFER = frozenset(
         "initializer_range",
         "label2id",
         "max_position_embeddings",  # but see `computing`
-        "max_window_layers",  # `layer_types` says what comes of it
+        "max_window_layers",  # its effect is in `layer_types`
         "output_attentions",
         "output_hidden_states",
         "pad_token_id",
@@ -45,13 +45,13 @@ MAY_DIFFER = frozenset(
         "vocab_size",  # rows are matched by token
     ]
 )
-"""Settings that leave what a model computes as it is, or are compared elsewhere. All others must agree."""
+"""Settings that do not affect what a model computes, or are compared elsewhere. All others must agree."""
 _BY_CONTEXT = ("dynamic", "longrope")
 """Rotary frequencies that depend on `max_position_embeddings`."""
 
 
 class Settings:
-    """The language model's settings: as the file says, else as transformers fills them in."""
+    """The language model's settings: the stated value, else the default that transformers fills in."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class Settings:
         return self._filled.to_dict()[key] if value is None else value
 
     def stated(self, key: str) -> Any:
-        """What the file says, `None` where it says nothing."""
+        """The value in the file; `None` where the file has none."""
         return self._stated.get(key)
 
     @cached_property
@@ -75,20 +75,20 @@ class Settings:
 
     @cached_property
     def computing(self) -> dict[str, Any]:
-        """What the model computes with, of all that its architecture knows; off and not set are one."""
-        known, values = {of.name for of in fields(self._filled)}, self._filled.to_dict()
+        """The settings that affect what the model computes; `False` counts as not set."""
+        known, values = {field.name for field in fields(self._filled)}, self._filled.to_dict()
         rotary = _without_old_names(values.get("rope_parameters") or {})
         computing = {key: value for key, value in values.items() if key in known - MAY_DIFFER and value is not False}
-        if any(of in str(rotary) for of in _BY_CONTEXT):
+        if any(kind in str(rotary) for kind in _BY_CONTEXT):
             computing["max_position_embeddings"] = values["max_position_embeddings"]
         return computing | {"rope_parameters": rotary}
 
     def differing(self, other: Settings) -> dict[str, tuple[Any, Any]]:
-        """Key -> both values, where two models of one architecture compute otherwise."""
+        """Key -> both values, where two models of one architecture compute differently."""
         if _to_compare(self._stated) == _to_compare(other._stated):
             return {}
-        here, there = self.computing, other.computing
-        return {key: (here.get(key), there.get(key)) for key in {**here, **there} if here.get(key) != there.get(key)}
+        own, others = self.computing, other.computing
+        return {key: (own.get(key), others.get(key)) for key in {**own, **others} if own.get(key) != others.get(key)}
 
 
 def _to_compare(stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,5 +96,9 @@ def _to_compare(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_old_names(rotary: Mapping[str, Any]) -> dict[str, Any]:
-    """`type` is what `rope_type` was called; transformers keeps it beside the new name."""
-    return {key: _without_old_names(of) if isinstance(of, dict) else of for key, of in rotary.items() if key != "type"}
+    """Drop `type`, the old name of `rope_type`, which transformers keeps beside the new one."""
+    return {
+        key: _without_old_names(value) if isinstance(value, dict) else value
+        for key, value in rotary.items()
+        if key != "type"
+    }

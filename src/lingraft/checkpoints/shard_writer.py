@@ -1,7 +1,7 @@
-"""Write safetensors piece by piece: no tensor, and no shard, is ever in memory.
+"""Write safetensors in chunks: no whole tensor or shard is ever in memory.
 
-The length of a file is known before its first weight, so its place on the disk is taken first. Its
-header comes last: until then the file begins with zeros, and no library takes it for weights.
+The length of a file is known before its first weight is written, so its disk space is reserved first. The
+header is written last: until then the file begins with zeros, and no library loads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FLUSH_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Shard:
-    """A file that is to be written: its header, and where its tensors will lie."""
+    """A planned file: its header, and the offsets of its tensors."""
 
     file: Path
     header: bytes
@@ -37,7 +37,7 @@ class Shard:
 
 
 def plan_shard(file: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> Shard:
-    """Lay tensors, given as name, dtype and shape, one after the other into a file."""
+    """Plan a file with these tensors, given as (name, dtype, shape), one after the other."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     unplaced, end = [], 0
     for name, dtype, shape in tensors:
@@ -55,7 +55,7 @@ def plan_shard(file: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) 
 
 
 class ShardFiles:
-    """Shards that are open for writing, at any place, by any thread."""
+    """Shards open for writing, at any offset, from any thread."""
 
     def __init__(self, descriptors: Mapping[Path, int]) -> None:
         self._descriptors = descriptors
@@ -75,7 +75,7 @@ def _write(descriptor: int, start: int, view: memoryview | bytes) -> None:
 def _reserve(descriptor: int, num_bytes: int) -> None:
     try:
         os.posix_fallocate(descriptor, 0, num_bytes)
-    except (AttributeError, OSError) as error:  # not on every system, nor in every file system
+    except (AttributeError, OSError) as error:  # some systems and file systems do not support it
         if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
         os.ftruncate(descriptor, num_bytes)
@@ -83,7 +83,7 @@ def _reserve(descriptor: int, num_bytes: int) -> None:
 
 @contextmanager
 def shard_files(shards: Iterable[Shard]) -> Iterator[ShardFiles]:
-    """Take the shards' place on the disk, let them be filled, and close them with headers and an index.
+    """Reserve disk space for the shards; write headers and an index when the block ends.
 
     Raises:
         OSError: the disk is full.
@@ -108,7 +108,7 @@ def shard_files(shards: Iterable[Shard]) -> Iterator[ShardFiles]:
 
 @contextmanager
 def _flushed(descriptors: Iterable[int]) -> Iterator[None]:
-    """Bring what is written to the disk meanwhile, so that there is little left to wait for at the end."""
+    """Flush files in the background while they are written, so that the final flush is short."""
     done, failed = Event(), list[OSError]()
 
     def flush() -> None:
@@ -116,7 +116,7 @@ def _flushed(descriptors: Iterable[int]) -> Iterator[None]:
             while not done.wait(_FLUSH_SECONDS):
                 for descriptor in descriptors:
                     os.fdatasync(descriptor)
-        except OSError as error:  # the disk's word, which it says only once
+        except OSError as error:  # the kernel reports a write error only once
             failed.append(error)
 
     thread = Thread(target=flush, daemon=True)
@@ -142,11 +142,11 @@ def _write_index(shards: list[Shard]) -> None:
 
 
 def verify_shards(folder: Path, shards: Iterable[Shard]) -> None:
-    """Read what was written as anybody would, and compare names, places, dtypes and shapes.
+    """Read the written files back, and compare names, offsets, dtypes and shapes with the plan.
 
     Raises:
-        LingraftError: it is not what was meant.
+        LingraftError: the files differ from the plan.
     """
     meant = {tensor.name: tensor for shard in shards for tensor in shard.tensors}
     if find_weights(folder) != meant:
-        raise LingraftError(f"{folder}: the files that were written do not hold the tensors that were meant")
+        raise LingraftError(f"{folder}: the written files do not hold the planned tensors")

@@ -1,7 +1,7 @@
-"""The tokens of a model, and which of them text can become: those need a row in the embeddings.
+"""The tokens of a model, and which of them need a row in the embeddings: all that encoding a text can give.
 
-A special token is never found in text: it is text there, cut like any other (`corpus.tokenize.encode`). So a
-tokenizer may have special tokens beyond the rows, as that of Gemma 3 1B has (262,145 tokens, 262,144 rows).
+Encoding never gives a special token for text that spells one: that is encoded as text (`corpus.tokenize.encode`).
+So a tokenizer may have special tokens without a row, as in Gemma 3 1B (262,145 tokens, 262,144 rows).
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 _FAST = "tokenizer.json"
 _LEGACY = "added_tokens.json"
 _WRITTEN = ("bos_token", "eos_token", "unk_token")
-"""Special tokens that a text does become: its marks, and what stands for the rest."""
+"""Special tokens that encoding adds or falls back to."""
 
 TokenIds = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a tokenizer knows."""
+    """The vocabulary of a tokenizer."""
 
     ids: TokenIds
     """Token -> id, added tokens too."""
     special: frozenset[str]
-    """Those that no text becomes."""
+    """Tokens that encoding a text never gives."""
 
     def rowless(self, rows: int) -> Sequence[str]:
-        """Tokens beyond so many rows, by id."""
+        """Tokens whose id is not below `rows`, sorted by id."""
         return sorted((token for token, id_ in self.ids.items() if id_ >= rows), key=lambda token: self.ids[token])
 
     def check(self, name: str | Path, rows: int) -> None:
         """Refuse a tokenizer that turns text into ids without a row.
 
         Raises:
-            ModelError: how many there are, and which is the first.
+            ModelError: names how many there are, and the first.
         """
         ordinary = [token for token in self.rowless(rows) if token not in self.special]
         if ordinary:
@@ -55,7 +55,7 @@ class Tokens:
 
 
 def read_tokens(folder: Path) -> Tokens:
-    """The tokens of a folder; of `tokenizer.json` alone where that says all, without importing transformers.
+    """The tokens of a folder; from `tokenizer.json` where that is complete, without importing transformers.
 
     Raises:
         ModelError: the tokenizer cannot be read.
@@ -69,7 +69,7 @@ def read_tokens(folder: Path) -> Tokens:
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase) -> Tokens:
-    """As `read_tokens`; the marks that a text gets are no special tokens here."""
+    """The tokens of a loaded tokenizer; BOS, EOS and UNK do not count as special, since encoding may give them."""
     written = {str(getattr(tokenizer, name)) for name in _WRITTEN if getattr(tokenizer, name, None) is not None}
     if tokenizer.is_fast:
         backend: Any = tokenizer.backend_tokenizer
@@ -81,7 +81,7 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase) -> Tokens:
 
 
 def check_tokens(folder: Path) -> None:
-    """Refuse a model whose tokenizer turns text into ids without a row, by what its config says of the rows.
+    """Refuse a model whose tokenizer turns text into ids without a row; the config gives the number of rows.
 
     Raises:
         ModelError: as `Tokens.check`, or the tokenizer cannot be read.
@@ -92,6 +92,6 @@ def check_tokens(folder: Path) -> None:
 def _tokens_of_fast(tokenizer: Tokenizer) -> Tokens:
     added = tokenizer.get_added_tokens_decoder().values()
     own = tokenizer.get_vocab(with_added_tokens=False)
-    # One that the model has too may come out of its merges.
+    # Merges may give a special token that is in the vocabulary too.
     special = frozenset(token.content for token in added if token.special and token.content not in own)
     return Tokens(tokenizer.get_vocab(with_added_tokens=True), special)

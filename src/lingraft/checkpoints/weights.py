@@ -1,7 +1,7 @@
-"""The tensors of a model folder, by name, without reading them: which file, where, type, shape.
+"""Find the tensors of a model folder by name, without reading them: file, offset, dtype, shape.
 
-Only safetensors: a header in JSON (the length first, 8 bytes, little endian), then the bytes of
-the tensors. In one file, or in several with an index of which tensor lies where.
+Only safetensors: the header's length (8 bytes, little endian), a header in JSON, then the bytes of the
+tensors; one file, or several with an index from tensor to file.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _PICKLES = ("*.bin", "*.pt", "*.pth")
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: from byte `start` of `file`, row after row."""
+    """A tensor in a file: row after row from byte `start`."""
 
     name: str
     file: Path
     start: int
     dtype: str
-    """As safetensors says it: BF16, F16, F32."""
+    """safetensors' name: BF16, F16, F32."""
     shape: tuple[int, ...]
 
     @property
     def num_rows(self) -> int:
-        """Length of the first axis; of a vector, its weights are the rows."""
+        """Length of the first axis; each element of a vector is a row."""
         return self.shape[0] if self.shape else 1
 
     @property
     def row_size(self) -> int:
-        """Weights in a row."""
+        """Elements in a row."""
         return math.prod(self.shape[1:])
 
     @property
@@ -50,18 +50,18 @@ class StoredTensor:
 
 
 Weights = dict[str, StoredTensor]
-"""The tensors of a checkpoint, in the order of its files."""
+"""The tensors of a checkpoint by name, in the order of its files."""
 
 
 def find_weights(folder: Path) -> Weights:
     """The tensors of a model folder.
 
     Raises:
-        ModelError: no safetensors, an index that does not fit the files, a file that was cut short,
-            or weights of a type that we do not have.
+        ModelError: no safetensors, an index that does not match the files, a truncated file,
+            or weights of an unsupported dtype.
     """
     single, index = folder / SINGLE, folder / INDEX
-    if single.is_file():  # first, as transformers has it
+    if single.is_file():  # transformers takes it first too
         return read_header(single)
     if index.is_file():
         return _by_index(index)
@@ -77,7 +77,7 @@ def read_header(path: Path) -> Weights:
     """The tensors of one safetensors file.
 
     Raises:
-        ModelError: it is none, was cut short, or holds weights of a type that we do not have.
+        ModelError: it is no safetensors file, was truncated, or holds weights of an unsupported dtype.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -146,10 +146,10 @@ def _by_index(index: Path) -> Weights:
 
 
 def _shards(index: Path, names: list[Any]) -> Iterator[Path]:
-    there = {path.name for path in index.parent.iterdir() if path.is_file()}  # whatever a name is, it opens no other
+    present = {path.name for path in index.parent.iterdir() if path.is_file()}  # no name opens a file outside
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
             raise ModelError(f"{index}: it names '{name!s:.80}', which is not a file of this folder; do not trust it")
-        if name not in there:
+        if name not in present:
             raise ModelError(f"{index.parent}: the shard {name:.80} is missing; fetch it again")
         yield index.parent / name

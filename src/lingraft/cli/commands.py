@@ -1,4 +1,4 @@
-"""The command line: each command is the Python function of its name, and nothing more."""
+"""The commands: each one calls the Python function of its name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app.add_typer(merge.app, name="merge")
 app.add_typer(tokenizer.app, name="tokenizer")
 
 
-def _say_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"lingraft {lingraft.__version__}")
         raise typer.Exit
@@ -34,18 +34,18 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def _before(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and what libraries say too.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say no more than warnings and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more, and messages of libraries too.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Log warnings and errors only.")] = False,
 ) -> None:
     if verbose and quiet:
-        raise UserError("-v says more and -q says less; give one of them")
+        raise UserError("-v logs more and -q logs less; give one of them")
     speak(more=verbose, less=quiet)
 
 
 def _load_quietly() -> None:
-    """Bars of weights that load say nothing here, nor do libraries' words about their future; downloads keep theirs."""
+    """Hide progress bars of loading and FutureWarnings of libraries; downloads keep their bars."""
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 
@@ -57,8 +57,8 @@ def _load_quietly() -> None:
 @app.command(epilog=example("lingraft demo --out lingraft-demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and their report.")] = Path("lingraft-demo"),
-    seed: Annotated[int, typer.Option(help="Of the world, its languages and the training.")] = 0,
-    every: Annotated[bool, typer.Option("--all", help="Every method, not only the five that tell the story.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the world, its languages and the training.")] = 0,
+    every: Annotated[bool, typer.Option("--all", help="Every method, not only the five main ones.")] = False,
 ) -> None:
     """See it work: an artificial language grafted in five ways, one report, no download, in minutes."""
     from lingraft.synthetic.demo import RUNS
@@ -134,9 +134,9 @@ def evaluate(
     text: Annotated[list[str], typer.Option(help=f"LANGUAGE=FILE, as often as needed. {FILES}")],
     out: Annotated[Path, typer.Option(help="The results file to write.")],
     against: Annotated[str | None, typer.Option(help="The base to compare with.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of questions with choices.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of questions with options.")] = None,
     learn: Annotated[str, typer.Option(help="Languages that were learned.")] = "",
-    retain: Annotated[str, typer.Option(help="Languages that were to be kept.")] = "",
+    retain: Annotated[str, typer.Option(help="Languages that were to be retained.")] = "",
     max_length: Annotated[int | None, typer.Option(help="Window in tokens.")] = None,
     text_field: Annotated[str, typer.Option(help="The field of a record that holds the text.")] = "text",
     split: Split = None,
@@ -161,9 +161,9 @@ def evaluate(
 @app.command(epilog=example("lingraft report runs/swahili runs/galician --out report.html"))
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs, results files, fertility files.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")],
+    out: Annotated[Path, typer.Option(help="The report to write.")],
 ) -> None:
-    """Draw the results of runs, and what tokenizers make of languages, on one page."""
+    """Draw results of runs, and fertility of tokenizers, in one report."""
     lingraft.report(folders, out)
     say_written(out)
 

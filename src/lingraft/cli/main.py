@@ -27,19 +27,19 @@ def main() -> None:
     try:
         _run()
     except SystemExit as end:
-        _drop_what_cannot_be_printed()
+        _discard_output()
         if isinstance(end.__context__, BrokenPipeError):  # typer's own end would be 1
             sys.exit(0)
         raise
-    except BrokenPipeError:  # who reads standard output, as `head` does, has had enough
-        _drop_what_cannot_be_printed()
+    except BrokenPipeError:  # the reader of standard output, such as `head`, is done
+        _discard_output()
         sys.exit(0)
     except BaseException as error:
         end_of = ending(_stops[0] if _stops else error)
         if end_of is None:
             raise
-        _drop_what_cannot_be_printed()
-        _say(end_of.message)
+        _discard_output()
+        print_error(end_of.message)
         sys.exit(end_of.code)
 
 
@@ -48,7 +48,7 @@ def _run() -> None:
     from lingraft.cli.console import speak
 
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows its number
+        if hasattr(stream, "reconfigure"):  # escape characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_log_handler()])
@@ -75,8 +75,8 @@ def _check_is_text(argument: str) -> None:
         raise UserError(f"{argument!a}: this argument is not UTF-8; rename the file, or set LC_ALL") from None
 
 
-def _drop_what_cannot_be_printed() -> None:
-    """Lead standard output nowhere where it takes no more; else Python, as it ends, would fail once more, with 120."""
+def _discard_output() -> None:
+    """Redirect broken standard output to /dev/null; else Python would fail again at exit, with code 120."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -97,7 +97,7 @@ def _log_handler() -> logging.Handler:
 
 
 _stops: list[Interrupted] = []
-"""What was asked of this command: a library may have made another error of it."""
+"""Signals that stopped this command; a library may have turned them into another error."""
 
 
 def _stop(signum: int, frame: Any) -> None:
@@ -106,7 +106,7 @@ def _stop(signum: int, frame: Any) -> None:
 
 
 def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
-    """A stop that came during a finaliser, where Python drops what is raised, comes again a moment later."""
+    """Send a signal again that came in a finalizer, where Python drops exceptions."""
     if isinstance(dropped.exc_value, Interrupted):
         again = signal.Signals[str(dropped.exc_value)]
         threading.Timer(0.05, os.kill, (os.getpid(), again)).start()
@@ -114,7 +114,7 @@ def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(dropped)
 
 
-def _say(message: str) -> None:
+def print_error(message: str) -> None:
     from rich.markup import escape
 
     from lingraft.cli.console import console

@@ -19,14 +19,14 @@ app = typer.Typer(
 
 Weighted = Annotated[list[str], typer.Argument(metavar="MODEL[:WEIGHT]...", help="With weights, as in swahili:0.5.")]
 Model = Annotated[str, typer.Argument(help="The adapted model.")]
-Base = Annotated[str, typer.Option(help="The model that the vectors are measured from.")]
+Base = Annotated[str, typer.Option(help="The model that is subtracted from each adapted model.")]
 Out = Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier merge.")]
 Layers = Annotated[str, typer.Option(help="The layer groups, as in first=9,last=6.")]
-Density = Annotated[float, typer.Option(help="Share of the weights of each vector that is kept.")]
+Density = Annotated[float, typer.Option(help="Share of the elements of each vector to keep.")]
 Tokenizer = Annotated[str | None, typer.Option(help="The model whose tokens, config and chat template to keep.")]
 Dtype = Annotated[str | None, typer.Option(help="bfloat16, float16 or float32, in place of each tensor's own.")]
 Adapter = Annotated[bool, typer.Option("--adapter", help="Write a PEFT adapter, where all models are adapters.")]
-Force = Annotated[bool, typer.Option("--force", help="Take models of another base, or with other settings.")]
+Force = Annotated[bool, typer.Option("--force", help="Accept models of another base, or with other settings.")]
 
 
 @app.command(
@@ -77,12 +77,12 @@ def ties(
     base: Base,
     out: Out,
     density: Density = 0.5,
-    scale: Annotated[float, typer.Option(help="Of the merged vector.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Scale of the merged vector.")] = 1.0,
     tokenizer: Tokenizer = None,
     dtype: Dtype = None,
     force: Force = False,
 ) -> None:
-    """Trim vectors, elect signs, average those that agree."""
+    """Trim vectors, elect signs, average the elements that agree."""
     weights = _weighted(models)
     say_written(
         lingraft.merge.ties(
@@ -102,13 +102,13 @@ def dare(
     base: Base,
     out: Out,
     density: Density = 0.5,
-    scale: Annotated[float, typer.Option(help="Of the sum of the vectors.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of what is dropped.")] = 0,
+    scale: Annotated[float, typer.Option(help="Scale of the sum of the vectors.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
     tokenizer: Tokenizer = None,
     dtype: Dtype = None,
     force: Force = False,
 ) -> None:
-    """Drop weights of each vector at random, rescale the rest, and add."""
+    """Drop elements of each vector at random, rescale the others, and add."""
     weights = _weighted(models)
     say_written(
         lingraft.merge.dare(

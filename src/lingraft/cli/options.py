@@ -1,4 +1,4 @@
-"""Options that say more than one thing."""
+"""Parse options with several values."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FILES = "Files are .jsonl, .json, .parquet or .txt; all but .parquet also .gz, .
 
 
 def example(line: str) -> str:
-    """What stands below the options in `--help`."""
+    """The example below the options in `--help`."""
     return f"Example: {line}"
 
 
 def pairs(values: list[str], option: str) -> dict[str, list[str]]:
-    """`swh_Latn=FILE` options, one or more a language."""
+    """`swh_Latn=FILE` options, one or more per language."""
     found: dict[str, list[str]] = {}
     for value in values:
         code, equals, file = value.partition("=")
@@ -37,7 +37,7 @@ def pairs(values: list[str], option: str) -> dict[str, list[str]]:
 
 
 def tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
-    """`NAME:swh_Latn=FILE` options, one or more a task and language."""
+    """`NAME:swh_Latn=FILE` options, one or more per task and language."""
     found: dict[str, dict[str, list[str]]] = {}
     for value in values:
         name, _, rest = value.partition(":")
@@ -51,5 +51,5 @@ def tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
 
 
 def codes(values: str) -> list[str]:
-    """`swh_Latn,glg_Latn`."""
+    """Split `swh_Latn,glg_Latn`."""
     return [code for code in values.split(",") if code]

@@ -13,7 +13,7 @@ from lingraft.cli.options import FILES, Split, example, pairs
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Tokenizers: what they make of a language, and new words for them.",
+    help="Tokenizers: measure fertility, and add new tokens.",
 )
 
 TextField = Annotated[str, typer.Option(help="The field of a record that holds the text.")]
@@ -34,7 +34,7 @@ def fertility(
     text_field: TextField = "text",
     split: Split = None,
 ) -> None:
-    """Tokens per word and language, and how many of them are mere bytes."""
+    """Tokens per word and language, and the share of byte-fallback tokens."""
     measured = lingraft.tokenizer.fertility(models, pairs(text, "--text"), text_field=text_field, split=split, out=out)  # type: ignore[arg-type]
     for model, languages in measured["models"].items():
         _print_table(model, languages)
@@ -51,22 +51,21 @@ def extend(
     out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier extension.")],
     tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 20_000,
     init: Annotated[
-        str, typer.Option(help="Rows of new tokens: mean, pieces or subtoken-mean-norm.")
+        str, typer.Option(help="Rows of new tokens: mean, subtoken-mean or subtoken-mean-norm.")
     ] = "subtoken-mean",
     text_field: TextField = "text",
     split: Split = None,
 ) -> None:
-    """Add tokens: the tokenizer's own byte-pair encoding goes on where it ended."""
+    """Add new tokens: continue the tokenizer's own byte-pair encoding."""
     out = lingraft.tokenizer.extend(model, text, tokens, out, init=init, text_field=text_field, split=split)  # type: ignore[arg-type]
     say_written(out)
 
 
 def _print_table(model: str, languages: dict[str, dict[str, Any]]) -> None:
-    """Figures on standard output; what is last in a row is missing without English."""
+    """Print the figures on standard output; the cost is missing without English."""
     typer.echo(model)
-    typer.echo(f"  {'language':10} {'tokens/word':>11} {'bytes/token':>11} {'mere bytes':>10} {'cost':>6}")
-    for code, of in languages.items():
-        cost = f"{of['cost']:6.2f}" if "cost" in of else ""
-        typer.echo(
-            f"  {code:10} {of['tokens_per_word']:11.2f} {of['bytes_per_token']:11.2f} {of['byte_share']:10.1%} {cost}"
-        )
+    typer.echo(f"  {'language':10} {'tokens/word':>11} {'bytes/token':>11} {'byte share':>10} {'cost':>6}")
+    for code, counts in languages.items():
+        cost = f"{counts['cost']:6.2f}" if "cost" in counts else ""
+        sizes = f"{counts['tokens_per_word']:11.2f} {counts['bytes_per_token']:11.2f}"
+        typer.echo(f"  {code:10} {sizes} {counts['byte_share']:10.1%} {cost}")

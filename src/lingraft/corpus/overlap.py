@@ -43,7 +43,7 @@ class Measured(NamedTuple):
     source: str
     text: str
     whole: bool = True
-    """Whether it is also compared as a whole; a choice of a question is not, for it may be a word."""
+    """Whether it is also compared as a whole; an option of a question is not, for it may be a word."""
 
 
 class Match(NamedTuple):

@@ -49,7 +49,7 @@ class DocumentScores:
 
     nats: npt.NDArray[np.float64]
     num_bytes: npt.NDArray[np.int64]
-    num_tokens: npt.NDArray[np.int64]  # that were scored
+    num_tokens: npt.NDArray[np.int64]  # scored tokens
 
     @property
     def bits_per_byte(self) -> float:
@@ -57,7 +57,7 @@ class DocumentScores:
 
     @property
     def perplexity(self) -> float:
-        """Per token of the model's own tokenizer, so only comparable while the vocabulary stays."""
+        """Perplexity per token; comparable only between models with the same vocabulary."""
         return float(np.exp(self.nats.sum() / self.num_tokens.sum()))
 
 
@@ -92,9 +92,9 @@ def score(
     max_length: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> DocumentScores:
-    """Score documents; logits are held a chunk at a time, however long a document is.
+    """Score documents; logits are computed in chunks, however long a document is.
 
-    `progress` is called with the share that is done.
+    `progress` is called with the finished share.
     """
     model.eval()
     ids = [bos_ids(tokenizer) + row for row in encode(tokenizer, documents)]
@@ -134,7 +134,7 @@ def sequence_nll(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: 
 
 @dataclass(frozen=True)
 class BitsPerByte(Suite[DocumentScores]):
-    """The suite of text: by language, documents."""
+    """The suite of bits per byte: documents by language."""
 
     texts: Mapping[str, Sequence[str]]
     name = "text"
@@ -156,18 +156,22 @@ class BitsPerByte(Suite[DocumentScores]):
 
     def to_json(self, measured: Mapping[str, DocumentScores]) -> dict[str, Any]:
         return {
-            code: {"nats": of.nats.tolist(), "bytes": of.num_bytes.tolist(), "tokens": of.num_tokens.tolist()}
-            for code, of in measured.items()
+            code: {
+                "nats": scores.nats.tolist(),
+                "bytes": scores.num_bytes.tolist(),
+                "tokens": scores.num_tokens.tolist(),
+            }
+            for code, scores in measured.items()
         }
 
     def from_json(self, stored: Any) -> dict[str, DocumentScores]:
         return {
             code: DocumentScores(
-                np.array(of["nats"], dtype=np.float64),
-                np.array(of["bytes"], dtype=np.int64),
-                np.array(of["tokens"], dtype=np.int64),
+                np.array(scores["nats"], dtype=np.float64),
+                np.array(scores["bytes"], dtype=np.int64),
+                np.array(scores["tokens"], dtype=np.int64),
             )
-            for code, of in stored.items()
+            for code, scores in stored.items()
         }
 
     def compare(
@@ -202,6 +206,6 @@ def _result(code: str, after: DocumentScores, before: DocumentScores | None, rol
 def summarize(
     after: Mapping[str, DocumentScores], before: Mapping[str, DocumentScores], roles: Roles
 ) -> dict[str, float]:
-    """Learning and forgetting, where there are languages of these roles."""
+    """Learning and forgetting, where languages have these roles."""
     gains = {code: 1 - scores.bits_per_byte / before[code].bits_per_byte for code, scores in after.items()}
     return learned_and_forgotten(gains, roles)

@@ -12,7 +12,7 @@ from lingraft.evaluation.suite import Roles, Suite
 def compare(
     suites: Sequence[Suite[Any]], after: Measurement, before: Measurement | None, roles: Roles
 ) -> dict[str, Any]:
-    """The keys of `schema.Results` that are measured: what each suite makes of it, tasks under one key."""
+    """The measured keys of `schema.Results`, merged over all suites; all tasks go under `tasks`."""
     found: dict[str, Any] = {"languages": {}, "tasks": {}, "samples": []}
     for suite in suites:
         for key, part in suite.compare(after[suite.name], before[suite.name] if before else None, roles).items():

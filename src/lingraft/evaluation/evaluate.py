@@ -44,15 +44,16 @@ def evaluate_model(
     text, learn, retain = by_code(text), list(map(code_of, learn)), list(map(code_of, retain))
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     questions = {
-        name: {code: _as_list(of) for code, of in by_code(files).items()} for name, files in (tasks or {}).items()
+        name: {code: _as_list(patterns) for code, patterns in by_code(files).items()}
+        for name, files in (tasks or {}).items()
     }
     _check_languages(text, questions, learn, retain)
     target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
     suites: list[Suite[Any]] = [
         BitsPerByte(texts),
-        *(MultipleChoice(task, of) for task, of in read_tasks(questions).items()),
-        Continuations({code: draw_prompts(of) for code, of in texts.items()}),
+        *(MultipleChoice(task, by_language) for task, by_language in read_tasks(questions).items()),
+        Continuations({code: draw_prompts(documents) for code, documents in texts.items()}),
     ]
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     for folder in folders.values():
@@ -77,7 +78,9 @@ def evaluate_model(
 def _read_paths(
     model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, Mapping[str, list[str]]]
 ) -> list[Path | str]:
-    patterns = [pattern for of in (text, *questions.values()) for given in of.values() for pattern in _as_list(given)]
+    patterns = [
+        pattern for files in (text, *questions.values()) for given in files.values() for pattern in _as_list(given)
+    ]
     return [model, *([against] if against else []), *find_files(*patterns)]
 
 
@@ -88,7 +91,7 @@ def _as_list(patterns: str | Sequence[str]) -> list[str]:
 def _check_languages(
     text: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], learn: Sequence[str], retain: Sequence[str]
 ) -> None:
-    """Refuse roles of languages that are not measured, and two roles of one."""
+    """Refuse a role for a language that is not measured, and two roles for one language."""
     if not text:
         raise UserError("there is no text to measure on; give at least one, as in --text swh_Latn=FILE")
     both = sorted(set(learn) & set(retain))

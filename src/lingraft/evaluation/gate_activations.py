@@ -1,4 +1,4 @@
-"""How far the gates of adapters open, language by language: what neutral residues are to keep shut on old text."""
+"""Mean gate activation of adapters by language; neutral residues should stay near 0 on old text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ _ROWS = 16
 
 @torch.inference_mode()
 def gate_activity(model: PreTrainedModel, blocks: Mapping[str, Dataset]) -> dict[str, list[float]]:
-    """By language, the mean of |g(x)| over tokens, for each layer in order; empty where nothing has a gate."""
+    """By language, the mean of |g(x)| over tokens, for each layer in order; empty where no layer has a gate."""
     gated = [
-        (of, of.block_gate) for of in model.modules() if isinstance(of, GatedAdapter) and of.block_gate is not None
+        (module, module.block_gate)
+        for module in model.modules()
+        if isinstance(module, GatedAdapter) and module.block_gate is not None
     ]
     sums: list[Tensor] = []
 

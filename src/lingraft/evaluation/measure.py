@@ -1,4 +1,4 @@
-"""Measure a model folder on suites; what came out is kept as JSON."""
+"""Measure a model folder on suites, and keep the measurement as JSON."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Measurement = Mapping[str, Mapping[str, Any]]
-"""Name of a suite -> language -> what the suite measured."""
+"""Suite -> language -> measurement."""
 
 
 def measure(folder: Path, suites: Sequence[Suite[Any]], max_length: int) -> Measurement:
-    """What every suite measures of one model: on a CPU in float32, on a GPU in the type of the file."""
+    """Measure one model on every suite: on a CPU in float32, on a GPU in the stored dtype."""
     model, tokenizer = model_to_measure(folder), read_tokenizer(folder)
     return {suite.name: suite.measure(model, tokenizer, max_length) for suite in suites}
 
 
 def model_to_measure(folder: Path) -> PreTrainedModel:
-    """The model where it is measured: on a CPU in float32, on a GPU in the type of the file."""
+    """Load the model to measure: on a CPU in float32, on a GPU in the stored dtype."""
     device = measuring_device()
     model = read_model(folder, torch.float32 if device == "cpu" else "auto")
     model.to(torch.device(device))  # type: ignore[arg-type]  # a wrapped method, as mypy sees it
@@ -39,17 +39,17 @@ def measuring_device() -> str:
 
 
 def measured_with(folder: Path, max_length: int) -> Windows:
-    """How `measure` reads text; the part `measured` of `results.json`."""
+    """The windows that `measure` uses; the part `measured` of `results.json`."""
     has_bos = read_tokenizer(folder).bos_token_id is not None
     return Windows(max_length=max_length, stride=max_length // 2, bos=has_bos)
 
 
 def write_measurement(folder: Path, suites: Sequence[Suite[Any]], measured: Measurement) -> None:
-    """Everything by document, question and prompt, in `folder/measurement.json`."""
+    """Write `folder/measurement.json`, by document, question and prompt."""
     write_json(folder / "measurement.json", {suite.name: suite.to_json(measured[suite.name]) for suite in suites})
 
 
 def read_measurement(folder: Path, suites: Sequence[Suite[Any]]) -> Measurement:
-    """What `write_measurement` wrote of these suites."""
+    """Read `folder/measurement.json` for these suites."""
     stored = read_json(folder / "measurement.json")
     return {suite.name: suite.from_json(stored[suite.name]) for suite in suites}

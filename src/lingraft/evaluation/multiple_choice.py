@@ -2,8 +2,8 @@
 
     answer = argmax over options of  ln p(context + option)
 
-The context is common to all options, so its own likelihood does not decide, and no boundary between
-it and an option has to be found among the tokens. This is the plain accuracy of the field (`acc` of
+All options share the context, so its likelihood cancels, and no token boundary between context and
+option is needed. This is the plain accuracy of the field (`acc` of
 lm-evaluation-harness), without a correction for the length of an option.
 
 Learning and forgetting are in points of accuracy: after - before over learned languages, before - after over
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Question(BaseModel):
-    """A context, what may follow it, and which of that is right (counted from 0)."""
+    """A context, its options (`choices`), and the index of the right one (`answer`, from 0)."""
 
     context: str
     choices: list[str] = Field(min_length=2)
@@ -48,11 +48,11 @@ class Question(BaseModel):
     @model_validator(mode="after")
     def _answer_is_a_choice(self) -> Question:
         if self.answer >= len(self.choices):
-            raise ValueError(f"'answer' is {self.answer}, the choices are counted from 0 to {len(self.choices) - 1}")
+            raise ValueError(f"'answer' is {self.answer}, the options are counted from 0 to {len(self.choices) - 1}")
         if len(set(self.choices)) < len(self.choices):
-            raise ValueError("two choices are the same")
+            raise ValueError("two options are the same")
         if not self.context and not all(self.choices):
-            raise ValueError("a choice without a context is empty")
+            raise ValueError("an option without a context is empty")
         try:
             "".join(self.texts).encode()
         except UnicodeEncodeError:  # a lone surrogate, written as \\ud800
@@ -61,7 +61,7 @@ class Question(BaseModel):
 
     @property
     def texts(self) -> list[str]:
-        return [self.context + choice for choice in self.choices]
+        return [self.context + option for option in self.choices]
 
 
 Tasks = Mapping[str, Mapping[str, Sequence[Question]]]
@@ -70,7 +70,7 @@ Tasks = Mapping[str, Mapping[str, Sequence[Question]]]
 
 @dataclass(frozen=True)
 class Answers:
-    """Which questions were answered rightly, (questions,), and the accuracy of guessing."""
+    """Whether each question was answered right, (questions,), and the accuracy of guessing."""
 
     correct: npt.NDArray[np.bool_]
     chance: float
@@ -120,25 +120,27 @@ def answer(
     max_length: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Answers:
-    """Let the model choose; of choices that are equally likely, the first.
+    """Answer questions by likelihood; of equally likely options, the first.
 
     Raises:
         CorpusError: a question without a context, where the tokenizer has no BOS and so the first
-            token of a choice cannot be scored.
+            token of an option cannot be scored.
     """
     if tokenizer.bos_token_id is None:
         for question in questions:
             if not question.context:
                 raise CorpusError(
-                    f"the question with the choice '{question.choices[0]}' has no context, and the model's tokenizer "
-                    "no BOS to put in its place: the first token of a choice cannot be scored; give a context"
+                    f"the question with the option '{question.choices[0]}' has no context, and the model's tokenizer "
+                    "no BOS to put in its place: the first token of an option cannot be scored; give a context"
                 )
     texts = [text for question in questions for text in question.texts]
     nats = score(model, tokenizer, texts, max_length, progress).nats
     counts = [len(question.choices) for question in questions]
     by_question = np.split(nats, np.cumsum(counts)[:-1])
     return Answers(
-        correct=np.array([of.argmin() == q.answer for of, q in zip(by_question, questions, strict=True)], dtype=bool),
+        correct=np.array(
+            [costs.argmin() == q.answer for costs, q in zip(by_question, questions, strict=True)], dtype=bool
+        ),
         chance=float(np.mean([1 / count for count in counts])),
     )
 
@@ -168,15 +170,20 @@ class MultipleChoice(Suite[Answers]):
             code: answer(model, tokenizer, questions, max_length, Progress(f"{self.task} {code}"))
             for code, questions in self.questions.items()
         }
-        shown = "  ".join(f"{code} {100 * of.accuracy:.1f} %" for code, of in measured.items())
+        shown = "  ".join(f"{code} {100 * answers.accuracy:.1f} %" for code, answers in measured.items())
         logger.info("%s: %s", self.task, shown)
         return measured
 
     def to_json(self, measured: Mapping[str, Answers]) -> dict[str, Any]:
-        return {code: {"correct": of.correct.tolist(), "chance": of.chance} for code, of in measured.items()}
+        return {
+            code: {"correct": answers.correct.tolist(), "chance": answers.chance} for code, answers in measured.items()
+        }
 
     def from_json(self, stored: Any) -> dict[str, Answers]:
-        return {code: Answers(np.array(of["correct"], dtype=bool), of["chance"]) for code, of in stored.items()}
+        return {
+            code: Answers(np.array(answers["correct"], dtype=bool), answers["chance"])
+            for code, answers in stored.items()
+        }
 
     def compare(
         self, after: Mapping[str, Answers], before: Mapping[str, Answers] | None, roles: Roles
@@ -190,7 +197,7 @@ class MultipleChoice(Suite[Answers]):
             )
             for code, answers in after.items()
         }
-        gains = {code: of.accuracy.delta for code, of in languages.items()} if before else {}
+        gains = {code: language.accuracy.delta for code, language in languages.items()} if before else {}
         result = TaskResult(metric="accuracy", languages=languages, **learned_and_forgotten(gains, roles))
         return {"tasks": {self.task: result}}
 

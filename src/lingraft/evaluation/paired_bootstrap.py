@@ -1,4 +1,4 @@
-"""A change, and its interval by a paired bootstrap; means over learned and over retained languages."""
+"""The change of a measure with its paired bootstrap interval; means over learned and retained languages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def delta_interval(
 ) -> tuple[float, float] | None:
     """95 % interval of sum(change) / sum(size): a paired bootstrap over documents or questions.
 
-    `change` is the difference of each between before and after, `size` what it counts for, both
-    (n,); each resample draws n of them. One alone has no interval.
+    `change` is the difference after - before of each, `size` its weight, both (n,); each resample
+    draws n with replacement. A single document has no interval.
     """
     if len(change) < 2:
         return None
@@ -41,7 +41,7 @@ def changed(before: float, after: float, interval: tuple[float, float] | None) -
 def learned_and_forgotten(gains: Mapping[str, float], roles: Roles) -> dict[str, float]:
     """`learning`, the mean gain over learned languages, and `forgetting`, the mean loss over retained ones.
 
-    Each is there where a language has that role.
+    Each is given where a language has that role.
     """
     learned = [gain for code, gain in gains.items() if roles.get(code) == "learn"]
     forgotten = [-gain for code, gain in gains.items() if roles.get(code) == "retain"]

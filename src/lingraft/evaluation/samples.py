@@ -1,4 +1,4 @@
-"""How a model continues the beginnings of texts that it is measured on: what a person looks at."""
+"""Sample continuations: how a model continues the beginnings of measured texts, for people to read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN_CHARACTERS = 160
 
 
 class Prompt(NamedTuple):
-    """The beginning of a text, and how it goes on."""
+    """The beginning of a text, and its continuation."""
 
     text: str
     rest: str
@@ -50,7 +50,7 @@ def continue_prompts(
 ) -> list[str]:
     """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens.
 
-    The model's generation config is taken away.
+    Replaces the model's generation config.
     """
     from transformers import GenerationConfig
 
@@ -61,7 +61,7 @@ def continue_prompts(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.eos_token_id,
     )
-    model.generation_config = GenerationConfig()  # what the model's own says of penalties and beams is not ours
+    model.generation_config = GenerationConfig()  # the model's own may set penalties and beams
     continuations = []
     for ids in encode(tokenizer, [prompt.text for prompt in prompts]):
         row = (bos_ids(tokenizer) + ids)[: max_length // 2]
@@ -70,15 +70,15 @@ def continue_prompts(
             continue
         given = torch.tensor([row], device=model.device)
         mask = torch.ones_like(given)
-        made: Any = model.generate(given, attention_mask=mask, generation_config=settings)  # type: ignore[operator]
-        continuation = str(tokenizer.decode(made[0, len(row) :], skip_special_tokens=True))
+        generated: Any = model.generate(given, attention_mask=mask, generation_config=settings)  # type: ignore[operator]
+        continuation = str(tokenizer.decode(generated[0, len(row) :], skip_special_tokens=True))
         continuations.append(continuation[:SHOWN_CHARACTERS])
     return continuations
 
 
 @dataclass(frozen=True)
 class Continuations(Suite[Sequence[str]]):
-    """Prompts by language, continued; no number comes of it, it is shown."""
+    """Continuations of prompts by language; they are shown, and give no number."""
 
     prompts: Mapping[str, Sequence[Prompt]]
     name = "samples"

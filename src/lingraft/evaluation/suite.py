@@ -1,7 +1,7 @@
-"""The shape of an evaluation suite: texts or questions, measured under a model, and compared before and after.
+"""The interface of an evaluation suite: texts or questions, measured under a model, compared before and after.
 
-A suite is one file of this package. It says what it is made of, measures, keeps what it measured as JSON, and turns
-two measurements into its part of `results.json`. `build_suites` lists the suites of a run.
+A suite is one file of this package. It has a fingerprint of its data, measures a model, converts measurements to and
+from JSON, and turns two measurements into its part of `results.json`. `build_suites` lists the suites of a run.
 """
 
 from __future__ import annotations
@@ -25,41 +25,42 @@ M = TypeVar("M")
 
 
 class Suite(ABC, Generic[M]):
-    """One way to measure a model; `M` is what it measures, by language."""
+    """One way to measure a model; `M` is the measurement of one language."""
 
     name: str
-    """Tells it from the other suites of a run."""
+    """Unique among the suites of a run."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> Any:
-        """Stands for all that models are measured on."""
+        """The fingerprint of the suite's texts or questions."""
 
     @abstractmethod
     def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Mapping[str, M]:
-        """Language -> what the model makes of the suite's texts or questions.
+        """Measure a model on the suite's texts or questions; language -> measurement.
 
         Raises:
-            CorpusError: there is nothing that can be scored.
+            CorpusError: nothing can be scored.
         """
 
     @abstractmethod
     def to_json(self, measured: Mapping[str, M]) -> Any:
-        """What was measured, document by document or question by question."""
+        """A measurement as JSON, by document or by question."""
 
     @abstractmethod
     def from_json(self, stored: Any) -> Mapping[str, M]:
-        """What `to_json` gave."""
+        """A measurement from its JSON."""
 
     @abstractmethod
     def compare(self, after: Mapping[str, M], before: Mapping[str, M] | None, roles: Roles) -> dict[str, Any]:
-        """Its keys of `schema.Results`. Without `before` only `after` is written; a language without a role is
-        `observe`.
+        """The suite's keys of `schema.Results`; without `before` only `after` is given.
+
+        A language without a role has the role `observe`.
         """
 
 
 class Progress:
-    """A log line a minute, for what takes longer."""
+    """Logs progress once a minute."""
 
     def __init__(self, name: str) -> None:
         self.name, self.logged = name, time.monotonic()

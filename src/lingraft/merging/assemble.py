@@ -1,4 +1,4 @@
-"""From a rule and its parents to a model folder: checked and planned, then written and verified."""
+"""Plan a merge of checkpoints, then write and verify the model folder."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Combination:
-    """A model that can be written: everything is known but the weights."""
+    """A planned merge: everything but the weights is known."""
 
     rule: Rule
     like: SourceModel
-    """Whose config, generation config and chat template the result has, and names and shards of tensors."""
+    """Gives the result its config, generation config, chat template, tensor names and shards."""
     vocabulary: Vocabulary
     dtype: str
-    """That most weights of the result have."""
+    """The dtype of most parameters of the result."""
     dtypes: Mapping[str, str]
-    """By canonical name of the tensor."""
+    """Canonical name of a tensor -> its dtype."""
 
 
 def plan_combination(
@@ -47,13 +47,13 @@ def plan_combination(
 ) -> Combination:
     """Check that the parents fit each other, and match their vocabularies.
 
-    `tokenizer`: the parent whose tokens, config and chat template the result has, in place of
-    `like`. `dtype`: bfloat16, float16 or float32; where it is not said, every tensor keeps the type
-    that it has in `like`. `force`: take models for one although their settings differ.
+    `tokenizer`: the parent that gives tokens, config and chat template, in place of `like`. `dtype`: bfloat16,
+    float16 or float32; by default every tensor keeps its dtype in `like`. `force`: merge models although their
+    settings differ.
 
     Raises:
-        ModelError: what does not fit.
-        UserError: a dtype that there is not.
+        ModelError: the parents do not fit; says what differs.
+        UserError: an unknown dtype.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
@@ -69,7 +69,7 @@ def plan_combination(
 
 
 def write_combination(combination: Combination, folder: Path) -> None:
-    """Write the model into a folder that is there and empty.
+    """Write the model into an existing, empty folder.
 
     Raises:
         MachineError: the disk has not enough room.
@@ -107,12 +107,14 @@ def _task(combination: Combination, name: str, tensor: StoredTensor) -> Task:
         return Task(tensor, [_formula(combination.rule, name, operands)])
     has = np.stack([_has_row(operand, tensor.num_rows) for operand in operands.values()])
     holders, which = np.unique(has, axis=1, return_inverse=True)
-    formulas = [_formula(combination.rule, name, dict(compress(operands.items(), there))) for there in holders.T]
+    formulas = [
+        _formula(combination.rule, name, dict(compress(operands.items(), holds_row))) for holds_row in holders.T
+    ]
     return Task(tensor, formulas, which.ravel().astype(np.uint8))
 
 
 def operands_of(combination: Combination, name: str) -> Mapping[SourceModel, Operand]:
-    """Every parent's tensor of a canonical name, with its rows matched to those of the result."""
+    """Every parent's tensor of a canonical name, with its rows matched to the rows of the result."""
     row_of = combination.vocabulary.row_of if name in ROWS_ARE_TOKENS else {}
     return {
         parent: Operand(parent.name, parent.weights[name], row_of.get(parent), parent.low_rank.get(name))
@@ -126,7 +128,7 @@ def _has_row(operand: Operand, num_rows: int) -> NDArray[np.bool_]:
 
 
 def _formula(rule: Rule, name: str, operands: Mapping[SourceModel, Operand]) -> Formula:
-    """A row that the rule cannot give, since only others have it, is the mean of theirs."""
+    """The rule's formula. Where the rule gives none, the mean of the parents that have the rows."""
     mean = dict.fromkeys(operands, 1.0)
     formula = rule.formula(name, operands) or new_rows(name, mean, operands)
     assert formula is not None, "a row that no parent has"

@@ -1,4 +1,4 @@
-"""The one loop: chunks of rows, read, computed in float32, rounded once and written, on all cores.
+"""Compute a merge: read chunks of rows, compute in float32, round once and write, on all cores.
 
 Each core takes the next chunk, reads its rows of every parent, computes and writes them, so that
 reading, arithmetic and writing overlap; memory is a few chunks per core, whatever the model's size.
@@ -35,13 +35,13 @@ class Task:
     """A tensor of the result, and the formulas of its rows."""
 
     tensor: StoredTensor
-    """Where it is to lie."""
+    """Its place in the result."""
     formulas: Sequence[Formula]
     which: NDArray[np.uint8] | None = None
-    """(rows,): the formula that makes a row; `None`: the first makes all."""
+    """(rows,): the index of each row's formula; `None`: the first formula makes all rows."""
 
     def rows_of(self, formula: int, rows: Rows) -> Rows:
-        """Those of `rows` that a formula makes."""
+        """The part of `rows` that a formula makes."""
         return rows if self.which is None else rows[self.which[rows] == formula]
 
 
@@ -49,7 +49,7 @@ def combine(tasks: Sequence[Task], shards: Sequence[Shard]) -> None:
     """Make every tensor and write it into its shard.
 
     Raises:
-        ModelError: NaN or Inf in what is read of a parent, or a result beyond the range of its dtype.
+        ModelError: NaN or Inf in a parent, or a result beyond the range of its dtype.
         OSError: the disk is full.
     """
     operands = [operand for task in tasks for formula in task.formulas for operand in formula.operands]
@@ -78,7 +78,7 @@ def _chunks(task: Task) -> Iterator[Rows]:
 
 
 def _see_all(workers: _Workers, task: Task, formula: int, see: Callable[[Rows, Desk], None]) -> None:
-    """Show a function all rows that a formula makes."""
+    """Call a function on all rows that a formula makes."""
 
     def work(rows: Rows, desk: Desk) -> None:
         its = task.rows_of(formula, rows)
@@ -89,15 +89,15 @@ def _see_all(workers: _Workers, task: Task, formula: int, see: Callable[[Rows, D
 
 
 def _make(task: Task, rows: Rows, desk: Desk) -> Bits:
-    """(rows, row size): the result as its file shall have it."""
+    """(rows, row size): the result in its stored dtype."""
     if task.which is None:
         return _made_by(task.formulas[0], task.tensor, rows, desk)
-    made = np.empty((len(rows), task.tensor.row_size), STORAGE[task.tensor.dtype])
+    result = np.empty((len(rows), task.tensor.row_size), STORAGE[task.tensor.dtype])
     for i, formula in enumerate(task.formulas):
         its = task.rows_of(i, rows)
         if len(its):
-            made[its - rows[0]] = _made_by(formula, task.tensor, its, desk)
-    return made
+            result[its - rows[0]] = _made_by(formula, task.tensor, its, desk)
+    return result
 
 
 def _made_by(formula: Formula, tensor: StoredTensor, rows: Rows, desk: Desk) -> Bits:

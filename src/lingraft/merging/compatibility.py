@@ -1,4 +1,4 @@
-"""Whether checkpoints can be combined at all; asked before the first byte is written."""
+"""Check that checkpoints can be merged, before the first byte is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS_ARE_TOKENS = (f"{EMBEDDINGS}.weight", f"{HEAD}.weight")
 def check_fit(parents: Sequence[SourceModel], force: bool = False) -> None:
     """Compare each parent with the first: architecture, tensors, shapes apart from the vocabulary, settings.
 
-    `force`: settings in which they differ are warned of, and no more.
+    `force`: differing settings give a warning, not an error.
 
     Raises:
         ModelError: names what differs, and where.
@@ -49,11 +49,11 @@ def check_fit(parents: Sequence[SourceModel], force: bool = False) -> None:
 
 
 def _check_settings(first: SourceModel, other: SourceModel, force: bool) -> None:
-    """The same weights under other settings are another function: a mean or difference of two says nothing."""
+    """Compare settings: weights under other settings are another function, so means and differences are meaningless."""
     differ = first.settings.differing(other.settings)
     if not differ:
         return
-    shown = ", ".join(f"{key} is {here!r} and {there!r}" for key, (here, there) in differ.items())
+    shown = ", ".join(f"{key} is {own!r} and {others!r}" for key, (own, others) in differ.items())
     if not force:
         raise ModelError(
             f"{first.name} and {other.name} are different models: {shown}; give models of one base, or --force, and "

@@ -1,4 +1,4 @@
-"""DARE (arXiv 2311.03099 §3.2): drop weights of each vector at random, rescale what is left, and add.
+"""DARE (arXiv 2311.03099 §3.2): drop elements of each task vector at random, rescale the others, and add.
 
     theta = theta_0 + scale * sum_i w_i m_i * (theta_i - theta_0) / density,   m_i = 1 with probability `density`
 
@@ -26,11 +26,11 @@ _DRAWS_A_BLOCK = 8
 
 @dataclass(frozen=True)
 class DareFormula:
-    """DARE on one tensor, or on those of its rows that the same parents have."""
+    """DARE on one tensor, or on the rows of it that one set of parents has."""
 
     base: Operand
     vectors: Sequence[tuple[Operand, float, int]]
-    """Operand, weight, and the key of its draws."""
+    """Operand, weight, and key of the random draws."""
     density: float
     scale: float
 
@@ -43,7 +43,7 @@ class DareFormula:
         return None if any(weight for _, weight, _ in self.vectors) and self.scale else self.base
 
     def prepare(self, each: Each) -> None:
-        """Nothing to see."""
+        """Does nothing: the draws need no pass over the rows."""
 
     def __call__(self, rows: Rows, desk: Desk) -> Floats:
         base = desk.numbers(self.base, rows).copy()
@@ -58,7 +58,7 @@ class DareFormula:
 
 
 def draw_key(seed: int, name: str, vector: int) -> int:
-    """The key of the draws of a tensor of one vector."""
+    """The key of the random draws for one tensor and one vector."""
     digest = hashlib.sha256(f"{seed}\n{vector}\n{name}".encode()).digest()
     return int.from_bytes(digest[:16], "little")
 
@@ -73,7 +73,7 @@ def kept(key: int, rows: Rows, row_size: int, density: float) -> NDArray[np.bool
 
 
 def _draws(key: int, start: int, count: int) -> NDArray[np.uint32]:
-    """Draws `start` to `start + count` of the endless row that a key stands for."""
+    """Draws `start` to `start + count` of the random stream with this key."""
     block, skipped = divmod(start, _DRAWS_A_BLOCK)
     stream = np.random.Philox(key=key)
     stream.advance(block)
@@ -83,7 +83,7 @@ def _draws(key: int, start: int, count: int) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True)
 class Dare(VectorRule):
-    """The rule."""
+    """DARE as a merging rule."""
 
     seed: int = 0
 

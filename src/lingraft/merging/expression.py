@@ -1,13 +1,13 @@
-"""What is combined, as sums of checkpoints with a coefficient per layer group.
+"""Merges as weighted sums of checkpoints, with a coefficient per layer group.
 
-Every post-hoc method of the papers is one line, `out = sum_i c_i(group) theta_i`. Here the line is
-written as a user thinks it, a checkpoint, a mean of some, one with vectors added, nested as deep
-as needed, and solved for the coefficients of each tensor. So a chain of steps is still one sum:
-read once, rounded once.
+Every post-hoc method of the papers is one line, `out = sum_i c_i(group) theta_i`. An
+expression (a checkpoint, a mean, a checkpoint with task vectors added, nested to any depth) is
+solved for the coefficients of each tensor. So a chain of merge steps is still one sum: read once,
+rounded once.
 
 A row of the embeddings or the head may be missing in some checkpoints, whose vocabularies lack its
-token. An expression is then solved for those that have it: a vector counts where both of its ends
-have the row; a row that the anchor lacks is the mean of the adapted models that have it.
+token. An expression is then solved for the checkpoints that have it: a vector counts where its two
+checkpoints have the row; a row that the anchor lacks is the mean of the adapted models that have it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def scales_by_group(scale: Mapping[str, float], layers: LayerRange, names: Itera
     """Factors by the names of layer groups, for a model that has tensors of these names.
 
     Raises:
-        SelectionError: a group that there is not, or that has no tensor here.
+        SelectionError: an unknown layer group, or one without a tensor in the model.
     """
-    there = {layer_group(name, layers) for name in names}
-    allowed = ", ".join(group for group in LayerGroup if group in there)
+    present = {layer_group(name, layers) for name in names}
+    allowed = ", ".join(group for group in LayerGroup if group in present)
     for group, factor in scale.items():
-        if group not in there:
+        if group not in present:
             tied = "; the head of this model is its embeddings" if group == LayerGroup.HEAD else ""
-            meant = nearest(group, there)
+            meant = nearest(group, present)
             raise SelectionError(
                 f"scale of '{group}': the model has no such layer group{meant}{tied}; it has {allowed}"
             )
@@ -60,15 +60,15 @@ def scales_by_group(scale: Mapping[str, float], layers: LayerRange, names: Itera
 
 
 class Expression(Protocol):
-    """A model that is to be computed."""
+    """A model to compute."""
 
     def coefficients(self, name: str, holders: Set[SourceModel]) -> Coefficients | None:
-        """c_i of a tensor, or of its rows that only `holders` have; `None` if it cannot be had from these."""
+        """c_i of a tensor, or of the rows that only `holders` have; `None` if `holders` cannot give them."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """theta, as it is."""
+    """theta, unchanged."""
 
     parent: SourceModel
 
@@ -78,7 +78,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Mean:
-    """sum_i w_i theta_i / sum_i w_i, over those that there are (arXiv 2606.00284 §2.2: the expert soup)."""
+    """sum_i w_i theta_i / sum_i w_i, over the parts that have the row (arXiv 2606.00284 §2.2: the expert soup)."""
 
     parts: tuple[tuple[Expression, float], ...]
 
@@ -143,11 +143,11 @@ def instructed(instruct: Expression, adapted: Expression, base: Expression, scal
 
 
 def _mean(parts: Iterable[tuple[Coefficients | None, float]]) -> Coefficients | None:
-    there = [(part, weight) for part, weight in parts if part is not None]
-    total = math.fsum(weight for _, weight in there)
-    if total == 0:  # all that have it are left out by their weights, and still nobody else has it
-        there, total = [(part, 1.0) for part, _ in there], len(there)
-    return _sum([(part, weight / total) for part, weight in there]) if there else None
+    known = [(part, weight) for part, weight in parts if part is not None]
+    total = math.fsum(weight for _, weight in known)
+    if total == 0:  # only parts of weight 0 have the row: take their plain mean
+        known, total = [(part, 1.0) for part, _ in known], len(known)
+    return _sum([(part, weight / total) for part, weight in known]) if known else None
 
 
 def _sum(terms: list[tuple[Coefficients, float]]) -> Coefficients:
@@ -155,10 +155,10 @@ def _sum(terms: list[tuple[Coefficients, float]]) -> Coefficients:
     for coefficients, factor in terms:
         for parent, coefficient in coefficients.items():
             parts.setdefault(parent, []).append(factor * coefficient)
-    sums = {parent: tidy(math.fsum(of)) for parent, of in parts.items()}
+    sums = {parent: tidy(math.fsum(values)) for parent, values in parts.items()}
     return {parent: total for parent, total in sums.items() if total} or sums
 
 
 def tidy(coefficient: float) -> float:
-    """A coefficient without what decimals leave behind: 1 - (0.1 + 0.2 + 0.7) is 0."""
+    """A coefficient without rounding residue: 1 - (0.1 + 0.2 + 0.7) becomes 0."""
     return round(coefficient, 12)

@@ -1,4 +1,4 @@
-"""How rows of a result are computed from rows of the parents; one of these per tensor and kind of row."""
+"""Formulas that compute rows of the result from rows of the parents; one per tensor and set of parents."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ class Formula(Protocol):
 
     @property
     def operands(self) -> Sequence[Operand]:
-        """What is read."""
+        """The tensors that are read."""
 
     @property
     def copied(self) -> Operand | None:
-        """The one operand that is the result as it is, bit for bit."""
+        """The operand that the result copies bit for bit, if there is one."""
 
     def prepare(self, each: Each) -> None:
-        """See all rows before the first is computed, where that is needed."""
+        """Pass over all rows before the first is computed, where the formula needs it."""
 
     def __call__(self, rows: Rows, desk: Desk) -> Floats:
         """(rows, row size), in float32."""
 
 
 class Rule(Protocol):
-    """What is done to every tensor."""
+    """A merging method: gives each tensor its formula."""
 
     @property
     def parents(self) -> Sequence[SourceModel]:
         """Every checkpoint that is read."""
 
     def formula(self, name: str, operands: Mapping[SourceModel, Operand]) -> Formula | None:
-        """For the rows of a tensor that `operands` have, and no other parent."""
+        """The formula of the rows that exactly the parents in `operands` have."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Linear:
         return self.terms[0][0] if is_copy else None
 
     def prepare(self, each: Each) -> None:
-        """Nothing to see."""
+        """Does nothing: a sum needs no pass over the rows."""
 
     def __call__(self, rows: Rows, desk: Desk) -> Floats:
         (first, coefficient), *others = self.terms
@@ -83,7 +83,7 @@ class Linear:
 
 
 def linear(terms: Sequence[tuple[Operand, float]]) -> Linear:
-    """A sum in which every stored tensor stands once: an adapter's base is read with the base itself."""
+    """A sum that reads every stored tensor once, also where several adapters share a base."""
     operands: dict[tuple[Path, int], Operand] = {}
     coefficients: dict[tuple[Path, int], float] = {}
     adapters = []
@@ -99,7 +99,7 @@ def linear(terms: Sequence[tuple[Operand, float]]) -> Linear:
 
 @dataclass(frozen=True)
 class Sum:
-    """The rule of every method of the papers but TIES and DARE."""
+    """The rule of all linear methods; only TIES and DARE have their own."""
 
     expression: Expression
     parents: Sequence[SourceModel]
@@ -114,7 +114,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class VectorRule(ABC):
-    """A rule on vectors from one base; rows that the base lacks are the weighted mean of the models that have them."""
+    """A rule on task vectors of one base; rows that the base lacks are the weighted mean of the adapted models."""
 
     base: SourceModel
     weights: Mapping[SourceModel, float]
@@ -134,7 +134,7 @@ class VectorRule(ABC):
 
     @abstractmethod
     def of_vectors(self, name: str, base: Operand, adapted: Mapping[SourceModel, Operand]) -> Formula:
-        """For rows that the base has, and these models."""
+        """The formula of rows that the base and these adapted models have."""
 
 
 def new_rows(

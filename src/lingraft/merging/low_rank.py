@@ -1,8 +1,8 @@
-"""A sum of adapters on one base is an adapter again: kept low rank, in place of a whole model.
+"""Merge adapters on one base into one low-rank adapter, in place of a whole model.
 
     sum_i c_i s_i up_i down_i = [c_1 s_1 up_1, c_2 s_2 up_2, ...] [down_1; down_2; ...]
 
-Its rank is the sum of theirs. Modules that the adapters saved whole are combined and saved whole.
+The rank is the sum of the ranks. Modules that the adapters saved whole are merged and saved whole.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _TIED_HEAD = f"base_model.model.{HEAD}.weight"
 
 @dataclass(frozen=True)
 class Given:
-    """A tensor that is there already."""
+    """A tensor that is in memory already."""
 
     array: Floats
     operands: Sequence[Operand] = ()
     copied: Operand | None = None
 
     def prepare(self, each: Each) -> None:
-        """Nothing to see."""
+        """Does nothing: the tensor is known."""
 
     def __call__(self, rows: Rows, desk: Desk) -> Floats:
         return self.array[rows]
 
 
 def write_adapter(combination: Combination, folder: Path) -> None:
-    """Write the PEFT adapter that makes the combination of its base, into a folder that is there and empty.
+    """Write the PEFT adapter that turns its base into the merged model, into an existing, empty folder.
 
     Raises:
-        UserError: it is not a sum of adapters on one base.
+        UserError: the merge is not a sum of adapters on one base.
     """
     adapters, base = _adapters_and_base(combination)
     formulas: dict[str, Formula] = {}
@@ -70,7 +70,7 @@ def write_adapter(combination: Combination, folder: Path) -> None:
             formulas |= {first.down.name: Given(down, formula.operands), first.up.name: Given(up, formula.operands)}
             ranks[plain_name(first.down.name).removesuffix(".weight")] = len(down)
     if not ranks:
-        raise UserError("--adapter: nothing of low rank is left in the sum; leave --adapter out")
+        raise UserError("--adapter: the sum has no low-rank part; leave --adapter out")
     shard = plan_shard(folder / FILE, [(name, "F32", _shape(formula)) for name, formula in formulas.items()])
     combine([Task(tensor, [formulas[tensor.name]]) for tensor in shard.tensors], [shard])
     write_json(folder / CONFIG, _config(adapters, base, ranks))
@@ -96,8 +96,8 @@ def _adapters_and_base(combination: Combination) -> tuple[Sequence[SourceModel],
 
 
 def _saved(name: str, formula: Linear, adapters: Sequence[SourceModel], base: SourceModel) -> Mapping[str, Formula]:
-    """A module that is saved whole, under the names that peft gives it."""
-    stored = next((of for parent in adapters if (of := parent.weights[name]) != base.weights[name]), None)
+    """The formulas of a module that is saved whole, by the names that peft gives it."""
+    stored = next((tensor for parent in adapters if (tensor := parent.weights[name]) != base.weights[name]), None)
     if stored is None or name not in ROWS_ARE_TOKENS:
         raise UserError(f"--adapter: '{base.weights[name].name}' is changed by more than low rank; leave --adapter out")
     return {stored.name: formula, **({_TIED_HEAD: formula} if base.is_tied else {})}
@@ -106,7 +106,9 @@ def _saved(name: str, formula: Linear, adapters: Sequence[SourceModel], base: So
 def _stacked(formula: Linear) -> tuple[Floats, Floats]:
     """Up (out, sum of ranks), with coefficients and scales in it, and down (sum of ranks, in)."""
     factors = [(operand.low_rank, coefficient) for operand, coefficient in formula.adapters]
-    pairs = [(of.up, of.down, of.scale * coefficient) for of, coefficient in factors if of is not None]
+    pairs = [
+        (factor.up, factor.down, factor.scale * coefficient) for factor, coefficient in factors if factor is not None
+    ]
     with open_files(tensor.file for up, down, _ in pairs for tensor in (up, down)) as files:
         ups = [np.float32(scale) * files.floats(up, np.arange(up.num_rows)) for up, _, scale in pairs]
         downs = [files.floats(down, np.arange(down.num_rows)) for _, down, _ in pairs]
@@ -134,6 +136,7 @@ def _config(adapters: Sequence[SourceModel], base: SourceModel, ranks: Mapping[s
         "use_rslora": False,
         "rank_pattern": others,
         "alpha_pattern": others,
-        "modules_to_save": sorted({of for config in configs for of in config.get("modules_to_save") or ()}) or None,
+        "modules_to_save": sorted({module for config in configs for module in config.get("modules_to_save") or ()})
+        or None,
         "ensure_weight_tying": any(config.get("ensure_weight_tying") for config in configs),
     }

@@ -1,4 +1,4 @@
-"""What a model that was made without training says of itself: `lingraft.json` for programs, a model card for people."""
+"""The record of a model made without training: `lingraft.json` for programs, a model card for people."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MergeRecipe:
-    """What was asked for: a method, its parents in their roles, and its settings."""
+    """A merge as requested: its method, its parents with their roles, and its settings."""
 
     method: str
     formula: str
     roles: Mapping[SourceModel, str]
-    """As in base, adapted, instruct."""
+    """Parent -> base, adapted, instruct or model."""
     weights: Mapping[SourceModel, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, combination: Combination, origin: SourceModel | Origin | None) -> dict[str, Any]:
-        """What `lingraft.json` holds; `origin` is what `base` is to a trained model: the result less it is a vector."""
+        """The content of `lingraft.json`; `origin` is recorded as `base`: result - origin is a task vector."""
         base = {"base": {"name": public_name(origin.name), "fingerprint": origin.fingerprint}} if origin else {}
         return {
             "merge": {"method": self.method, "formula": self.formula, **self.settings},
@@ -50,32 +50,32 @@ class MergeRecipe:
 
 
 def check_holds_only(out: Path, kind: str) -> None:
-    """Refuse a folder that is not empty and holds anything but what an earlier run of a command wrote.
+    """Refuse a folder that holds anything but the output of an earlier run of the same command.
 
-    `kind`: the key of its record, and what it is called: a merge, an extension.
+    `kind`: `merge` or `extension`, the key of that command's record.
 
     Raises:
-        OutputError: says what the folder holds.
+        OutputError: names what the folder holds.
     """
-    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
     recorded = _recorded(out)
     ours = _files(recorded) if kind in recorded else set()
-    if held and not ours:
+    if present and not ours:
         raise OutputError(
-            f"--out {out} is not empty and not an earlier {kind} (it holds {', '.join(sorted(held)[:3])}); "
+            f"--out {out} is not empty and not an earlier {kind} (it holds {', '.join(sorted(present)[:3])}); "
             "give a new folder"
         )
-    if held - ours:
+    if present - ours:
         raise OutputError(
-            f"--out {out} is an earlier {kind}, and holds {', '.join(sorted(held - ours)[:3])} of yours "
+            f"--out {out} is an earlier {kind}, and holds {', '.join(sorted(present - ours)[:3])} of yours "
             "beside it, which would be lost; move that away, or give a new folder"
         )
-    if held:
+    if present:
         _check_unchanged(out, recorded, kind)
 
 
 def _check_unchanged(out: Path, recorded: Mapping[str, Any], kind: str) -> None:
-    """Refuse to write over a file that was changed since it was written.
+    """Refuse to overwrite a file that changed since lingraft wrote it.
 
     Raises:
         OutputError: names the files.
@@ -89,7 +89,7 @@ def _check_unchanged(out: Path, recorded: Mapping[str, Any], kind: str) -> None:
 
 
 def was_made_from(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a folder holds what this very record says, with all its files as they were written."""
+    """Whether a folder holds the result of exactly this record, with all files undamaged."""
     recorded = _recorded(folder)
     if recorded.get("fingerprint") != fingerprint(record) or not _files(recorded):
         return False
@@ -108,7 +108,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, record: Mapping[str, Any], readme: str) -> None:
-    """`lingraft.json` and the model card."""
+    """Write `lingraft.json` and the model card."""
     versions = {name: version(name) for name in ("lingraft", "numpy")}
     write_text(folder / "README.md", readme)
     files = digests(folder)
@@ -117,7 +117,7 @@ def write_manifest(folder: Path, record: Mapping[str, Any], readme: str) -> None
 
 
 def merge_card(record: Mapping[str, Any], on_hub: Sequence[str]) -> str:
-    """The card of a merged model, or adapter; `on_hub` has those of its parents that anybody can look up."""
+    """The card of a merged model or adapter; `on_hub`: the names of the parents that are on the hub."""
     merge, parents = record["merge"], record["parents"]
     settings = {key: value for key, value in merge.items() if key not in ("method", "formula")}
     adapter = bool(record.get("adapter"))
@@ -142,7 +142,7 @@ def merge_card(record: Mapping[str, Any], on_hub: Sequence[str]) -> str:
         ),
         "",
         *(f"- {key}: {escaped(value)}" for key, value in settings.items()),
-        f"- tokenizer: that of {escaped(record['tokenizer'])}; {record['rows']:,} rows in the embeddings",
+        f"- tokenizer: from {escaped(record['tokenizer'])}; {record['rows']:,} rows in the embeddings",
         "",
         "The licences of all models in the table apply.",
     ]

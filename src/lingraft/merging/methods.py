@@ -1,8 +1,8 @@
-"""Combine checkpoints after training: every post-hoc method as one sum, in one pass over the files.
+"""Merge checkpoints after training: every method as one sum, in one pass over the files.
 
 `out = sum_i c_i(group) theta_i`; only TIES and DARE are not linear. Models are given by folder or
-hub name, PEFT adapters are taken for the model that they make of their base, vocabularies are
-matched by token. Nothing here imports torch.
+hub name. A PEFT adapter counts as its base with the adapter folded in. Vocabularies are matched by
+token. No module here imports torch.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ def vectors(
     adapter: bool = False,
     force: bool = False,
 ) -> Path:
-    """Base + sum_i scale_i (adapted_i - base): language vectors, scaled and added (arXiv 2509.11414 eq. 1 to 3).
+    """Base + sum_i scale_i (adapted_i - base): add scaled language vectors to a base (arXiv 2509.11414 eq. 1 to 3).
 
     One vector at scale 1 is the model itself; two at 0.5 are LayRA-merge; with the model of the
     first stage as `base` it is LayRA-series.
 
     Arguments:
-        base: the model that the vectors are measured from.
+        base: the model that is subtracted from each adapted model.
         adapted: model or adapter -> scale.
         out: the folder to write; new, empty, or an earlier merge, which is replaced.
-        tokenizer: the parent whose tokens, config and chat template the result has, in place of `base`.
-        dtype: bfloat16, float16 or float32; where it is not said, each tensor keeps the base's.
+        tokenizer: the parent that gives tokens, config and chat template, in place of `base`.
+        dtype: bfloat16, float16 or float32; by default each tensor keeps the base's dtype.
         adapter: write a PEFT adapter in place of a model, where all are adapters on one base.
-        force: take a model for a vector of this base although it says that it is another's, or has other settings
-            (rotary frequencies, epsilons, windows).
+        force: accept a model that names another base, or that has other settings (rotary frequencies, epsilons,
+            windows).
 
-    Returns where `out` is: an absolute path without links.
+    Returns the absolute path of `out`, without links.
 
     Raises:
         ModelError: models that are missing, damaged, or do not fit each other.
-        UserError: settings that cannot be.
+        UserError: invalid settings.
         OutputError: `out` holds something else.
         MachineError, OSError: the disk is full.
     """
@@ -97,8 +97,8 @@ def soup(
 ) -> Path:
     """sum_i w_i theta_i / sum_i w_i: the uniform or weighted average of models (arXiv 2606.00284 §2.2).
 
-    `models` as a list, or with weights above 0. Config and tokenizer are those of the first; all
-    else as in `vectors`.
+    `models` is a list, or maps models to weights above 0. The first model gives config and tokenizer;
+    all else as in `vectors`.
     """
     weights = models if isinstance(models, Mapping) else dict.fromkeys(models, 1.0)
     if len(weights) < len(models):
@@ -125,7 +125,7 @@ def ties(
     dtype: str | None = None,
     force: bool = False,
 ) -> Path:
-    """TIES: trim vectors to their `density` largest weights, elect signs, average (arXiv 2306.01708 §3).
+    """TIES: trim task vectors to the share `density` of largest elements, elect signs, average (arXiv 2306.01708 §3).
 
     The result is base + scale * (weighted mean of the vectors that agree in sign); `adapted` holds
     weights above 0. All else as in `vectors`.
@@ -148,9 +148,9 @@ def dare(
     dtype: str | None = None,
     force: bool = False,
 ) -> Path:
-    """DARE: keep each weight of a vector with probability `density`, rescaled, and add (arXiv 2311.03099 §3.2).
+    """DARE: keep each element of a task vector with probability `density`, rescaled, and add (arXiv 2311.03099 §3.2).
 
-    What is kept depends on `seed`, the tensor's name and the weight's place alone. All else as in
+    The draw depends on `seed`, the vector, the tensor's name and the element's position. All else as in
     `vectors`.
     """
     start, models = _vectors(base, adapted, force)
@@ -172,7 +172,7 @@ def revert(
     adapter: bool = False,
     force: bool = False,
 ) -> Path:
-    """The layers between the `first` and the `last` go back to the base (arXiv 2606.00284 §2.2).
+    """Set the layers between the `first` and the `last` back to the base (arXiv 2606.00284 §2.2).
 
     All else, embeddings, head and final norm too, stays as in `model`, which gives config and
     tokenizer. All else as in `vectors`.
@@ -214,7 +214,7 @@ def interpolate(
         "interpolate",
         "base + scale_G (adapted - base) in each layer group G",
         {adapted: "adapted", start: "base"},
-        settings={"first": first, "last": last, "scale": {str(group): of for group, of in by_group.items()}},
+        settings={"first": first, "last": last, "scale": {str(group): factor for group, factor in by_group.items()}},
     )
     expression = interpolated(Checkpoint(adapted), Checkpoint(start), Scale(1.0, by_group, layers))
     return _merge(recipe, Sum(expression, [adapted, start]), adapted, start, out, tokenizer, dtype, adapter, force)
@@ -231,10 +231,9 @@ def instruct(
     dtype: str | None = None,
     force: bool = False,
 ) -> Path:
-    """Instruct + scale (model - base): an instruct model learns the language (arXiv 2509.11414 eq. 4).
+    """Instruct + scale (model - base): add a language vector to an instruct model (arXiv 2509.11414 eq. 4).
 
-    Config, tokenizer, generation config and chat template are those of `instruct`. All else as in
-    `vectors`.
+    `instruct` gives config, tokenizer, generation config and chat template. All else as in `vectors`.
     """
     start, adapted = _adapted(base, model, force)
     chat = open_source_model(instruct, start, force)
@@ -259,9 +258,11 @@ def _merge(
     adapter: bool = False,
     force: bool = False,
 ) -> Path:
-    """Check, plan, write; `origin` is the model that the result can be measured from."""
+    """Check, plan and write; `origin` is the base that `lingraft.json` records."""
     parents = list(rule.parents)
-    sources = Sources(lambda: {of.name: {*model_files(of.folder), *model_files(of.model_folder)} for of in parents})
+    sources = Sources(
+        lambda: {parent.name: {*model_files(parent.folder), *model_files(parent.model_folder)} for parent in parents}
+    )
     out = folder_target(out, [folder for parent in parents for folder in (parent.folder, parent.model_folder)])
     check_holds_only(out, "merge")
     if adapter and (tokenizer or dtype or not isinstance(rule, Sum)):
@@ -275,7 +276,9 @@ def _merge(
     started = time.perf_counter()
     with new_folder(out, "another merge is writing this folder; wait for it or choose another --out") as temporary:
         (write_adapter if adapter else write_combination)(combination, temporary)
-        write_manifest(temporary, record, merge_card(record, [of.name for of in recipe.roles if on_hub(of.name)]))
+        write_manifest(
+            temporary, record, merge_card(record, [parent.name for parent in recipe.roles if on_hub(parent.name)])
+        )
         sources.check()
     logger.info("%s: %s of %d models in %.1f s", out, recipe.method, len(parents), time.perf_counter() - started)
     return out
@@ -330,5 +333,5 @@ def _number(what: str, value: float) -> float:
 
 def _density(density: float) -> float:
     if not 0 < density <= 1:
-        raise UserError(f"--density {density}: the share of weights that are kept must be above 0 and at most 1")
+        raise UserError(f"--density {density}: the share of elements to keep must be above 0 and at most 1")
     return float(density)

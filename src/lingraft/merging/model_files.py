@@ -1,7 +1,7 @@
-"""What lies beside the weights of a combined model: config, tokenizer, generation config, chat template.
+"""Write the files beside the weights of a merged model: config, tokenizer, generation config, chat template.
 
-They come from one parent, `like`. Where the tokens are another's, `owner`'s, the tokenizer is that
-one's, and the token ids that `like`'s configs name are looked up by token.
+They come from one parent, `like`. Where another parent, `owner`, gives the tokens, it gives the tokenizer
+too, and the token ids in the configs of `like` are translated by token.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lingraft.merging.vocabulary_alignment import Vocabulary
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _SPECIAL = (_TOKENIZER_CONFIG, "special_tokens_map.json")
-"""Which tokens are special, and the chat template: `like`'s, also over another's vocabulary."""
+"""Files with special tokens and chat template; they come from `like`, also over another parent's vocabulary."""
 _IDS = ("_token_id", "_token_index")
-"""Endings of the keys of a config that hold ids of tokens."""
+"""Suffixes of config keys that hold token ids."""
 
 
 def write_companions(folder: Path, like: SourceModel, vocabulary: Vocabulary, dtype: str) -> None:
-    """All but the weights; `config.json`, without which nothing loads, comes last."""
+    """Write all files but the weights; `config.json`, without which nothing loads, comes last."""
     translate = _Ids(like, vocabulary)
     copy_along(like.model_folder, folder)
     _write_tokenizer(folder, like, vocabulary)
@@ -59,7 +59,7 @@ def _resized(config: dict[str, Any], num_rows: int, dtype: str) -> dict[str, Any
 
 
 class _Ids:
-    """Ids of `like`'s tokens -> those of the same tokens in the result, wherever a config names them."""
+    """Translates token ids of `like` into ids of the result, wherever a config names them."""
 
     def __init__(self, like: SourceModel, vocabulary: Vocabulary) -> None:
         self._ids: Mapping[int, int] = {}

@@ -1,12 +1,12 @@
-"""How much of a trained vector to keep: as much as learns most and forgets no more than a limit.
+"""Select the scales of a task vector that learn most within a limit on forgetting.
 
     theta_G = theta_0,G + a_G (theta_1,G - theta_0,G)    in each layer group G
 
-Training once, choosing afterwards. A point costs a forward pass over the text that decides. First one
-factor for all groups goes from 0.1 to 1, then the best place below the limit is closed in on, then groups
-are left at the base, those first that cost most forgetting for what they teach, and the others
-scaled up again. A point keeps the limit where the upper end of its interval does, so that text that
-took no part in the choice is likely to find it kept.
+One training serves many candidates; a candidate costs a forward pass over the selection split. First, one
+factor for all groups goes from 0.1 to 1. Then bisection finds the largest factor within the limit. Then
+groups are set back to the base, in the order of most forgetting per learning, and the other groups are
+scaled up again. A candidate is within the limit where the upper end of its interval is, so that the limit
+is likely to hold on text outside the selection split.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Scales = Mapping[LayerGroup, float]
 Nats = Mapping[str, npt.NDArray[np.float64]]
-"""By language, of each block, (blocks,)."""
+"""Language -> nats of each block, (blocks,)."""
 
 STEPS = tuple(round(0.1 * i, 1) for i in range(1, 11))
 _HALVINGS = 4
@@ -37,7 +37,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Point:
-    """What a choice of factors learns and forgets, as in `results.json`, on the text that decides."""
+    """Learning and forgetting at given scales, as in `results.json`, on the selection split."""
 
     scales: dict[LayerGroup, float]
     learning: float
@@ -49,7 +49,7 @@ class Point:
 def maximize_learning(
     limit: float, groups: Sequence[LayerGroup], measure: Callable[[Scales], Point]
 ) -> tuple[Point, list[Point]]:
-    """The point that learns most within the limit, and all that were looked at, the first of them the curve."""
+    """The candidate that learns most within the limit, and all candidates; the first are the curve of one factor."""
     curve = [measure(dict.fromkeys(groups, scale)) for scale in STEPS]
     seen = list(curve)
 
@@ -58,7 +58,7 @@ def maximize_learning(
         return seen[-1]
 
     def closed_in(low: float, high: float, kept: Sequence[LayerGroup]) -> Point | None:
-        """The largest factor of the groups that are kept, between one within the limit and one beyond."""
+        """Bisect for the largest factor of the kept groups, between one within the limit and one beyond."""
         found = None
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
@@ -71,9 +71,12 @@ def maximize_learning(
 
     def most() -> Point:
         nothing = Point(dict.fromkeys(groups, 0.0), 0.0, 0.0, 0.0)
-        return max([nothing, *(of for of in seen if of.at_most <= limit)], key=lambda of: of.learning)
+        return max(
+            [nothing, *(candidate for candidate in seen if candidate.at_most <= limit)],
+            key=lambda candidate: candidate.learning,
+        )
 
-    beyond = next((i for i, of in enumerate(curve) if of.at_most > limit), None)
+    beyond = next((i for i, candidate in enumerate(curve) if candidate.at_most > limit), None)
     if beyond is not None:
         closed_in(STEPS[beyond - 1] if beyond else 0.0, STEPS[beyond], groups)
     best = most()
@@ -81,8 +84,8 @@ def maximize_learning(
     if beyond is None or not scale:
         return best, seen
     without = {group: look({**best.scales, group: 0.0}) for group in groups}
-    costs = {group: best.forgetting - of.forgetting for group, of in without.items()}
-    teaches = {group: best.learning - of.learning for group, of in without.items()}
+    costs = {group: best.forgetting - candidate.forgetting for group, candidate in without.items()}
+    teaches = {group: best.learning - candidate.learning for group, candidate in without.items()}
     order = sorted(groups, key=lambda group: costs[group] / max(teaches[group], 1e-9), reverse=True)
     for count in range(1, len(groups)):
         left_out = order[:count]
@@ -109,7 +112,7 @@ def point(scales: Scales, before: Nats, after: Nats, learn: Sequence[str], retai
 
 
 class Interpolated:
-    """A live model whose weights lie anywhere between two checkpoints."""
+    """A live model whose weights are interpolated between two checkpoints."""
 
     def __init__(self, model: PreTrainedModel, base: MappedWeights, adapted: MappedWeights, layers: LayerRange) -> None:
         self.model, self.base, self.adapted = model.eval(), base, adapted
@@ -128,10 +131,12 @@ class Interpolated:
 
     @torch.inference_mode()
     def nats(self, blocks: Mapping[str, Sequence[Sequence[int]]]) -> Nats:
-        """What each block costs, by language."""
+        """Nats of each block, by language."""
         return {
-            code: np.array([nats for rows in _batches(of) for nats in sequence_nll(self.model, rows, [1] * len(rows))])
-            for code, of in blocks.items()
+            code: np.array(
+                [nats for rows in _batches(sequences) for nats in sequence_nll(self.model, rows, [1] * len(rows))]
+            )
+            for code, sequences in blocks.items()
         }
 
 

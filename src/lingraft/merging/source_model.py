@@ -1,4 +1,4 @@
-"""A checkpoint that goes into a combination: a model by folder or hub name, or a PEFT adapter on its base."""
+"""Open a checkpoint for a merge: a model by folder or hub name, or a PEFT adapter on its base."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lingraft.errors import ModelError
 from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, canonical_name
 
 RECORD = "lingraft.json"
-"""Inside a model's folder: what it was made from."""
+"""The file in a model's folder that records what the model was made from."""
 
 _EMBEDDINGS, _HEAD = f"{EMBEDDINGS}.weight", f"{HEAD}.weight"
 _COMPARED_BYTES = 2**22
@@ -36,18 +36,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class SourceModel:
-    """A checkpoint, opened but not read. An adapter is the tensors of its base, with its own in their place."""
+    """A checkpoint, opened but not read. An adapter's saved modules replace the tensors of its base."""
 
     name: str
     """As it was given."""
     folder: Path
     config: dict[str, Any]
     weights: Weights
-    """By canonical name; the head of tied embeddings is not among them."""
+    """By canonical name; a tied head is left out."""
     low_rank: dict[str, LowRank]
-    """What an adapter adds to some of them."""
+    """Canonical name -> the low-rank update of an adapter."""
     base: SourceModel | None = None
-    """Of an adapter."""
+    """The base of an adapter; `None` for a model."""
 
     @property
     def model(self) -> SourceModel:
@@ -56,27 +56,27 @@ class SourceModel:
 
     @property
     def model_folder(self) -> Path:
-        """Where its config lies; an adapter's is its base's."""
+        """The folder of the config; for an adapter the base's folder."""
         return self.model.folder
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where its tokenizer lies: its own folder, or that of an adapter's base."""
+        """The folder of the tokenizer: its own folder, else the folder of an adapter's base."""
         return self.folder if tokenizer_files(self.folder) else self.model_folder
 
     @cached_property
     def settings(self) -> Settings:
-        """What its config says of what it computes."""
+        """The settings in its config."""
         return Settings(self.model_folder, self.config)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Stands for the weights, the config and the tokenizer."""
+        """The fingerprint of weights, config and tokenizer."""
         return adapter_fingerprint(self.folder, self.base.fingerprint) if self.base else model_fingerprint(self.folder)
 
     @cached_property
     def origin(self) -> Origin | None:
-        """The base that it was made from, where it says so."""
+        """The base that it was made from, where a record names it."""
         if self.base:
             return Origin(self.base.name, self.base.fingerprint)
         return _recorded_base(self.folder, "base")
@@ -87,19 +87,18 @@ class SourceModel:
         return _HEAD not in self.weights
 
     def dtype(self, name: str) -> str:
-        """The number dtype of a tensor; what an adapter saved has that of its base."""
+        """The stored dtype of a tensor; for an adapter's saved module, its base's dtype."""
         return self.model.weights[name].dtype
 
 
 def open_source_model(name: str | Path, base: SourceModel | None = None, force: bool = False) -> SourceModel:
-    """A checkpoint by folder or hub name. An adapter's base is the one that it names.
+    """Open a checkpoint by folder or hub name, an adapter with the base that it names.
 
-    `base` is the base of the combination: an adapter whose base cannot be found is taken to be on
-    it where `force` says so.
+    `base` is the base of the merge. With `force`, an adapter whose base cannot be found is opened on it.
 
     Raises:
-        ModelError: nothing there, weights that are missing, cut short or pickled, an architecture or
-            an adapter that is not supported.
+        ModelError: no such model, weights that are missing, truncated or pickled, an unsupported
+            architecture or adapter.
     """
     folder = find_folder(str(name))
     if is_adapter(folder):
@@ -110,7 +109,7 @@ def open_source_model(name: str | Path, base: SourceModel | None = None, force: 
         raise ModelError(f"{folder}: a '{config['model_type']}' is what lingraft exports; it cannot be combined")
     if config.get("quantization_config"):
         raise ModelError(f"{folder}: quantized weights cannot be combined; give the model in bf16 or float32")
-    weights = {canonical_name(of): tensor for of, tensor in find_weights(folder).items()}
+    weights = {canonical_name(tensor_name): tensor for tensor_name, tensor in find_weights(folder).items()}
     check_layout(folder, config, weights)
     return SourceModel(str(name), folder, config, _without_tied_head(weights, config, folder), {})
 
@@ -125,15 +124,15 @@ def _on_its_base(name: str, folder: Path, adapter: Adapter, base: SourceModel | 
     own = _base_of(folder, adapter, base, force)
     if own.is_tied:
         _check_tied(folder, adapter, own)
-    unknown = [of for of in adapter.low_rank if of not in own.weights]
-    unknown += [of for of in adapter.saved if of not in own.weights and of != _HEAD]
+    unknown = [changed for changed in adapter.low_rank if changed not in own.weights]
+    unknown += [changed for changed in adapter.saved if changed not in own.weights and changed != _HEAD]
     if unknown:
         raise ModelError(f"{folder}: the adapter changes '{unknown[0]}', which its base {own.name} does not have")
-    for of, factors in adapter.low_rank.items():
-        if factors.shape != own.weights[of].shape:
+    for changed, factors in adapter.low_rank.items():
+        if factors.shape != own.weights[changed].shape:
             raise ModelError(
-                f"{folder}: the adapter's factors of '{of}' make {list(factors.shape)}, its base {own.name} has "
-                f"{list(own.weights[of].shape)}; they do not belong together"
+                f"{folder}: the adapter's factors of '{changed}' make {list(factors.shape)}, its base {own.name} has "
+                f"{list(own.weights[changed].shape)}; they do not belong together"
             )
     weights = {**own.weights, **adapter.saved}
     if own.is_tied:
@@ -142,23 +141,24 @@ def _on_its_base(name: str, folder: Path, adapter: Adapter, base: SourceModel | 
 
 
 def _check_tied(folder: Path, adapter: Adapter, base: SourceModel) -> None:
-    """Where the head is the embeddings, what changes one must say that it changes both."""
+    """Refuse an adapter that changes only one of tied embeddings and head."""
     if _HEAD in adapter.low_rank:
         raise ModelError(
-            f"{folder}: the adapter is of the head of {base.name}, which is its embeddings: they would come apart; "
+            f"{folder}: the adapter changes the head of {base.name}, which is tied to its embeddings: they would "
+            "differ; "
             "set tie_word_embeddings to false and save the model with a head of its own, then merge with peft"
         )
     if _EMBEDDINGS in adapter.saved and _HEAD not in adapter.saved and not adapter.ties:
         raise ModelError(
-            f"{folder}: the adapter saved the embeddings of {base.name} without the head, which they are too: peft "
-            "runs it with the old head; save both (modules_to_save), or with ensure_weight_tying"
+            f"{folder}: the adapter saved the embeddings of {base.name} without the head that is tied to them: peft "
+            "uses the old head; save both (modules_to_save), or with ensure_weight_tying"
         )
 
 
 def _base_of(folder: Path, adapter: Adapter, base: SourceModel | None, force: bool) -> SourceModel:
-    """The base of the combination if the adapter is on it, else the one that the adapter, or its run, names."""
-    said = _recorded_base(folder, "trained_from", "base")  # of an adapter the model under it
-    if base and (said.fingerprint == base.fingerprint if said else adapter.base in _names_of(base)):
+    """The base of the merge if the adapter was trained on it, else the base that the adapter or its run names."""
+    recorded = _recorded_base(folder, "trained_from", "base")  # an adapter's record names the model it was trained from
+    if base and (recorded.fingerprint == base.fingerprint if recorded else adapter.base in _names_of(base)):
         return base
     try:
         name = _base_of_run(folder) or adapter.base
@@ -170,10 +170,10 @@ def _base_of(folder: Path, adapter: Adapter, base: SourceModel | None, force: bo
             return base
         way_out = "give --force to take --base for it" if base else "correct base_model_name_or_path"
         raise ModelError(f"{folder}: the base that this adapter names cannot be had ({error}); {way_out}") from None
-    if said and said.fingerprint != own.fingerprint and not force:
+    if recorded and recorded.fingerprint != own.fingerprint and not force:
         raise ModelError(
-            f"{folder}: the adapter was trained on a {said.name} of fingerprint {said.fingerprint}, and {own.name} is "
-            f"another ({own.fingerprint}); give the base that it was trained on, or --force"
+            f"{folder}: the adapter was trained on a {recorded.name} of fingerprint {recorded.fingerprint}, and "
+            f"{own.name} is another ({own.fingerprint}); give the base that it was trained on, or --force"
         )
     return base if base and base.fingerprint == own.fingerprint else own
 
@@ -183,19 +183,19 @@ def _names_of(base: SourceModel) -> tuple[str, ...]:
 
 
 def _recorded_base(folder: Path, *keys: str) -> Origin | None:
-    """The model that one which lingraft made says it was made from, under the first of these keys that there is."""
+    """The base in a model's `lingraft.json`, under the first of these keys that is present."""
     path = folder / RECORD
     try:
         record = read_json(path) if path.is_file() else {}
         base = next(record[key] for key in keys if key in record)
-        name, mark = base["name"], base["fingerprint"]
+        name, digest = base["name"], base["fingerprint"]
     except (ValueError, KeyError, TypeError, RecursionError, StopIteration):
         return None  # another's file of the same name, or a merge that has no base
-    return Origin(name, mark) if isinstance(name, str) and isinstance(mark, str) else None
+    return Origin(name, digest) if isinstance(name, str) and isinstance(digest, str) else None
 
 
 def _base_of_run(folder: Path) -> str | None:
-    """The base's folder, which nothing published names: the recipe beside the adapter does."""
+    """The base's folder, from the resolved recipe beside the adapter: published files have no paths."""
     recipe = folder.parent / "recipe.resolved.yaml"
     try:
         base = yaml.safe_load(recipe.read_text(encoding="utf-8"))["base"]
@@ -205,10 +205,10 @@ def _base_of_run(folder: Path) -> str | None:
 
 
 def _without_tied_head(weights: Weights, config: dict[str, Any], where: Path) -> Weights:
-    """Leave out a head that is the embeddings once more.
+    """Leave out a stored head that equals the embeddings.
 
     Raises:
-        ModelError: it should be, and is not.
+        ModelError: the config ties the head, but the files hold two different tensors.
     """
     if _HEAD not in weights or _EMBEDDINGS not in weights:
         return weights
@@ -239,7 +239,7 @@ def _same_bits(one: StoredTensor, other: StoredTensor) -> bool:
 
 
 def check_origin(adapted: SourceModel, base: SourceModel, force: bool) -> None:
-    """Refuse a vector that would be measured from another base than its own.
+    """Refuse to subtract a base that is not the model's own.
 
     Raises:
         ModelError: the model's record, or the adapter, names another base, and `force` is not given.
@@ -249,5 +249,6 @@ def check_origin(adapted: SourceModel, base: SourceModel, force: bool) -> None:
         return
     raise ModelError(
         f"{adapted.name} was made from {origin.name} (fingerprint {origin.fingerprint}), and --base is {base.name} "
-        f"({base.fingerprint}); a difference means something only from a model's own base: give that one, or --force"
+        f"({base.fingerprint}); only the difference from a model's own base is a task vector: give that base, "
+        "or --force"
     )

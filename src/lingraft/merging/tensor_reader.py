@@ -1,4 +1,4 @@
-"""Rows of tensors, read where they lie, as float32."""
+"""Read rows of stored tensors as float32."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from lingraft.errors import ModelError
 from lingraft.merging.vocabulary_alignment import RowIndex
 
 CHUNK = 2**17
-"""Weights that are reckoned with at a time: what float32 needs for them stays in a core's cache."""
+"""Parameters per chunk: in float32 they fit into a core's cache."""
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A parent's tensor as it enters a sum."""
+    """A parent's tensor as a term of a formula."""
 
     parent: str
     """Its name, for messages."""
@@ -71,7 +71,7 @@ class OpenFiles:
 
 @contextmanager
 def open_files(files: Iterable[Path]) -> Iterator[OpenFiles]:
-    """Hold files open for reading."""
+    """Open files for reading until the block ends."""
     descriptors: dict[Path, int] = {}
     try:
         for file in files:
@@ -84,18 +84,18 @@ def open_files(files: Iterable[Path]) -> Iterator[OpenFiles]:
 
 
 class Desk:
-    """What one thread reads into and reckons on. Arrays it gives are valid until the next of the same kind."""
+    """Buffers of one thread. An array is valid until the next call of the same method."""
 
     def __init__(self, files: OpenFiles, size: int) -> None:
-        """`size`: the most weights of a chunk."""
+        """`size`: the most parameters in a chunk."""
         self._files = files
-        self._bits = {dtype: np.empty(size, of) for dtype, of in STORAGE.items()}
-        self._rounded = {dtype: np.empty(size, of) for dtype, of in STORAGE.items()}
+        self._bits = {dtype: np.empty(size, storage) for dtype, storage in STORAGE.items()}
+        self._rounded = {dtype: np.empty(size, storage) for dtype, storage in STORAGE.items()}
         self._numbers, self._sum, self._whole = (np.empty(size, np.float32) for _ in range(3))
         self._down: tuple[StoredTensor, Floats] | None = None
 
     def bits(self, operand: Operand, rows: Rows) -> Bits:
-        """(rows, row size): rows of an operand's tensor as its file has them."""
+        """(rows, row size): rows of an operand's tensor in their stored dtype."""
         tensor = operand.tensor
         into = _shaped(self._bits[tensor.dtype], (len(rows), tensor.row_size))
         return self._files.rows(tensor, operand.own(rows), into)
@@ -118,7 +118,7 @@ class Desk:
         return np.float32(factors.scale) * (up @ self._down[1])
 
     def not_finite(self, operand: Operand, rows: Rows) -> Iterator[StoredTensor]:
-        """The files' tensors behind rows of an operand that hold NaN or Inf."""
+        """The stored tensors of an operand that hold NaN or Inf in these rows."""
         if not finite(self.bits(operand, rows)):
             yield operand.tensor
         if operand.low_rank is not None:
@@ -131,11 +131,11 @@ class Desk:
         return _shaped(self._sum, shape)
 
     def rounded(self, dtype: str, shape: tuple[int, int]) -> Bits:
-        """An array for results as their file shall have them."""
+        """An array for results in their stored dtype."""
         return _shaped(self._rounded[dtype], shape)
 
     def whole(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
-        """An array of whole numbers to round with."""
+        """An integer array for rounding."""
         return _shaped(self._whole, shape).view(np.uint32)
 
 

@@ -1,11 +1,11 @@
-"""TIES (arXiv 2306.01708 §3): trim each vector, elect a sign per weight, average those that agree.
+"""TIES (arXiv 2306.01708 §3): trim each task vector, elect a sign per element, average the elements that agree.
 
     tau_i   = theta_i - theta_0, all but the `density` largest of each tensor set to 0
     gamma   = sign(sum_i w_i tau_i)
     theta   = theta_0 + scale * sum_{i: sign(w_i tau_i) = gamma} w_i tau_i / sum_{the same i} w_i
 
 The threshold of a tensor is exact: the k-th largest magnitude, found by counting the magnitudes'
-upper and then their lower 16 bits, so that no tensor is ever held whole.
+upper and then their lower 16 bits, so that no whole tensor is ever in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BINS = 2**16
 
 @dataclass
 class TiesFormula:
-    """TIES on one tensor, or on those of its rows that the same parents have."""
+    """TIES on one tensor, or on the rows of it that one set of parents has."""
 
     base: Operand
     vectors: Sequence[tuple[Operand, float]]
@@ -45,7 +45,7 @@ class TiesFormula:
         return None if self.vectors and self.scale else self.base
 
     def prepare(self, each: Each) -> None:
-        """Find each vector's threshold: the magnitude of the last weight that is kept."""
+        """Find each vector's threshold: the smallest magnitude that is kept."""
         self.thresholds = [0.0] * len(self.vectors) if self.density == 1 else self._thresholds(each)
 
     def _thresholds(self, each: Each) -> list[float]:
@@ -69,10 +69,10 @@ class TiesFormula:
         bits = [
             upper_bits << 16 | _find(counts, rest)[0] for (upper_bits, rest), counts in zip(places, lower, strict=True)
         ]
-        return [float(np.array(of, np.uint32).view(np.float32)) for of in bits]
+        return [float(np.array(pattern, np.uint32).view(np.float32)) for pattern in bits]
 
     def _magnitudes(self, rows: Rows, desk: Desk) -> Sequence[NDArray[np.uint32]]:
-        """|tau_i| as bits, which are ordered as the numbers are."""
+        """|tau_i| as bit patterns, which sort as the numbers do."""
         return [np.abs(tau).ravel().view(np.uint32) for tau in self._base_and_vectors(rows, desk)[1]]
 
     def _base_and_vectors(self, rows: Rows, desk: Desk) -> tuple[Floats, Sequence[Floats]]:
@@ -86,7 +86,7 @@ class TiesFormula:
 
 
 def merge_vectors(vectors: Sequence[Floats], weights: Sequence[float], thresholds: Sequence[float]) -> Floats:
-    """Elect and average, of vectors that lose what is below their thresholds."""
+    """Trim vectors at their thresholds, elect signs, and average."""
     votes = []
     for tau, weight, threshold in zip(vectors, weights, thresholds, strict=True):
         vote = tau * ~(np.abs(tau) < np.float32(threshold))  # masks, for np.where takes ten times as long
@@ -110,14 +110,14 @@ def _count(keys: NDArray[Any], counts: NDArray[np.int64], lock: Lock) -> None:
 
 
 def _find(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
-    """The bin of the `rank`-th largest key, and its rank among those of this bin."""
+    """The bin of the `rank`-th largest key, and the key's rank within that bin."""
     above = np.cumsum(counts[::-1])
     place = int(np.searchsorted(above, rank))
     return _BINS - 1 - place, rank - int(above[place] - counts[::-1][place])
 
 
 class Ties(VectorRule):
-    """The rule."""
+    """TIES as a merging rule."""
 
     def of_vectors(self, name: str, base: Operand, adapted: Mapping[SourceModel, Operand]) -> Formula:
         vectors = [(operand, self.weights[parent]) for parent, operand in adapted.items()]

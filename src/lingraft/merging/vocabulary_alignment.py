@@ -1,8 +1,8 @@
-"""Rows of embeddings and head, matched by token.
+"""Match rows of embeddings and head by token.
 
-Checkpoints whose vocabularies differ, in size or in order, are combined row by row: the result has
-the tokenizer of a parent that knows every token, and each of its rows says where every parent has
-that token's row, or that it has none. Rows without a token are padding; they are kept.
+Checkpoints whose vocabularies differ, in size or in order, are merged row by row. The result has
+the tokenizer of a parent that knows every token; an index per parent maps rows of the result to rows
+of the parent, or to `MISSING`. Rows without a token are padding; they are kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Vocabulary:
     """The rows of the result."""
 
     owner: SourceModel
-    """Whose tokens they are."""
+    """The parent that gives the tokens."""
     num_rows: int
     row_of: Mapping[SourceModel, RowIndex | None]
     """`None`: the same rows in the same order."""
@@ -49,18 +49,18 @@ class Vocabulary:
 
 
 def num_rows(parent: SourceModel) -> int:
-    """Rows of its embeddings, padding included."""
+    """Rows of a parent's embeddings, padding included."""
     return parent.weights[f"{EMBEDDINGS}.weight"].num_rows
 
 
 def match_rows(parents: Sequence[SourceModel], like: SourceModel, owner: SourceModel | None = None) -> Vocabulary:
     """Find every token's row in every parent.
 
-    The result has the tokens of `owner`; where that is not said, of a parent that has all tokens,
-    `like` before others, the one with more padding before `like`.
+    The result has the tokens of `owner`, by default of a parent that has all tokens: the one with most
+    rows; among equals, `like`.
 
     Raises:
-        ModelError: no parent has all tokens, or there is no tokenizer to match by.
+        ModelError: no parent has all tokens, or a parent has no tokenizer.
     """
     without = [parent for parent in parents if not tokenizer_files(parent.tokenizer_folder)]
     if without:
@@ -79,7 +79,7 @@ def match_rows(parents: Sequence[SourceModel], like: SourceModel, owner: SourceM
         return _matched(owner or like, parents, {})
     ids = {parent: token_ids(parent) for parent in parents}
     chosen = owner or _knows_all(parents, like, ids)
-    _say_what_is_left_out(parents, chosen, ids)
+    log_missing_tokens(parents, chosen, ids)
     return _matched(chosen, parents, ids)
 
 
@@ -95,7 +95,7 @@ def token_ids(parent: SourceModel) -> TokenIds:
 
 
 def _same_tokenizer(parents: Sequence[SourceModel]) -> bool:
-    """Whether all read their tokens from copies of one file."""
+    """Whether all parents have copies of one tokenizer file."""
     first, *others = dict.fromkeys(parent.tokenizer_folder for parent in parents)
     return all(
         (first / _FAST).is_file()
@@ -122,7 +122,7 @@ def _knows_all(parents: Sequence[SourceModel], like: SourceModel, ids: Mapping[S
     )
 
 
-def _say_what_is_left_out(
+def log_missing_tokens(
     parents: Sequence[SourceModel], chosen: SourceModel, ids: Mapping[SourceModel, TokenIds]
 ) -> None:
     for parent in parents:
@@ -132,7 +132,7 @@ def _say_what_is_left_out(
 
 
 def _matched(owner: SourceModel, parents: Sequence[SourceModel], ids: Mapping[SourceModel, TokenIds]) -> Vocabulary:
-    """Same tokens, same rows; else by token. Padding is as long as the longest of those of the same tokens."""
+    """Index rows: the same rows where the tokens are the same, else by token. The largest padding is kept."""
     same = [parent for parent in parents if not ids or ids[parent] == ids[owner]]
     rows = max(num_rows(parent) for parent in same)
     row_of: dict[SourceModel, RowIndex | None] = {}
@@ -149,7 +149,7 @@ def _matched(owner: SourceModel, parents: Sequence[SourceModel], ids: Mapping[So
 
 
 def _by_token(of_result: TokenIds, of_parent: TokenIds, rows: int, parent_rows: int) -> RowIndex:
-    """Special tokens may be beyond the rows, of the result and of the parent."""
+    """Index rows by token. Special tokens may have no row, in the result and in the parent."""
     index = np.full(rows, MISSING, dtype=np.int64)
     for token, row in of_result.items():
         if row < rows and (own := of_parent.get(token, MISSING)) < parent_rows:

@@ -1,4 +1,4 @@
-"""The first and last layers in full, the middle frozen."""
+"""The first and last layers full-rank, the middle frozen."""
 
 from __future__ import annotations
 

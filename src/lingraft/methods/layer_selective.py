@@ -1,4 +1,4 @@
-"""The outermost layers, embeddings and head in full."""
+"""The outermost layers, embeddings and head full-rank."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from lingraft.methods.low_rank import FixedRank
 
 
 class Layra(FixedRank):
-    """LoRA on the first and last layers; embeddings and head in full; the middle stays frozen.
+    """LoRA on the first and last layers; embeddings and head full-rank; the middle stays frozen.
 
         W_l = W_l,0 + (alpha / rank) B_l A_l    for l < first or l >= L - last
         W_l = W_l,0                             in between

@@ -12,7 +12,7 @@ class Lora(FixedRank):
 
     A is (rank, in), drawn at random; B is (out, rank), zero, so that training starts at the base.
     arXiv 2509.11414 §3.2, §3.3: rank 8, alpha 16, dropout 0.05. That paper trains embeddings and
-    head in full with LayRA and does not say so of LoRA, arXiv 2412.13375 trains them in its LoRA
+    head full-rank with LayRA and does not say so of LoRA, arXiv 2412.13375 trains them in its LoRA
     stage: the switch `embeddings` decides, and the plan and the log say which it was.
     """
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class LowRank(Method):
-    """LoRA on linears of the first and last layers; embeddings and head in full, or frozen."""
+    """LoRA on linears of the first and last layers; embeddings and head full-rank, or frozen."""
 
     linears: ClassVar[Sequence[str]] = LINEARS
     dropout: float
@@ -89,7 +89,7 @@ def _module(name: str) -> str:
 
 
 def _saved_modules(tied: bool) -> list[str]:
-    """Modules that train in full. A tied head is the embeddings, and follows them."""
+    """Modules that train full-rank. A tied head is the embeddings, and follows them."""
     return [EMBEDDINGS] if tied else [EMBEDDINGS, HEAD]
 
 

@@ -15,7 +15,7 @@ _Place = tuple[LayerGroup, int]
 
 @dataclass(frozen=True)
 class Part:
-    """Weights of one layer, or of what lies in no layer: of the base, trained in full, and in adapters."""
+    """Weights of one layer, or of what lies in no layer: of the base, trained full-rank, and in adapters."""
 
     part: str
     group: LayerGroup

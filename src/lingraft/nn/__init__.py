@@ -3,6 +3,6 @@
 from typing import Literal
 
 Gate = Literal["none", "relu", "sigmoid"]
-"""What decides how much of a gated adapter is added: nothing, or a function of one map of the input."""
+"""What scales the output of a gated adapter: nothing, or a function of one map of the input."""
 Init = Literal["he", "low-variance"]
 """The deviation that a gated adapter's weights are drawn with."""

@@ -1,4 +1,4 @@
-"""What pulls trained weights back to the base, beside any method; listed here."""
+"""Penalties on the distance to the base (regularization), beside any method; listed here."""
 
 from lingraft.penalties.base import Penalty, PenaltyTerm
 from lingraft.penalties.l2sp import L2SP

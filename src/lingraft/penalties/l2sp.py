@@ -72,5 +72,5 @@ class L2SP(Penalty):
                 group = layer_group(f"{name}.weight", layers)
                 terms += [Product(group, self.of(group), module, adapter) for adapter in module.lora_A]
         if not terms:
-            raise SelectionError("l2sp: the method trains no weight of the base, so there is nothing to pull back")
+            raise SelectionError("l2sp: the method trains no weight of the base, so there is nothing to regularize")
         return Sum(terms)

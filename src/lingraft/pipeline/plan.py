@@ -136,7 +136,7 @@ def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
 
 
 def _grow(config: Any, added: int, folder: Path) -> None:
-    """Give a config the rows that new words need, in place; those of padding are used first."""
+    """Give a config the rows that new tokens need, in place; those of padding are used first."""
     text = config.get_text_config()
     try:
         tokens = len(read_tokenizer(folder))
@@ -275,7 +275,7 @@ def plan_text(recipe: Recipe, stage: Stage, plan: Plan, with_memory_left: bool =
     """The plan as a person reads it; with what this machine has left at the moment, and whether it is enough."""
     lines = [
         "what trains",
-        f"  {'layer group':12} {'layers':8} {'base weights':>16} {'in full':>16} {'in adapters':>14}",
+        f"  {'layer group':12} {'layers':8} {'parameters':>16} {'full-rank':>16} {'in adapters':>14}",
     ]
     for group, of in by_group(plan.stack).items():
         span = _layers(group, plan.layers)
@@ -294,7 +294,7 @@ def plan_text(recipe: Recipe, stage: Stage, plan: Plan, with_memory_left: bool =
         )
     if stage.replay:
         shown = f"{plan.written:,}" if plan.written is not None else "not known before the text is read"
-        lines.append(f"  written by the base  {shown}")
+        lines.append(f"  self-generated  {shown}")
     steps = f"{plan.steps:,}" if plan.steps is not None else "not known before the text is read"
     lines += ["", f"steps  {steps}, of {plan.tokens_per_step:,} tokens each"]
     if not stage.instructions:

@@ -231,7 +231,7 @@ def publish(
     results: Results,
     origin: Mapping[str, Any],
 ) -> None:
-    """Lay out in the run's folder, from the main process, what its steps made: models, records and the page."""
+    """Lay out in the run's folder, from the main process, what its steps made: models, records and the report."""
     if not PartialState().is_main_process:
         return
     record, adapter = json_text(origin), stages[-1].adapted.adapter

@@ -56,7 +56,9 @@ def find_scales(
     text = {code: held_out.selection(code)["input_ids"][:] for code in [*learn, *retain]}
     for code, of in text.items():
         if len(of) < FEW_BLOCKS:
-            logger.warning("%s: %d blocks of text decide; the interval of forgetting is rough", code, len(of))
+            logger.warning(
+                "%s: only %d blocks in the selection split; the interval of forgetting is rough", code, len(of)
+            )
     model = model_to_measure(start.folder)
     layers = limit.layers(depth(model.config))
     between = Interpolated(model, MappedWeights(start.folder), MappedWeights(adapted.folder), layers)

@@ -74,10 +74,10 @@ def split_documents(
     deciding: Sequence[str],
     seed: int,
 ) -> None:
-    """Hold documents of each learned language out of its corpora, and part what decides from what is measured.
+    """Hold documents of each learned language out of its corpora, and separate the selection split from measured text.
 
     `documents` are those of each learned language alone, `evaluated` the languages with text of their own to measure
-    on, `deciding` those on whose text something is decided.
+    on, `deciding` those that need a selection split.
     """
     given = {code: read_texts(measured.path(code)) for code in evaluated}
     held_out = {
@@ -172,7 +172,7 @@ def _length(texts: Iterator[str]) -> int:
 
 
 def _parted(texts: Sequence[str], validation: Validation, seed: int, language: str) -> tuple[list[str], list[str]]:
-    """Documents that decide, and documents that are measured; texts that are one when compared stay together."""
+    """The selection split, and the documents that are measured; texts that are one when compared stay together."""
     share = validation.selection_share
     assert share is not None, "the recipe is not resolved"
     marks = text_digests(texts)
@@ -197,6 +197,6 @@ def _parted(texts: Sequence[str], validation: Validation, seed: int, language: s
             choice = cut.paragraphs
             rest = [text_of[m][: cut.at].rstrip() if m == cut.digest else t for m, t in zip(marks, texts, strict=True)]
     except CorpusError as error:
-        raise CorpusError(f"{language}: something is to be decided on a part of the text to measure: {error}") from None
-    logger.info("%s: %d documents decide, %d are measured", language, len(choice), len(rest))
+        raise CorpusError(f"{language}: no selection split can be taken from the text to measure: {error}") from None
+    logger.info("%s: %d documents in the selection split, %d measured", language, len(choice), len(rest))
     return choice, rest

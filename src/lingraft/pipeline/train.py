@@ -247,7 +247,7 @@ def _validation(trainee: Trainee) -> dict[str, Dataset]:
 
 
 def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
-    """Blocks that decide when to stop: about as many as are validated on, for both are at every evaluation."""
+    """Blocks of the selection split: about as many as are validated on, for both are at every evaluation."""
     table = trainee.data.held_out.selection(code)
     most = trainee.blocks_to_decide or max(FEWEST_THAT_DECIDE, num_validated)
     return table.select(range(min(len(table), most)))

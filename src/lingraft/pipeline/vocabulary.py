@@ -23,7 +23,7 @@ from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
 from lingraft.schema import FertilityChange
 from lingraft.vocabulary.extend import extend
-from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_fragments
+from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_over_segmentation
 from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
 
 logger = logging.getLogger(__name__)
@@ -104,5 +104,7 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Mo
         found[when] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
         if model == start:
             for code, of in counts.items():
-                warn_of_fragments("the base" if start == base else "the tokenizer with new words", code, of, counts)
+                warn_of_over_segmentation(
+                    "the base" if start == base else "the tokenizer with new tokens", code, of, counts
+                )
     return FertilityChange.model_validate(found)

@@ -24,7 +24,7 @@ from lingraft.recipe.well_formed import Broken, keys_of
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
 SELECTION_SHARE = 0.5
-"""The share of the text to measure that decides instead, where something is decided."""
+"""Default share of the text to measure for the selection split, where one is needed."""
 
 
 class Check(NamedTuple):

@@ -49,7 +49,7 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
 
 
 def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
-    """Of one training: its method, and what pulls back, on this base."""
+    """Of one training: its method, and its penalties, on this base."""
     name = stage.method.name
     try:
         stage.method.layers(depth(config))
@@ -63,7 +63,7 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
         except UserError as error:
             yield f"penalties.l2sp: {error}"
         if "plain" not in forms:
-            yield f"penalties.l2sp: '{name}' trains no weight of the base, so there is nothing to pull back; remove it"
+            yield f"penalties.l2sp: '{name}' trains no weight of the base, so there is nothing to regularize; remove it"
     if stage.instructions and "plain" not in forms:
         yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
 

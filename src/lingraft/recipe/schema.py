@@ -19,7 +19,7 @@ _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class Vocabulary(Section):
-    """New words for the base's tokenizer, learned on the corpora of the learned languages (arXiv 2412.13375)."""
+    """New tokens for the base's tokenizer, learned on the corpora of the learned languages (arXiv 2412.13375)."""
 
     new_tokens: Count
     """Tokens."""
@@ -119,12 +119,12 @@ class Recipe(Section):
 
     @property
     def max_forgetting(self) -> MaxForgettingStep | None:
-        """The step of `merge:` that decides how much of the trained vector is kept, where there is one."""
+        """The step of `merge:` that selects how much of the trained vector is kept, where there is one."""
         return next((step for step in self.merge if isinstance(step, MaxForgettingStep)), None)
 
     @property
     def selection_languages(self) -> list[str]:
-        """Languages on whose text something is decided; what decides cannot be measured too."""
+        """Languages that need a selection split, which is excluded from evaluation."""
         stops_early = any(stage.early_stopping for stage in self.stages.values())
         learned = self.languages.learn if stops_early or self.max_forgetting else []
         return [*learned, *(self.languages.retain if self.max_forgetting else [])]

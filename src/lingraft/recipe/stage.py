@@ -21,7 +21,7 @@ else:
 
 
 class Penalties(Section):
-    """What pulls trained weights back, beside any method."""
+    """Penalties on the distance to the base (regularization), beside any method."""
 
     l2sp: L2SP | None = None
 
@@ -34,7 +34,7 @@ TOP_K = 64
 
 
 class Replay(Section):
-    """Text that the base writes itself, in place of text of the old languages (arXiv 2605.26097)."""
+    """Self-generated text, in place of text of the old languages (arXiv 2605.26097)."""
 
     self_generated: Share
     """Of all tokens."""
@@ -60,7 +60,7 @@ class Replay(Section):
         return values
 
     def weights(self, share: float) -> tuple[float, float]:
-        """What a token of text, and one that the base wrote, counts for in a mean over both.
+        """What a token of text, and a self-generated one, counts for in a mean over both.
 
         For kl so that the loss is, in expectation over batches, the mean over text + kl_weight * the mean over
         written tokens. `share`: that of written tokens among all. Where it is small, a batch with one of their
@@ -93,5 +93,5 @@ class Stage(Section):
 
     @property
     def self_generated_share(self) -> float:
-        """The share of all tokens that the base is to write itself."""
+        """The share of all tokens that are self-generated."""
         return self.replay.self_generated if self.replay else 0.0

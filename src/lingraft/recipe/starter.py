@@ -43,7 +43,7 @@ GOALS: dict[Goal, _Choice] = {
     ),
     "coverage": _Choice(
         "{{name: lora, embeddings: true}}",
-        "LoRA in all layers, embeddings and head in full: room for several new languages at once",
+        "LoRA in all layers, embeddings and head full-rank: room for several new languages at once",
     ),
 }
 

@@ -107,9 +107,9 @@ class Validation(Section):
     """Blocks per language that each evaluation during training looks at; not said, as many as keep all of them within a
     tenth of the tokens that train, 2 to 64 (`training/schedule.py`). Of instructions, conversations."""
     selection_share: Share | None = None
-    """Of the text that would be measured, what decides instead: when training stops, how much of it is kept.
+    """The share of the text to measure that is the selection split, for early stopping and scale selection.
 
-    A half, where something is decided and nothing is said.
+    By default a half, where a selection split is needed.
     """
 
 
@@ -121,7 +121,7 @@ class Evaluation(Section):
     split: Split | None = None
     """As of a corpus, of all of `text` that is plain."""
     tasks: dict[Name, ByLanguage] = {}
-    """Files of questions with choices, by task and language."""
+    """Files of questions with options, by task and language."""
     num_samples: Annotated[int, Field(ge=0)] = NUM_SAMPLES
     """Continuations per language that are shown side by side."""
 

@@ -33,7 +33,7 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
 
 def selection_problems(recipe: Recipe) -> Iterator[str]:
     if recipe.validation.selection_share is not None and not recipe.selection_languages:
-        yield "validation.selection_share: nothing is decided on text (early_stopping, max_forgetting); remove it"
+        yield "validation.selection_share: nothing uses a selection split (early_stopping, max_forgetting); remove it"
 
 
 def text_problems(recipe: Recipe) -> Iterator[str]:

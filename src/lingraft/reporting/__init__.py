@@ -1,1 +1,1 @@
-"""One self-contained page: what was learned and what was forgotten, per language."""
+"""The report: one self-contained HTML file with learning and forgetting per language."""

@@ -9,7 +9,7 @@ from typing import Any
 from lingraft.reporting.figures import INK, LOSS, SOFT, Figure, axis, escaped, layout, note
 
 ROW, ALONE, HEADING, PAUSE, THICK = 20, 26, 28, 6, 13
-"""Heights in pixels: of a row, of one that is all of its language, of a heading, of the space after rows, of a bar."""
+"""Heights in pixels: row, row of a language with a single bar, heading, space after rows, bar."""
 LABEL = 18
 """The longest label of a row; a telephone is narrow."""
 VALUE = 56
@@ -24,7 +24,7 @@ class Bar:
     colour: str
     value: float
     marked: bool
-    """Whether the tokenizer cuts the language to pieces."""
+    """Whether the tokenizer over-segments the language."""
     hover: str
 
 
@@ -38,7 +38,7 @@ class BarGroup:
 
 
 def bars(groups: Sequence[BarGroup]) -> Figure:
-    """Groups below each other; where no language has two bars, its heading is the label of its bar."""
+    """Draw groups below each other; where no language has two bars, headings replace the labels of bars."""
     kinds = list(dict.fromkeys((bar.label, bar.colour) for group in groups for bar in group.bars))
     single = len(kinds) == 1
     placed, headings, height = _place(groups, single)
@@ -55,13 +55,13 @@ def bars(groups: Sequence[BarGroup]) -> Figure:
         annotations=[*(_heading(y, group, left) for y, group in headings), *(_number(y, bar) for y, _, bar in placed)],
     )
     of_kind = {kind: [(y, bar) for y, _, bar in placed if (bar.label, bar.colour) == kind] for kind in kinds}
-    return {"data": [_trace(*kind, of) for kind, of in of_kind.items()], "layout": look}
+    return {"data": [_trace(*kind, placed_bars) for kind, placed_bars in of_kind.items()], "layout": look}
 
 
 def _place(
     groups: Sequence[BarGroup], single: bool
 ) -> tuple[list[tuple[float, str, Bar]], list[tuple[float, BarGroup]], float]:
-    """The middles of bars and of headings, from the top, and the height of all."""
+    """Vertical centres of bars and headings, and the total height."""
     placed, headings, y = [], [], 0.0
     for group in groups:
         if not single:
@@ -79,23 +79,23 @@ def _heading(y: float, group: BarGroup, left: float) -> dict[str, Any]:
 
 
 def _number(y: float, bar: Bar) -> dict[str, Any]:
-    """At the end of its bar, with a mark where the language is cut to pieces."""
+    """The number at the end of a bar, with ▲ where the language is over-segmented."""
     number = f"{bar.value:.2f}"
     text = f"<b><span style='color:{LOSS}'>{number} ▲</span></b>" if bar.marked else number
     return note(text, bar.value, y, SOFT, xref="x", yref="y", xshift=4)
 
 
-def _trace(label: str, colour: str, of: Sequence[tuple[float, Bar]]) -> dict[str, Any]:
+def _trace(label: str, colour: str, placed_bars: Sequence[tuple[float, Bar]]) -> dict[str, Any]:
     return {
         "type": "bar",
         "orientation": "h",
         "name": escaped(label),
-        "x": [bar.value for _, bar in of],
-        "y": [y for y, _ in of],
-        "width": [THICK] * len(of),
-        "offset": [-THICK / 2] * len(of),
+        "x": [bar.value for _, bar in placed_bars],
+        "y": [y for y, _ in placed_bars],
+        "width": [THICK] * len(placed_bars),
+        "offset": [-THICK / 2] * len(placed_bars),
         "marker": {"color": colour, "line": {"width": 0}},
-        "hovertext": [bar.hover for _, bar in of],
+        "hovertext": [bar.hover for _, bar in placed_bars],
         "hoverinfo": "text",
         "textposition": "none",
     }

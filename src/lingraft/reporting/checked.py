@@ -1,4 +1,4 @@
-"""JSON that is drawn: read whole, its numbers finite, of the form that it must have."""
+"""Read JSON for the report, and check that its numbers are finite and its form matches the schema."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from lingraft.plain_data import unbounded, unusable_values
 from lingraft.schema import Fertilities, Origin, Results, Training, problem
 
 LARGEST = 1e15
-"""What a number may be, either way: more than weights, tokens and bytes ever are, and its square is still finite."""
+"""Largest absolute value of a number: above any count, and its square is finite."""
 _SHOWN = 40
 
 
 def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dict[str, Any]:
-    """A file that says its schema, which is of this form; `kind` is what it is called.
+    """Read a file with a `schema` key and check its form; `kind` names the file in messages.
 
     Raises:
-        UserError: it is another file, or of another schema.
+        UserError: it is another kind of file, or has another schema.
     """
     value = read_object(path)
     wrong = f"{path}: this is not a {kind} of lingraft"
@@ -35,7 +35,7 @@ def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dic
 
 
 def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[str, Any]:
-    """A JSON file of the same run; empty where there is none, and beside a file of `lingraft evaluate`."""
+    """Read a JSON file of the same run; empty where there is none, as for `lingraft evaluate`."""
     path = file.parent / name
     if file.name != "results.json" or not path.is_file():
         return {}
@@ -47,10 +47,10 @@ def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[st
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """An object of JSON whose values can all be drawn; `None` where the file holds something else.
+    """Read a JSON object whose values can all be drawn; `None` where the file holds something else.
 
     Raises:
-        UserError: a number that is not finite, text that is no Unicode, or nesting without bounds; says where.
+        UserError: a number that is not finite, invalid Unicode, or nesting that is too deep; says where.
     """
 
     def refuse(number: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Dumbbells: per language, a stem from the base to each run, with the interval of its end and its numbers beside."""
+"""Dumbbell charts: per language, a stem from the base to each run, with its interval and numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lingraft.reporting.figures import INK, LOSS, SOFT, Figure, axis, escaped, l
 from lingraft.reporting.read import Run
 
 ROW, HEADING, PAUSE = 22, 30, 8
-"""Heights in pixels: of a row, of a language's heading, of the space after its rows."""
+"""Heights in pixels: row, heading of a language, space after its rows."""
 VALUE, CHANGE = 48, 106
-"""Where the two columns of numbers end, in pixels to the right of the axis."""
+"""Right edges of the two columns of numbers, in pixels from the axis."""
 LABEL = 16
 """The longest label of a row; a telephone is narrow."""
 
@@ -23,11 +23,11 @@ class Row:
 
     run: Run
     start: float
-    """Of the stem: the base; nothing, or chance, where there is none."""
+    """Start of the stem: the base; 0 or chance where there is no base."""
     before: float | None
     after: float
     interval: tuple[float, float] | None
-    """Around `after`, where there is one."""
+    """Interval around `after`, if any."""
     lost: bool
     value: str
     change: str
@@ -45,7 +45,7 @@ class Group:
 
 
 class _Placed(NamedTuple):
-    """A group with its rows, each with the middle of its height."""
+    """A group, and its rows with their vertical centres."""
 
     group: Group
     top: float
@@ -54,9 +54,9 @@ class _Placed(NamedTuple):
 
 
 def dumbbells(groups: Sequence[Group], suffix: str, origin: float | None = None, least: float = 0.0) -> Figure:
-    """Groups below each other.
+    """Draw groups below each other.
 
-    `suffix` is the unit of the axis; `origin` is a value that it shows, and `least` what it spans at least.
+    `suffix`: unit of the axis; `origin`: a value that the axis includes; `least`: its smallest span.
     """
     bands = _place(groups)
     rows = [pair for band in bands for pair in band.rows]

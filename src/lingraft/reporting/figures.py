@@ -1,8 +1,8 @@
-"""The figures of the page, as plotly draws them; text that others wrote is escaped here.
+"""The figures of the report as plotly specifications, with all names escaped.
 
-plotly reads a little HTML in its texts, so each name is escaped, and hover texts are given
-whole, since its templates would read `%{…}` in a name as well. INK, SOFT and LINE are the colours of a
-white page; `page.css` knows them, and puts those of the dark in their place.
+plotly interprets some HTML in its texts, so each name is escaped. Hover texts are complete strings,
+since hover templates would interpret `%{…}` in a name. INK, SOFT and LINE are the colours of the light
+theme; `page.css` maps them to the dark theme.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from lingraft.reporting.read import COLOURS, Run, Style
 Figure = dict[str, Any]
 
 LOSS = "#D55E00"
-"""What was lost. No run, and nothing else, has this colour."""
+"""The colour of loss; nothing else has it."""
 INK, SOFT, LINE = "#1c2126", "#5c6670", "#e3e7eb"
 FONT = 'Inter, "Segoe UI", -apple-system, Roboto, "Helvetica Neue", Arial, sans-serif'
 LEAST = 10.0
-"""Percent that an axis of the plane spans at least, so that a little forgetting looks little."""
+"""Smallest span of an axis of the plane, in percent, so that little forgetting looks little."""
 MARKED_POINTS = 12
 FAR_APART = 100
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def escaped(text: str, longest: int = 60) -> str:
-    """Text that plotly shows as it is, in one line; a long one loses its middle, for its end tells runs apart."""
+    """Text escaped for plotly, on one line; a long text loses its middle, since its end tells runs apart."""
     line = " ".join(text.split())
     if len(line) > longest:
         line = f"{line[: longest - longest // 2 - 1]}…{line[-(longest // 2) :]}"
@@ -35,14 +35,14 @@ def escaped(text: str, longest: int = 60) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """`+4.1` or `−4.1`, with the sign that is as wide as a plus."""
+    """`+4.1` or `−4.1`, with a minus sign as wide as the plus."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def plane(runs: Sequence[Run]) -> Figure:
     """Forgetting to the right, learning upwards, in percent; the base is the origin.
 
-    `page.js` moves the labels apart, once it knows how wide the page is.
+    `page.js` moves the labels apart for the width of the window.
     """
     base = Style(SOFT, "circle-open", "○")
     places = [(0.0, 0.0), *((100 * run.results["forgetting"], 100 * run.results["learning"]) for run in runs)]
@@ -66,7 +66,7 @@ def plane(runs: Sequence[Run]) -> Figure:
 
 
 def directions(above: float = 26) -> list[dict[str, Any]]:
-    """What is better in the plane, so many pixels above it, and below it."""
+    """Notes on the better directions, `above` pixels above the plane and below it."""
     return [
         note(f"{_bold('↑ learns more')}   fewer bits in learned languages", 0, 1, xshift=-52, yshift=above),
         note(f"{_bold('← forgets less')}   more bits in retained languages", 0, 0, xshift=-52, yshift=-42),
@@ -83,7 +83,7 @@ def curves(
 ) -> Figure:
     """Numbers over steps, or `across` something else, a line for each name.
 
-    `order` gives a name one look in several figures; those in `quiet` have no colour.
+    `order` gives a name the same line style in several figures; names in `quiet` have no colour.
     """
     traces = []
     for name, line in sorted(lines.items(), key=lambda item: order.index(item[0])):
@@ -115,7 +115,7 @@ def curves(
 
 
 def _look(name: str, order: Sequence[str], quiet: Sequence[str]) -> dict[str, Any]:
-    """Of a line; a name has its number among those with a colour, or among those without."""
+    """The line style of a name, by its index among the coloured or among the quiet names."""
     number = [other for other in order if (other in quiet) == (name in quiet)].index(name)
     if name in quiet:
         return {"color": SOFT, "dash": DASHES[(number + 1) % len(DASHES)], "width": 1.5}
@@ -123,7 +123,7 @@ def _look(name: str, order: Sequence[str], quiet: Sequence[str]) -> dict[str, An
 
 
 def _scale(values: Sequence[float]) -> dict[str, Any]:
-    """Of an axis: by powers of ten where values lie so far apart that the small ones would all look like 0."""
+    """The scale of an axis: logarithmic where small values would otherwise all look like 0."""
     powers = {"type": "log", "dtick": 1, "tickformat": "~g"}
     return powers if min(values) > 0 and max(values) > FAR_APART * min(values) else {}
 
@@ -139,7 +139,7 @@ def _of_plane(run: Run) -> str:
 def points(
     name: str, x: Sequence[float], y: Sequence[float], style: Style, hover: Sequence[str], size: float = 11
 ) -> dict[str, Any]:
-    """Markers with a text of their own for the pointer; `name` is escaped."""
+    """Markers, each with its hover text; `name` must be escaped."""
     outline = 2 if style.symbol.endswith("open") else 0
     return {
         "type": "scatter",
@@ -167,7 +167,7 @@ def _bold(text: str) -> str:
 
 
 def label(text: str, x: float, y: float, color: str = INK, size: float = 13) -> dict[str, Any]:
-    """A text at a point; `page.js` finds its place. `text` is escaped."""
+    """A text at a point, placed by `page.js`; `text` must be escaped."""
     font = {"color": color, "size": size}
     arrow = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "arrowcolor": SOFT, "standoff": 7, "ax": 0, "ay": -20}
     return {"name": "label", "text": text, "x": x, "y": y, "font": font, **arrow}
@@ -175,14 +175,14 @@ def label(text: str, x: float, y: float, color: str = INK, size: float = 13) -> 
 
 def note(text: str, x: float, y: float, color: str = SOFT, **where: Any) -> dict[str, Any]:
     """A text without an arrow, placed by shares of the figure unless `where` says otherwise."""
-    there = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "middle"}
-    return {"text": text, "showarrow": False, "font": {"color": color, "size": 12}} | there | where
+    position = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "middle"}
+    return {"text": text, "showarrow": False, "font": {"color": color, "size": 12}} | position | where
 
 
 def axis(
     span: list[float] | None = None, zero: bool = False, grid: bool = True, ticksuffix: str = ""
 ) -> dict[str, Any]:
-    """An axis that a finger cannot zoom by accident; it scrolls the page instead."""
+    """An axis without zoom, so that a finger scrolls the window instead."""
     reach = {"range": span} if span else {}
     look = {"gridcolor": LINE, "zeroline": zero, "zerolinecolor": SOFT, "zerolinewidth": 1, "automargin": False}
     return {"fixedrange": True, "showgrid": grid, "ticksuffix": ticksuffix, "nticks": 7, **look, **reach}

@@ -1,4 +1,4 @@
-"""What was measured, language by language, as groups of rows to be drawn."""
+"""Measurements by language, as groups of rows to draw."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lingraft.reporting.figures import Figure, escaped, signed
 from lingraft.reporting.read import ROLES, Run, language_name
 
 LEAST_CHANGE, LEAST_ACCURACY = 5.0, 20.0
-"""What an axis spans at least, in percent, so that a little looks little."""
+"""Smallest span of an axis, in percent, so that a small change looks small."""
 
 
 def bits(runs: Sequence[Run], role: str) -> Figure | None:
-    """The change in bits per byte, in percent of the base, so that all languages start from one line.
+    """Change in bits per byte, in percent of the base, so that all languages start from one line.
 
     `None` where no run has a language of this role measured against a base.
     """
     groups = []
     for code, entries in _by_language([(run, run.languages) for run in runs], role).items():
         measured = [(run, entry["bits_per_byte"]) for run, entry in entries]
-        against = [(run, of) for run, of in measured if of.get("before")]  # a share of nothing cannot be drawn
+        against = [(run, bits_of) for run, bits_of in measured if bits_of.get("before")]  # no percentage of 0
         if against:
-            base = _agreed(f"base {of['before']:.3f}" for _, of in against)
-            groups.append(Group(language_name(code), _note(_code(code), base), [_bits_row(*of) for of in against]))
+            base = _agreed(f"base {bits_of['before']:.3f}" for _, bits_of in against)
+            groups.append(Group(language_name(code), _note(_code(code), base), [_bits_row(*pair) for pair in against]))
     return dumbbells(groups, " %", 0.0, LEAST_CHANGE) if groups else None
 
 
@@ -33,7 +33,11 @@ def bits_alone(runs: Sequence[Run]) -> Figure | None:
     groups = []
     for code, entries in _by_language([(run, run.languages) for run in runs]).items():
         measured = [(run, entry["bits_per_byte"]) for run, entry in entries]
-        rows = [_plain_row(run, 0.0, of["after"], "bits per byte", 3) for run, of in measured if "before" not in of]
+        rows = [
+            _plain_row(run, 0.0, bits_of["after"], "bits per byte", 3)
+            for run, bits_of in measured
+            if "before" not in bits_of
+        ]
         if rows:
             groups.append(Group(language_name(code), _code(code), rows))
     return dumbbells(groups, "", 0.0) if groups else None
@@ -44,10 +48,10 @@ def task(runs: Sequence[Run], name: str) -> Figure:
     groups = []
     measured = [(run, run.tasks.get(name, {}).get("languages", {})) for run in runs]
     for code, entries in _by_language(measured).items():
-        accuracies = [of["accuracy"] for _, of in entries]
-        base = _agreed(f"base {100 * of['before']:.1f}" for of in accuracies if "before" in of)
-        role, chance = _agreed(ROLES[of["role"]] for _, of in entries), 100 * entries[0][1]["chance"]
-        rows = [_task_row(run, chance, of["accuracy"]) for run, of in entries]
+        accuracies = [entry["accuracy"] for _, entry in entries]
+        base = _agreed(f"base {100 * entry['before']:.1f}" for entry in accuracies if "before" in entry)
+        role, chance = _agreed(ROLES[entry["role"]] for _, entry in entries), 100 * entries[0][1]["chance"]
+        rows = [_task_row(run, chance, entry["accuracy"]) for run, entry in entries]
         groups.append(Group(language_name(code), _note(role, base), rows, chance))
     return dumbbells(groups, " %", least=LEAST_ACCURACY)
 
@@ -55,22 +59,26 @@ def task(runs: Sequence[Run], name: str) -> Figure:
 def _by_language(
     measured: Sequence[tuple[Run, dict[str, Any]]], only: str | None = None
 ) -> dict[str, list[tuple[Run, dict[str, Any]]]]:
-    """Each language with the runs that have it (in this role) and what they measured, in the order of roles."""
+    """Language -> runs that measured it (in this role) with their entries, in the order of roles."""
     found: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
     for role in ROLES if only is None else [only]:
-        for code in sorted({code for _, of in measured for code, entry in of.items() if entry["role"] == role}):
-            found.setdefault(code, [(run, of[code]) for run, of in measured if _has(of, code, only)])
+        for code in sorted(
+            {code for _, languages in measured for code, entry in languages.items() if entry["role"] == role}
+        ):
+            found.setdefault(
+                code, [(run, languages[code]) for run, languages in measured if _has(languages, code, only)]
+            )
     return found
 
 
-def _has(of: dict[str, Any], code: str, role: str | None) -> bool:
-    return code in of and role in (None, of[code]["role"])
+def _has(languages: dict[str, Any], code: str, role: str | None) -> bool:
+    return code in languages and role in (None, languages[code]["role"])
 
 
 def _agreed(texts: Iterable[str]) -> str:
-    """What all say; nothing where they differ."""
-    said = set(texts)
-    return said.pop() if len(said) == 1 else ""
+    """The text that all share; empty where they differ."""
+    distinct = set(texts)
+    return distinct.pop() if len(distinct) == 1 else ""
 
 
 def _note(*parts: str) -> str:
@@ -78,42 +86,42 @@ def _note(*parts: str) -> str:
 
 
 def _code(code: str) -> str:
-    """What stands beside the name of a language: nothing where that is its code already."""
+    """The code beside a language's name; empty where the name is the code."""
     return "" if language_name(code) == code else escaped(code)
 
 
-def _bits_row(run: Run, of: dict[str, Any]) -> Row:
-    percent = 100 / of["before"]
-    change, interval = percent * of["delta"], _interval(of, percent)
+def _bits_row(run: Run, bits: dict[str, Any]) -> Row:
+    percent = 100 / bits["before"]
+    change, interval = percent * bits["delta"], _interval(bits, percent)
     hover = (
-        f"<b>{escaped(run.label)}</b><br>{of['before']:.4f} → {of['after']:.4f} bits per byte"
-        f"<br>{signed(change)} %{_said(interval, ' %')}"
+        f"<b>{escaped(run.label)}</b><br>{bits['before']:.4f} → {bits['after']:.4f} bits per byte"
+        f"<br>{signed(change)} %{_interval_text(interval, ' %')}"
     )
     lost = interval is not None and interval[0] > 0
-    return Row(run, 0.0, 0.0, change, interval, lost, f"{of['after']:.3f}", f"{signed(change)} %", hover)
+    return Row(run, 0.0, 0.0, change, interval, lost, f"{bits['after']:.3f}", f"{signed(change)} %", hover)
 
 
-def _task_row(run: Run, chance: float, of: dict[str, Any]) -> Row:
-    after = 100 * of["after"]
-    if "before" not in of:
+def _task_row(run: Run, chance: float, accuracy: dict[str, Any]) -> Row:
+    after = 100 * accuracy["after"]
+    if "before" not in accuracy:
         return _plain_row(run, chance, after, "% right", 1)
-    before, delta, interval = 100 * of["before"], 100 * of["delta"], _interval(of, 100)
+    before, delta, interval = 100 * accuracy["before"], 100 * accuracy["delta"], _interval(accuracy, 100)
     hover = (
         f"<b>{escaped(run.label)}</b><br>{before:.1f} → {after:.1f} % right"
-        f"<br>{signed(delta)} points{_said(interval, '')}"
+        f"<br>{signed(delta)} points{_interval_text(interval, '')}"
     )
     around = interval and (before + interval[0], before + interval[1])
     lost = interval is not None and interval[1] < 0
     return Row(run, before, before, after, around, lost, f"{after:.1f}", signed(delta), hover)
 
 
-def _interval(of: dict[str, Any], scale: float) -> tuple[float, float] | None:
-    """Of the change, where it was measured on more than one document or question."""
-    ends = of.get("ci95")
+def _interval(measure: dict[str, Any], scale: float) -> tuple[float, float] | None:
+    """The interval of the change; `None` for a single document or question."""
+    ends = measure.get("ci95")
     return (scale * ends[0], scale * ends[1]) if ends else None
 
 
-def _said(interval: tuple[float, float] | None, unit: str) -> str:
+def _interval_text(interval: tuple[float, float] | None, unit: str) -> str:
     return f", 95 %: {signed(interval[0])} to {signed(interval[1])}{unit}" if interval else ""
 
 

@@ -1,4 +1,4 @@
-"""Folders of results, and fertility files, -> `report.html`, one page that asks nothing of the network."""
+"""Write `report.html` from folders of results and fertility files; it loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lingraft.reporting.tables import bits_table, task_table
 from lingraft.reporting.tokenizers import is_fertility, tokenizers
 
 _GENERATOR = b'<meta name="generator" content="lingraft">'
-"""In the head of every page, by which it is known."""
+"""In the head of every report, to recognize it."""
 
 
 def write_report(folders: Sequence[Path | str], out: Path | str) -> None:
@@ -40,7 +40,7 @@ def _is_page(path: Path) -> bool:
 
 
 def draw_page(folders: Sequence[Path | str]) -> str:
-    """As `write_report`, the text of the page."""
+    """The HTML of the report."""
     if not folders:
         raise UserError("there is nothing to draw; give folders of runs, results files or fertility files")
     of_tokenizers = [path for path in map(Path, folders) if is_fertility(path)]
@@ -53,7 +53,7 @@ def draw_page(folders: Sequence[Path | str]) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Of all pages of this process: its templates are compiled once."""
+    """The jinja2 environment, built once, so that templates are compiled once."""
     environment = Environment(
         loader=PackageLoader("lingraft.reporting"),
         autoescape=True,
@@ -70,9 +70,9 @@ def _environment() -> Environment:
 
 
 def _page(runs: list[Run]) -> dict[str, Any]:
-    """Everything that the page shows."""
+    """The values of the report's template."""
     placed = [run for run in runs if {"learning", "forgetting"} <= run.results.keys()]
-    tasks = list(dict.fromkeys(name for run in runs for name, of in run.tasks.items() if of.get("languages")))
+    tasks = list(dict.fromkeys(name for run in runs for name, results in run.tasks.items() if results.get("languages")))
     return {
         "runs": runs,
         "roles": ROLES,
@@ -100,7 +100,7 @@ def _languages(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _verdict(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The runs that one looks for first, each once, with what they are."""
+    """The runs that learn most and forget least, each once, with that description."""
     found: dict[str, dict[str, Any]] = {}
     if len(runs) > 1:
         for sum_, best, sign in (("forgetting", "forgets least", -1), ("learning", "learns most", 1)):
@@ -110,8 +110,8 @@ def _verdict(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _scripts() -> dict[str, Any]:
-    """The two scripts of the page, and the hashes by which a browser runs them and no others."""
-    from plotly.offline import get_plotlyjs  # several MB of text, which only a page needs
+    """The two scripts, and their hashes for the Content-Security-Policy."""
+    from plotly.offline import get_plotlyjs  # several MB of text
 
     page_js = files("lingraft.reporting").joinpath("templates/page.js").read_text(encoding="utf-8")
     scripts = [_in_html(get_plotlyjs()), _in_html(page_js)]
@@ -120,10 +120,10 @@ def _scripts() -> dict[str, Any]:
 
 
 def _in_html(script: str) -> str:
-    """A script that does not end its element; line ends as a browser reads them, for it hashes what it read."""
+    """A script that cannot end its element, with the line ends that a browser hashes."""
     return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
 
 
 def _figure_json(figure: Figure) -> Markup:
-    """A figure for a script element: without `<` it can neither end it nor begin another."""
+    """A figure as JSON for a script element; `<` is escaped, so that it cannot end the element."""
     return Markup(json.dumps(figure, ensure_ascii=False).replace("<", "\\u003c"))  # noqa: S704

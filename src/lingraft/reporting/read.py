@@ -1,4 +1,4 @@
-"""The folders of runs, read and told apart: everything but `results.json` may be missing."""
+"""Read the folders of runs and label them; every file but `results.json` may be missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lingraft.reporting.checked import read_beside, read_schema
 from lingraft.reporting.stages import Stage, method_name, stages
 from lingraft.schema import Origin, Results, Training
 
-ROLES = {"learn": "learned", "retain": "retained", "observe": "held out"}
+ROLES = {"learn": "learned", "retain": "retained", "observe": "observed"}
 GROUPS = {
     "embeddings": "embeddings",
     "first": "first layers",
@@ -28,10 +28,10 @@ GROUPS = {
     "head": "head",
     "outside": "outside the language model",
 }
-"""Layer groups as the page calls them."""
+"""Layer group -> its title in the report."""
 
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""Okabe and Ito's, without those that cannot be seen on white or on black, and without the colour of loss."""
+"""Okabe and Ito's palette without low-contrast colours and without the colour of loss."""
 SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "star": "★", "hexagon": "⬢", "x": "✖\ufe0e"}
 
 
@@ -40,7 +40,7 @@ _FILES = ("results.json", *_BESIDE, "recipe.resolved.yaml")
 
 
 class Style(NamedTuple):
-    """How a run looks wherever it is drawn; the glyph is the symbol in a line of text."""
+    """The colour and symbol of a run; the glyph is the symbol in text."""
 
     colour: str
     symbol: str
@@ -49,11 +49,11 @@ class Style(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One folder, or one results file, as it was read."""
+    """One run: a folder, or a results file."""
 
     name: str
     label: str
-    """The method where that tells the runs apart."""
+    """The method, where it is unique among the runs; else the name."""
     anchor: str
     style: Style
     results: dict[str, Any]
@@ -68,24 +68,24 @@ class Run:
 
     @property
     def method(self) -> str | None:
-        """The method's name; of a run of several stages the names of those."""
+        """The method's name; for a run of several stages, the names of the stages."""
         return method_name(self.stages)
 
     @property
     def weights_trained(self) -> int | None:
-        """The most that one stage trained; `None` where it is not known."""
+        """The most parameters that one stage trained; `None` where unknown."""
         trained = [stage.origin["weights"]["trained"] for stage in self.stages if "weights" in stage.origin]
-        return max((sum(of.values()) for of in trained), default=None)
+        return max((sum(weights.values()) for weights in trained), default=None)
 
     @property
     def tokens(self) -> int | None:
-        """Of all stages; `None` where it is not known."""
+        """Tokens of all stages; `None` where unknown."""
         tokens = [stage.origin["tokens"] for stage in self.stages if "tokens" in stage.origin]
         return sum(tokens) if tokens else None
 
     @property
     def languages(self) -> dict[str, Any]:
-        """Measured languages by code: learned, retained, held out."""
+        """Measured languages by code: learned, retained, observed."""
         return by_role(self.results["languages"])
 
     @property
@@ -97,7 +97,7 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
     """The runs of the given folders or results files, in that order.
 
     Raises:
-        UserError: a folder without results, or a file that is not what its name says.
+        UserError: a folder without results, or a file of another form.
     """
     files = [_results_file(Path(folder)) for folder in folders]
     results = [_named(read_schema(file, Results, "results file")) for file in files]
@@ -122,15 +122,15 @@ def read_runs(folders: Sequence[Path | str]) -> list[Run]:
 
 
 def by_role(languages: dict[str, Any]) -> dict[str, Any]:
-    """The same entries: learned languages first, then retained, then held-out ones."""
+    """The same entries: learned languages first, then retained, then observed."""
     order = list(ROLES)
     return dict(sorted(languages.items(), key=lambda item: (order.index(item[1]["role"]), item[0])))
 
 
 def language_name(code: str) -> str:
-    """`Swahili` of `swh_Latn`; a code of private use, or one that no standard has, stands for itself.
+    """The name of a language: `Swahili` for `swh_Latn`; a private-use or unknown code is its own name.
 
-    Of pairs both, as in `English–Swahili`.
+    Pairs have both names, as in `English–Swahili`.
     """
     if BETWEEN in code:
         return BETWEEN.join(map(language_name, code.split(BETWEEN)))
@@ -152,20 +152,20 @@ def _results_file(path: Path) -> Path:
 
 
 def _named(results: dict[str, Any]) -> dict[str, Any]:
-    """Results in which the models that were measured have names, no paths."""
-    named = {key: without_places(of) if key in ("base", "model") else of for key, of in results.items()}
+    """Results with names in place of the paths of models."""
+    named = {key: without_places(value) if key in ("base", "model") else value for key, value in results.items()}
     if named.get("instruct"):
         named["instruct"] = {**named["instruct"], "base": without_places(named["instruct"]["base"])}
     return named
 
 
 def read_files(given: Path) -> list[Path]:
-    """All files that are read of a run's folder, or the file itself."""
+    """The files that are read for a run's folder or results file."""
     return [given / name for name in _FILES] if given.is_dir() else [given, *(given.parent / name for name in _BESIDE)]
 
 
 def _recipe(file: Path) -> str | None:
-    """The recipe with names in place of paths: a page is shown to others."""
+    """The recipe with names in place of paths, since a report is shared."""
     path = file.parent / "recipe.resolved.yaml"
     if file.name != "results.json" or not path.is_file():
         return None
@@ -177,7 +177,7 @@ def _recipe(file: Path) -> str | None:
 
 
 def shortest_ends(paths: Sequence[PurePath]) -> list[str]:
-    """The shortest ends of paths that tell them apart: `layra`, or `seed1/layra`."""
+    """The shortest unique suffixes of paths: `layra`, or `seed1/layra`."""
     names = [path.name for path in paths]
     for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]

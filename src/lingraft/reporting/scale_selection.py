@@ -1,4 +1,4 @@
-"""How much of what was trained is kept: the points that `max_forgetting` looked at, as a figure and in numbers."""
+"""Scale selection under `max_forgetting`: the measured candidates, as a figure and a table."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from lingraft.reporting.figures import (
 from lingraft.reporting.read import GROUPS, Run, Style
 
 ROOM = 1.5
-"""How many times the limit the axis of forgetting reaches at least."""
+"""The axis of forgetting reaches at least this multiple of the limit."""
 
 
 def limit(run: Run) -> dict[str, Any] | None:
-    """What the limit on forgetting led to; nothing where the recipe has none."""
+    """Scale selection under the limit on forgetting; `None` where the recipe has no limit."""
     found = run.results.get("max_forgetting")
     if not found:
         return None
@@ -35,13 +35,13 @@ def limit(run: Run) -> dict[str, Any] | None:
 
 
 def _title(group: str, layers: dict[str, int]) -> str:
-    """`first 10 layers`, where it is known how many there are."""
+    """`first 10 layers`, where the number of layers is known."""
     count = layers.get(group)
     return f"{group} {count} layer{'s' if count != 1 else ''}" if count is not None else GROUPS.get(group, group)
 
 
 def _figure(run: Run, found: dict[str, Any], groups: dict[str, str]) -> Figure:
-    """The plane of all runs again, for what one run could have been; the curve is one factor for all groups."""
+    """Learning against forgetting of all candidates of one run; the curve has one factor for all groups."""
     chosen, seen = found["chosen"], found["points"]
     by_factor = {factor: point for point in seen if (factor := _only_factor(point))}
     curve = [by_factor[factor] for factor in sorted(by_factor)]
@@ -59,7 +59,11 @@ def _figure(run: Run, found: dict[str, Any], groups: dict[str, str]) -> Figure:
             *directions(above=42),
             note(f"limit {100 * found['limit']:g} %", 100 * found["limit"], 1, xref="x", xanchor="center", yshift=10),
             label("base", 0.0, 0.0, SOFT, 12),
-            *(label(f"{_only_factor(of):g}", *_place(of), SOFT, 12) for of in curve if of != chosen and _is_step(of)),
+            *(
+                label(f"{_only_factor(candidate):g}", *_place(candidate), SOFT, 12)
+                for candidate in curve
+                if candidate != chosen and _is_step(candidate)
+            ),
             label(_chosen(chosen), *_place(chosen), INK, 13),
         ],
     )
@@ -86,13 +90,13 @@ def _place(point: dict[str, Any]) -> tuple[float, float]:
 
 
 def _only_factor(point: dict[str, Any]) -> float | None:
-    """The factor of all groups, where they have one."""
+    """The factor that all groups share; `None` where factors differ."""
     factors = set(point["scales"].values())
     return float(factors.pop()) if len(factors) == 1 else None
 
 
 def _is_step(point: dict[str, Any]) -> bool:
-    """Whether the factor is one of the steps; those between lie close to each other and have no label."""
+    """Whether the factor is one of the steps; factors between steps have no label."""
     factor = _only_factor(point)
     return factor is not None and abs(factor - round(factor, 1)) < 1e-9
 
@@ -113,11 +117,11 @@ def _upright(x: float) -> dict[str, Any]:
 
 
 def _marks(
-    name: str, of: Sequence[dict[str, Any]], style: Style, groups: dict[str, str], size: float
+    name: str, candidates: Sequence[dict[str, Any]], style: Style, groups: dict[str, str], size: float
 ) -> dict[str, Any]:
-    places = [_place(point) for point in of]
+    places = [_place(point) for point in candidates]
     xs, ys = [x for x, _ in places], [y for _, y in places]
-    return points(name, xs, ys, style, [_hover(point, groups) for point in of], size)
+    return points(name, xs, ys, style, [_hover(point, groups) for point in candidates], size)
 
 
 def _hover(point: dict[str, Any], groups: dict[str, str]) -> str:

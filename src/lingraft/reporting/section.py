@@ -1,4 +1,4 @@
-"""What the page shows of one run by itself."""
+"""The section of the report on one run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lingraft.reporting.read import GROUPS, Run
 from lingraft.reporting.scale_selection import limit
 from lingraft.reporting.stage_results import stage_results
 from lingraft.reporting.stages import Stage
-from lingraft.reporting.training import gates, losses, pulls
+from lingraft.reporting.training import gates, losses, regularization
 
 
 def section(run: Run) -> dict[str, Any]:
-    """All of one run, where a part that its folder lacks is empty."""
+    """The values of one run's section; parts that its folder lacks are empty."""
     origin = run.origin
     instruct = run.results.get("instruct")
     return {
@@ -23,7 +23,9 @@ def section(run: Run) -> dict[str, Any]:
         "languages": _languages(run.languages),
         "step_by_step": stage_results(run),
         "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
-        "tasks": {name: of for name, of in run.tasks.items() if "forgetting" in of or "learning" in of},
+        "tasks": {
+            name: results for name, results in run.tasks.items() if "forgetting" in results or "learning" in results
+        },
         "stages": [_stage(run, stage) for stage in run.stages],
         "overlap": run.results.get("overlap") or [],
         "samples": run.results.get("samples") or [],
@@ -33,9 +35,11 @@ def section(run: Run) -> dict[str, Any]:
 
 
 def _stage(run: Run, stage: Stage) -> dict[str, Any]:
-    """What trained in a stage and how it went; a limit on forgetting stands in the last stage that has one."""
+    """The values of one stage; scale selection is shown in the last stage that has it."""
     origin, training = stage.origin, stage.training
-    limited = [of for of in run.stages if any("max_forgetting" in step for step in of.origin.get("merge_steps", []))]
+    limited = [
+        other for other in run.stages if any("max_forgetting" in step for step in other.origin.get("merge_steps", []))
+    ]
     return {
         "name": stage.name,
         "kind": training.get("kind", ""),
@@ -46,7 +50,7 @@ def _stage(run: Run, stage: Stage) -> dict[str, Any]:
         "stack": [_part(part) for part in reversed(origin.get("stack") or [])],
         "corpus": origin.get("corpus", []),
         "curves": losses(training, run.languages),
-        "pulls": pulls(training),
+        "regularization": regularization(training),
         "gates": gates(training, run.languages),
         "limit": limit(run) if stage is (limited or run.stages)[-1] else None,
         "steps": origin.get("steps", training.get("steps")),
@@ -56,33 +60,33 @@ def _stage(run: Run, stage: Stage) -> dict[str, Any]:
 
 
 def _merge(origin: dict[str, Any]) -> list[str]:
-    return [_said(step) for step in origin.get("merge_steps", [])]
+    return [_in_words(step) for step in origin.get("merge_steps", [])]
 
 
 def _settings(origin: dict[str, Any]) -> list[str]:
-    """Of the method, then what stands beside it: penalties, replay, when it stops, what it is written as."""
+    """Settings of the method, then penalties, replay, early stopping and the export form."""
     of_method = {key: value for key, value in origin.get("method", {}).items() if key != "name"}
     beside = {
-        **{f"penalty {name}": of for name, of in origin.get("penalties", {}).items()},
+        **{f"penalty {name}": penalty for name, penalty in origin.get("penalties", {}).items()},
         **{name.replace("_", " "): origin[name] for name in ("replay", "early_stopping") if origin.get(name)},
     }
     form = origin.get("export", {}).get("form", "plain")
     return [
         *(f"{key} {_plain(value)}" for key, value in of_method.items() if value is not None),
-        *(f"{key} {_said(value)}".rstrip() for key, value in beside.items()),
+        *(f"{key} {_in_words(value)}".rstrip() for key, value in beside.items()),
         *([f"exported as {form}"] if form != "plain" else []),
     ]
 
 
 def _plain(value: Any) -> str:
-    """A setting as a person says it."""
+    """A setting as text; booleans as yes and no."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _said(value: Any) -> str:
-    """A value in words; what is not given is not spoken of."""
+def _in_words(value: Any) -> str:
+    """A value in words; empty settings are left out."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items() if inner not in (None, {}))
+        return ", ".join(f"{key} {_in_words(inner)}" for key, inner in value.items() if inner not in (None, {}))
     return " and ".join(map(str, value)) if isinstance(value, list) else _plain(value)
 
 
@@ -97,7 +101,7 @@ def _language(code: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _groups(weights: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per layer group: weights of the base, weights that trained, and their share of the group."""
+    """Per layer group: parameters of the base, trained parameters, and their share."""
     trained = weights.get("trained", {})
     return [
         {
@@ -111,11 +115,15 @@ def _groups(weights: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of the model's stack, with what was done to it in words and as a class of `page.css`."""
+    """A part of the model's stack, with its state in words and as CSS classes."""
     states = [
-        (part["in_full"] >= part["weights"] > 0, "full", "trained in full"),
-        (0 < part["in_full"] < part["weights"], "some", "trained in part"),
+        (part["in_full"] >= part["weights"] > 0, "full", "full-rank"),
+        (0 < part["in_full"] < part["weights"], "some", "partly full-rank"),
         (part["in_adapters"] > 0, "adapters", "adapters"),
     ]
-    held = [(look, words) for is_so, look, words in states if is_so] or [("frozen", "frozen")]
-    return {**part, "look": " ".join(look for look, _ in held), "state": " and ".join(words for _, words in held)}
+    applying = [(look, words) for is_so, look, words in states if is_so] or [("frozen", "frozen")]
+    return {
+        **part,
+        "look": " ".join(look for look, _ in applying),
+        "state": " and ".join(words for _, words in applying),
+    }

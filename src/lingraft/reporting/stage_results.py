@@ -1,4 +1,4 @@
-"""Bits per byte after each stage of a run: where a language was learned, and where it was lost."""
+"""Bits per byte after each stage of a run: which stage learned a language, and which forgot it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Lines = dict[str, list[tuple[float, float]]]
 
 HEIGHT, TOP, BOTTOM, ASLANT, RIGHT = 320, 12, 24, 76, 84
 LABEL = 16
-"""The longest name of a stage below the axis."""
+"""Longest name of a stage below the axis, in characters."""
 BETWEEN = 14
-"""Pixels from one name at the end of a line to the next."""
+"""Pixels between two names at the ends of lines."""
 NARROW, LETTER = 230, 6.3
-"""Pixels between the first and the last stage on a telephone, and those of a letter."""
+"""Pixels between the first and the last stage on a telephone, and pixels per letter."""
 
 
 def stage_results(run: Run) -> dict[str, Any] | None:
@@ -27,8 +27,8 @@ def stage_results(run: Run) -> dict[str, Any] | None:
     found = run.results.get("stages")
     if not found:
         return None
-    bits = {code: of["bits_per_byte"] for code, of in run.languages.items()}
-    base = {code: of["before"] for code, of in bits.items() if "before" in of}
+    bits = {code: entry["bits_per_byte"] for code, entry in run.languages.items()}
+    base = {code: entry["before"] for code, entry in bits.items() if "before" in entry}
     along: list[dict[str, Any]] = [{"name": "base", "languages": base}, *found]
     codes = list(dict.fromkeys([*bits, *(code for stage in found for code in stage["languages"])]))
     codes = [code for code in codes if any(code in stage["languages"] for stage in found)]
@@ -43,15 +43,15 @@ def stage_results(run: Run) -> dict[str, Any] | None:
 
 
 def _row(along: Sequence[dict[str, Any]], code: str) -> list[tuple[Cell, Cell]]:
-    """Of a language: its bits after each stage, and the change from the stage before."""
+    """A language's bits after each stage, and the change from the stage before."""
     bits = [stage["languages"].get(code) for stage in along]
     changes = [Cell(), *(_change(*pair) for pair in pairwise(bits))]
-    values = [Cell() if of is None else Cell(f"{of:.4f}", of) for of in bits]
+    values = [Cell() if value is None else Cell(f"{value:.4f}", value) for value in bits]
     return list(zip(values, changes, strict=True))
 
 
 def _change(before: float | None, after: float | None) -> Cell:
-    """In percent; marked as lost as soon as that can be read."""
+    """The change in percent; marked as lost where the rounded change is above 0."""
     if not before or after is None:
         return Cell()
     change = after / before - 1
@@ -64,7 +64,7 @@ def _share(value: float | None) -> Cell:
 
 
 def _figure(along: Sequence[dict[str, Any]], roles: dict[str, str | None]) -> Figure:
-    """A line for each language, with its name at the end; learned ones have their colour of the other figures."""
+    """A line per language, with its name at the end; learned languages keep their colours of the other figures."""
     lines = {
         code: [(float(i), stage["languages"][code]) for i, stage in enumerate(along) if code in stage["languages"]]
         for code in roles
@@ -103,12 +103,12 @@ def _hovers(code: str, line: Sequence[tuple[float, float]], along: Sequence[dict
 
 
 def _reach(values: Sequence[float]) -> tuple[float, float]:
-    """Of the axis of bits; from nothing on, for lines that fall should look as far as they fell."""
+    """The range of the axis; it starts at 0, so that falls look as large as they are."""
     return 0.0, 1.06 * max(values) or 1.0
 
 
 def _ticks(names: Sequence[str]) -> dict[str, Any]:
-    """The stages by name: in lines below each other where those fit on a telephone, aslant where not."""
+    """The names of stages as ticks: wrapped where they fit on a telephone, else slanted."""
     short = [" ".join(name.split()) for name in names]
     short = [name if len(name) <= LABEL else f"{name[: LABEL - 8]}…{name[-7:]}" for name in short]
     folded = [wrap(name, 11, break_long_words=False) or [name] for name in short]
@@ -127,21 +127,21 @@ def _ticks(names: Sequence[str]) -> dict[str, Any]:
 def _names(
     ends: dict[str, float], colours: dict[str, str], quiet: Sequence[str], inside: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The names to the right of the lines, none over another, each with a lead from the end of its line."""
+    """Names to the right of the lines, without overlap, each with a lead from the end of its line."""
     names, leads = [], []
     for code, place in zip(sorted(ends, key=ends.__getitem__), _apart(sorted(ends.values()), inside), strict=True):
         text = escaped(code, 11)
-        there, end = 1 - place / inside, 1 - ends[code] / inside
+        height, end = 1 - place / inside, 1 - ends[code] / inside
         names.append(
-            note(text if code in quiet else f"<b>{text}</b>", 1, there, SOFT if code in quiet else INK, xshift=17)
+            note(text if code in quiet else f"<b>{text}</b>", 1, height, SOFT if code in quiet else INK, xshift=17)
         )
         lead = {"type": "line", "xref": "paper", "xanchor": 1, "xsizemode": "pixel", "x0": 6, "x1": 16, "yref": "paper"}
-        leads.append({**lead, "y0": end, "y1": there, "line": {"color": colours[code], "width": 1}})
+        leads.append({**lead, "y0": end, "y1": height, "line": {"color": colours[code], "width": 1}})
     return names, leads
 
 
 def _apart(places: Sequence[float], inside: float) -> list[float]:
-    """Heights in their order, moved as little as keeps them apart and inside."""
+    """Positions moved just enough to be `BETWEEN` apart and inside."""
     apart: list[float] = []
     for place in places:
         apart.append(max(place, apart[-1] + BETWEEN) if apart else place)

@@ -1,4 +1,4 @@
-"""Tables of all runs: a row for each, the languages side by side, the base on top."""
+"""Tables of all runs: a row per run, a column group per language, the base on top."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lingraft.reporting.read import Run, by_role
 
 
 class Cell(NamedTuple):
-    """A number as it is shown, and whole as it is copied."""
+    """A number as shown, and unrounded for copying."""
 
     text: str = ""
     value: float | None = None
@@ -19,12 +19,12 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns come in groups of the same width."""
+    """A table with a column group per language."""
 
     codes: list[str]
-    """Of the languages, one for each group."""
+    """The language of each group."""
     columns: list[str]
-    """Of each group."""
+    """The columns of each group."""
     rows: list[tuple[Run | str, list[Cell]]]
 
 
@@ -40,18 +40,21 @@ def bits_table(runs: Sequence[Run]) -> Table:
 def task_table(runs: Sequence[Run], name: str) -> Table:
     """Accuracies of one task in percent, and chance."""
     entries = [run.tasks.get(name, {}).get("languages", {}) for run in runs]
-    measured = [{code: {**entry["accuracy"], "role": entry["role"]} for code, entry in of.items()} for of in entries]
-    kept = [i for i, of in enumerate(measured) if of]
+    measured = [
+        {code: {**entry["accuracy"], "role": entry["role"]} for code, entry in languages.items()}
+        for languages in entries
+    ]
+    kept = [i for i, cells_of in enumerate(measured) if cells_of]
     table = _table([runs[i] for i in kept], [measured[i] for i in kept], "% right", scale=100, digits=1)
-    chances = {code: entry["chance"] for of in entries for code, entry in of.items()}
+    chances = {code: entry["chance"] for languages in entries for code, entry in languages.items()}
     width = len(table.columns)
     chance = [cell for code in table.codes for cell in (_number(100 * chances[code], 1), *[Cell()] * (width - 1))]
     return Table(table.codes, table.columns, [("chance", chance), *table.rows])
 
 
 def _table(runs: Sequence[Run], measured: Sequence[dict[str, Any]], unit: str, scale: float, digits: int) -> Table:
-    together = by_role({code: of for languages in reversed(measured) for code, of in languages.items()})
-    against_base = any("before" in of for languages in measured for of in languages.values())
+    together = by_role({code: entry for languages in reversed(measured) for code, entry in languages.items()})
+    against_base = any("before" in entry for languages in measured for entry in languages.values())
     columns = [unit, "change", "95 % interval"] if against_base else [unit]
     rows: list[tuple[Run | str, list[Cell]]] = []
     bases = _bases(runs, measured, scale, digits)
@@ -65,14 +68,18 @@ def _table(runs: Sequence[Run], measured: Sequence[dict[str, Any]], unit: str, s
 
 
 def _bases(runs: Sequence[Run], measured: Sequence[dict[str, Any]], scale: float, digits: int) -> list[dict[str, Cell]]:
-    """The numbers of each base by language; runs share a base of one name, unless its numbers contradict."""
+    """The numbers of each base by language; runs share a base of one name, unless its numbers differ."""
     bases: dict[str, list[dict[str, Cell]]] = {}
     for run, languages in zip(runs, measured, strict=True):
-        numbers = {code: _number(scale * of["before"], digits) for code, of in languages.items() if "before" in of}
+        numbers = {
+            code: _number(scale * entry["before"], digits) for code, entry in languages.items() if "before" in entry
+        }
         if numbers:
             of_name = bases.setdefault(run.results.get("base") or str(numbers), [])
             known = [
-                base for base in of_name if all(base.get(code, of).text == of.text for code, of in numbers.items())
+                base
+                for base in of_name
+                if all(base.get(code, number).text == number.text for code, number in numbers.items())
             ]
             if known:
                 known[0].update(numbers | known[0])
@@ -81,17 +88,17 @@ def _bases(runs: Sequence[Run], measured: Sequence[dict[str, Any]], scale: float
     return [base for of_name in bases.values() for base in of_name]
 
 
-def _cells(of: dict[str, Any] | None, columns: Sequence[str], scale: float, digits: int) -> list[Cell]:
-    """What a run has for one language; `lost` where a whole interval lies on the wrong side of nothing."""
-    if of is None:
+def _cells(entry: dict[str, Any] | None, columns: Sequence[str], scale: float, digits: int) -> list[Cell]:
+    """A run's cells for one language; `lost` where the whole interval is a loss."""
+    if entry is None:
         return [Cell()] * len(columns)
-    after = _number(scale * of["after"], digits)
-    if "before" not in of:
+    after = _number(scale * entry["after"], digits)
+    if "before" not in entry:
         return [after, *[Cell()] * (len(columns) - 1)]
-    delta = scale * of["delta"]
-    if of.get("ci95") is None:
+    delta = scale * entry["delta"]
+    if entry.get("ci95") is None:
         return [after, Cell(f"{delta:+.{digits}f}", delta), Cell()]
-    low, high = (scale * end for end in of["ci95"])
+    low, high = (scale * end for end in entry["ci95"])
     lost = low > 0 if scale == 1 else high < 0
     change = Cell(f"{delta:+.{digits}f}", delta, "lost" if lost else "")
     return [after, change, Cell(f"{low:+.{digits}f} to {high:+.{digits}f}", look="soft")]

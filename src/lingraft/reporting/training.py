@@ -1,4 +1,4 @@
-"""What was said while a stage trained: losses, what pulled it back, and gates."""
+"""The log of a stage: losses, regularization and gates."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS
 
 DRAWN_POINTS = 800
-"""Of a line; a long log is thinned out to about so many."""
+"""Most points of a line; longer logs are thinned out."""
 NOT_LANGUAGES = {"self-generated": "self-generated", "selection": "selection split"}
-"""What the log has beside languages: text that the base wrote, and what early stopping looks at."""
+"""Log entries that are no languages: self-generated text, and the selection split."""
 LOCAL = {"local_l1": "local L1", "local_ce": "local cross-entropy"}
 
 Line = list[tuple[float, float]]
 
 
-def losses(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Figure]:
+def losses(training: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Figure]:
     """Training and validation loss over steps, per language where the log has them."""
-    log = said.get("log") or []
+    log = training.get("log") or []
     training = _lines(log, "loss_", "") or {"all": _line(log, "loss")}
     validation = _lines(log, "eval_", "_loss")
     order = list(dict.fromkeys([*languages, *training, *validation]))
@@ -30,9 +30,9 @@ def losses(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, F
     return {name: curves(lines, order, quiet) for name, lines in drawn.items() if any(lines.values())}
 
 
-def pulls(said: Mapping[str, Any]) -> dict[str, Any] | None:
+def regularization(stage: Mapping[str, Any]) -> dict[str, Any] | None:
     """Local losses and penalties over steps, as a figure, and where each line starts, is highest and ends."""
-    log = said.get("log") or []
+    log = stage.get("log") or []
     titles = LOCAL | {f"l2sp_{group}": f"L2-SP {title}" for group, title in GROUPS.items()}
     lines = {title: line for key, title in titles.items() if (line := _line(log, key))}
     if not lines:
@@ -41,12 +41,12 @@ def pulls(said: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"figure": curves(lines, list(lines), unit="", height=260), "rows": rows}
 
 
-def gates(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far gates open, layer by layer; learned languages have their colour of the other figures, others none."""
-    found: Mapping[str, list[float]] = said.get("gates") or {}
+def gates(stage: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Mean gate activations by layer; only learned languages are coloured."""
+    found: Mapping[str, list[float]] = stage.get("gates") or {}
     if not found:
         return None
-    roles = {code: of["role"] for code, of in languages.items()}
+    roles = {code: entry["role"] for code, entry in languages.items()}
     order = [*(code for code in roles if code in found), *(code for code in found if code not in roles)]
     quiet = [code for code in order if roles.get(code) != "learn"]
     lines = {code: list(enumerate(found[code])) for code in order}
@@ -57,8 +57,8 @@ def gates(said: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _spread(of: Sequence[float]) -> dict[str, float]:
-    return {"mean": sum(of) / len(of), "least": min(of), "most": max(of)}
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": sum(values) / len(values), "least": min(values), "most": max(values)}
 
 
 def _lines(log: Sequence[dict[str, Any]], prefix: str, suffix: str) -> dict[str, Line]:

@@ -1,4 +1,4 @@
-"""A family of artificial languages over a small seeded world, to rehearse on: text, questions, and a base."""
+"""The testbed: artificial languages over a small seeded world, with text, questions, and a trained base."""
 
 from lingraft.synthetic.base import cache_folder, code_fingerprint, trained_base
 from lingraft.synthetic.files import NEW, OLD, TASKS, measured_file, questions_file, training_file, write_testbed

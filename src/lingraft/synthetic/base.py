@@ -1,9 +1,8 @@
-"""The testbed's base: a small Llama that knows the old languages and has never met the new one.
+"""The testbed's base: a small Llama, trained on the old languages and never on the new one.
 
-It is trained once for a world and kept. To learn to read a passage it needs a circuit that copies,
-over two layers, and that has to come about in minutes on two cores: hence Muon on the hidden
-matrices, embeddings that start larger than usual, and projections into the residual stream that
-start at zero.
+It is trained once for a world and cached. Reading comprehension needs a copying circuit over two
+layers, which has to form in minutes on two cores: hence Muon on the hidden matrices, embeddings
+with a larger initial scale than usual, and zero-initialized projections into the residual stream.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ SHAPE: dict[str, Any] = {
     "num_key_value_heads": 4,
     "max_position_embeddings": 128,
 }
-"""Of a Llama with an untied head: 2.2 M weights."""
+"""Config of a Llama with an untied head: 2.2 M parameters."""
 
 
 class Training(NamedTuple):
-    """How the base is trained; rates are at their height."""
+    """How the base is trained; rates are peak learning rates."""
 
     steps: int = 550
     batch: int = 16  # blocks of `max_position_embeddings` tokens
@@ -66,7 +65,7 @@ TRAINING = Training()
 def trained_base(files: Path, cache: Path, seed: int) -> Path:
     """The folder of the base for a testbed's files, trained on first use.
 
-    It lies in `cache` under a name made of what went into it.
+    It lies in `cache`, under a name with the fingerprint of its inputs.
 
     Raises:
         OutputError: another process is training it.
@@ -87,12 +86,12 @@ def trained_base(files: Path, cache: Path, seed: int) -> Path:
 
 
 def code_fingerprint() -> str:
-    """Stands for the code that makes the testbed."""
+    """Fingerprint of the code that makes the testbed."""
     return fingerprint([file_fingerprint(path) for path in sorted(Path(__file__).parent.glob("*.py"))])
 
 
 def cache_folder() -> Path:
-    """Where what is made once is kept: `LINGRAFT_CACHE`, or a folder in the user's cache.
+    """The cache folder: `LINGRAFT_CACHE`, or a folder in the user's cache.
 
     Raises:
         OutputError: it cannot be written.
@@ -113,7 +112,7 @@ def _make(files: Path, folder: Path, seed: int) -> None:
 
 
 def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, as that of Llama 3 and Qwen."""
+    """Train byte-level BPE, as in Llama 3 and Qwen."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -143,7 +142,7 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def _blocks(tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int) -> Iterator[Tensor]:
-    """Batches (B, T) of documents in a random order, end to end, again and again."""
+    """Batches (B, T) of documents in a random order, packed end to end, repeated without end."""
     order = np.random.default_rng(seed).permutation(len(texts))
     rows = encode_documents(tokenizer, [texts[i] for i in order])
     stream = torch.tensor([token for row in rows for token in row])
@@ -155,7 +154,7 @@ def _blocks(tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int) -> 
 
 
 def _train(model: LlamaForCausalLM, batches: Iterator[Tensor]) -> None:
-    """Train with a rate that warms up, stays, and falls to nearly zero."""
+    """Train with linear warm-up, a constant rate, and linear decay to nearly zero."""
     steps, started = TRAINING.steps, time.monotonic()
     optimizers = _optimizers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, _rate) for optimizer in optimizers]

@@ -1,4 +1,4 @@
-"""The whole product in minutes, without a download: a language grafted in several ways."""
+"""`lingraft demo`: graft an artificial language in several ways, in minutes, without a download."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "lora-self-generated": {"method": {"name": "lora"}, "replay": {"self_generated": 0.2}},
     "full-self-generated": {"method": {"name": "full"}, "replay": {"self_generated": 0.2}},
 }
-"""What tells the recipes apart. Ranges of layers are the papers', in proportion to the testbed's twelve."""
+"""The settings in which the recipes differ. Layer ranges are the papers', in proportion to twelve layers."""
 
 STORY = ("full", "lora", "layra", "neutral-residues", "full-self-generated")
-"""The runs that show what there is to choose between; the others take as long again."""
+"""The default runs, which show the main trade-offs; the others take as long again."""
 
 TOKENS = 200_000
 TRAINING = {
@@ -91,19 +91,19 @@ def run_demo(
 
 
 def _check_output(out: Path, inputs: dict[str, Any]) -> None:
-    """Refuse a folder that holds another world's demo, or something that is no demo."""
-    made = recorded_inputs(out / "testbed")
+    """Refuse a folder that holds the demo of another world, or no demo."""
+    recorded = recorded_inputs(out / "testbed")
     is_demo = is_artefact(out / "testbed")
     if not is_demo and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise OutputError(f"--out {out} is not empty and holds no demo; give a new folder")
-    if made and made != inputs:
-        changed = [name for name in inputs if made.get(name) != inputs[name]]
-        changes = ", ".join(f"{name}: {made.get(name)} there, {inputs[name]} here" for name in changed)
+    if recorded and recorded != inputs:
+        changed = [name for name in inputs if recorded.get(name) != inputs[name]]
+        changes = ", ".join(f"{name}: {recorded.get(name)} there, {inputs[name]} here" for name in changed)
         raise OutputError(f"--out {out} holds another demo ({changes}); give a new folder, or delete this one")
 
 
 def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> str:
-    """A recipe like any other: nothing in it says that the languages are artificial."""
+    """The recipe of one run; it does not differ from a recipe for natural languages."""
     codes = [NEW, *OLD]
     own, old_text = with_old_text(settings, {code: str(training_file(files, code)) for code in OLD})
     learned = {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}
@@ -123,10 +123,10 @@ def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> 
 
 
 def with_old_text(settings: Mapping[str, Any], files: Mapping[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Settings of `RUNS` as keys of a recipe, and the entries of its corpus that `old_text` stands for.
+    """Split settings of `RUNS` into recipe keys, and the corpus entries for `old_text`.
 
     `old_text` is a share of all tokens; the languages of `files` have equal parts of it.
     """
     keys = dict(settings)
     share = keys.pop("old_text", 0) / len(files)
-    return keys, [{"language": code, "files": of, "share": share} for code, of in files.items() if share]
+    return keys, [{"language": code, "files": paths, "share": share} for code, paths in files.items() if share]

@@ -1,4 +1,4 @@
-"""The testbed as files of the kinds that a user has: JSON Lines of text, and of questions with choices."""
+"""Write the testbed as files: JSON Lines of text, and of questions with options."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MEASURED_DOCUMENTS = 80
 QUESTIONS = 100
 """Per task and language."""
 KINDS = {"knowledge": 25, "reading": 53, "translation": 22}
-"""Of a hundred documents. The new language has no translations: it is met in text of its own."""
+"""Kinds per hundred documents. The new language has no translations, only text of its own."""
 
 
 def training_file(folder: Path, code: str) -> Path:
@@ -72,7 +72,7 @@ def write_testbed(folder: Path, seed: int) -> None:
 
 
 def _documents(world: World, languages: dict[str, Language], code: str, draw: random.Random) -> Iterator[str]:
-    """Text of a language without end; in it translations from the other old languages."""
+    """Endless documents of a language, with translations from the other old languages."""
     language = languages[code]
     kinds = [kind for kind in KINDS if kind != "translation" or code != NEW]
     while True:

@@ -1,4 +1,4 @@
-"""An artificial language: a word for each concept, and a grammar that makes sentences of facts."""
+"""An artificial language: a word for each concept, and a grammar that turns facts into sentences."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lingraft.synthetic.phonology import CONSONANTS, change_sounds, draw_changes
 from lingraft.synthetic.world import CONCEPTS, PEOPLE, STRANGERS, Fact
 
 ORDERS = tuple(order for order in permutations(("subject", "verb", "object")) if order[0] != "object")
-"""Word orders; hardly a language of the world puts the object first."""
+"""Word orders; object-first orders are rare in natural languages."""
 
 PARTICLES = ("subject", "verb", "object", "question")
 """Markers of case and agreement, and the word that opens a question."""
 
 KEPT = (0.3, 0.5)
-"""Between relatives: the share of words that no sound change has parted."""
+"""Range of the share of words that two related languages have in common."""
 
 NAMES = frozenset((*PEOPLE, *STRANGERS))
 
 
 class Birth(NamedTuple):
-    """Where a language stands among the others: languages of one family have roots in common."""
+    """The code and family of a language; languages of one family share their roots."""
 
     code: str
     family: str
@@ -41,11 +41,11 @@ class Language:
     prefixing: bool
 
     def sentence(self, fact: Fact) -> str:
-        """The fact in words."""
+        """The sentence that states a fact."""
         return " ".join(self._parts(fact)[part] for part in self.order) + "."
 
     def before_object(self, fact: Fact) -> str:
-        """The beginning of the sentence that does not yet say the value."""
+        """The sentence up to its object, the value."""
         parts = self._parts(fact)
         return " ".join(parts[part] for part in self.order[: self.order.index("object")])
 
@@ -69,7 +69,7 @@ class Language:
 def draw_languages(seed: int, births: Sequence[Birth]) -> dict[str, Language]:
     """The languages of a world, by code. No two concepts have the same word in any of them.
 
-    They are drawn again until relatives are about as near to each other as in any other world.
+    They are redrawn until the share of common words of relatives is in `KEPT`, so that worlds are comparable.
     """
     kin = [(one.code, other.code) for one, other in combinations(births, 2) if one.family == other.family]
     for attempt in count():
@@ -105,7 +105,7 @@ def _draw(seed: str, births: Sequence[Birth]) -> dict[str, Language]:
 def _draw_words(seed: str, births: Sequence[Birth], word_in: Callable[[Birth, str], str]) -> dict[str, dict[str, str]]:
     """A word for each concept and language, from one root a family; names have one root for all."""
     words: dict[str, dict[str, str]] = {birth.code: {} for birth in births}
-    families = {birth.family: [of for of in births if of.family == birth.family] for birth in births}
+    families = {birth.family: [member for member in births if member.family == birth.family] for birth in births}
     consonants = {family: _inventory(seed, family) for family in families}
     for concept in (*PARTICLES, *CONCEPTS):
         shared = {"all": list(births)} if concept in NAMES else families

@@ -1,4 +1,4 @@
-"""Muon, for many small matrices at once: those of one shape are one product."""
+"""Muon for many small matrices: matrices of one shape are updated in one batched product."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Muon(torch.optim.Optimizer):
         shapes: dict[torch.Size, list[nn.Parameter]] = {}
         for matrix in matrices:
             shapes.setdefault(matrix.shape, []).append(matrix)
-        super().__init__([{"params": of} for of in shapes.values()], {"lr": lr, "momentum": momentum})
+        super().__init__([{"params": group} for group in shapes.values()], {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -46,7 +46,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly orthogonal matrices (N, A, B) with the singular vectors of those given; singular values of 0.7 to 1.2."""
+    """Nearly orthogonal matrices (N, A, B) with the same singular vectors; singular values of 0.7 to 1.2."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrices.shape[1] > matrices.shape[2]
     x: Tensor = matrices.mT if is_tall else matrices

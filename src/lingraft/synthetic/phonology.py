@@ -1,4 +1,4 @@
-"""Sounds, the scripts that write them, and the sound changes that part one language from its relatives.
+"""Sounds, the scripts that spell them, and the sound changes that separate related languages.
 
 A sound is one character of `SOUNDS`; a root is a string of sounds.
 """
@@ -47,7 +47,7 @@ SOUND_CHANGES = (
     SoundChange(r"[ei]\b", "i"),
     SoundChange(r"u(?=[aeiou]*[mn])", "o"),
 )
-"""In the order in which they happen; a language goes through some of them."""
+"""Sound changes in order; a language undergoes some of them."""
 
 NUM_CHANGES = 7
 
@@ -59,7 +59,7 @@ def draw_changes(draw: random.Random) -> tuple[SoundChange, ...]:
 
 
 def change_sounds(root: str, changes: tuple[SoundChange, ...]) -> str:
-    """What became of a root."""
+    """Apply sound changes to a root."""
     for change in changes:
         root = re.sub(change.pattern, change.result, root)
     return root

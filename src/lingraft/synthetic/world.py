@@ -1,7 +1,7 @@
-"""A small world: people of whom everything is known, and strangers of whom nothing is.
+"""A small world of facts about people, and of strangers without known facts.
 
-A fact says which value a property of a person has. Facts of people hold in every text, so a model
-can know them; what a text says of a stranger holds in that text alone, so a model has to read it.
+A fact gives the value of a property of a person. Facts about people hold in every text, so a model
+can know them; facts about a stranger hold in one text alone, so a model has to read it.
 """
 
 from __future__ import annotations

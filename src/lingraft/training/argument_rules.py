@@ -1,7 +1,7 @@
-"""What each of the Trainer's arguments may be. Every one is here once, or among `OWNED_ARGUMENTS`; a test counts them.
+"""Allowed values of the Trainer's arguments. Each argument is here once, or in `OWNED_ARGUMENTS`; a test checks it.
 
-A number is finite and in its mathematical range, a word is one that the Trainer knows, and what this package decides
-itself cannot be set. `arguments.check_arguments` finds what only several arguments together show.
+A number must be finite and in its mathematical range, a word must be one that the Trainer knows, and arguments that
+lingraft sets cannot be set. `arguments.check_arguments` finds what only several arguments together show.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def rule_problem(name: str, value: object) -> str | None:
     if name in CHOICES and value not in CHOICES[name]:
         if isinstance(value, str | bool) and (reason := REFUSED.get((name, value))):
             return f"not {value}: {reason}"
-        allowed = [str(choice) for choice in CHOICES[name]]
+        allowed = [str(option) for option in CHOICES[name]]
         return f"there is no '{value}'{nearest(str(value), allowed)}; allowed: {', '.join(allowed)}"
     if name in KEYS and isinstance(value, str):
         return "give a mapping of keys to values"

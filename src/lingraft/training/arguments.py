@@ -1,4 +1,4 @@
-"""The Trainer's arguments, by their own names: which are ours, what they default to, what it refuses."""
+"""The Trainer's arguments: which ones lingraft sets, their defaults, and a check by the Trainer itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OWNED_ARGUMENTS: Mapping[str, str] = {
     "push_to_hub": "upload the finished model folder",
     **dict.fromkeys(
         ("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
-        "a model is not chosen on the text that it is measured on",
+        "a model is not selected on the text that it is measured on",
     ),
     **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), "validation has the precision of training"),
     "auto_find_batch_size": "a run that is started again has the batch that it began with",
@@ -75,7 +75,7 @@ DEFAULT_ARGUMENTS: Mapping[str, Any] = {
 
 
 def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> TrainingArguments:
-    """The Trainer's arguments from names that are all its own.
+    """Build TrainingArguments from settings with the Trainer's own names.
 
     Raises:
         ValueError: the Trainer does not accept them together.
@@ -101,10 +101,10 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
 
 
 def check_arguments(settings: Mapping[str, Any]) -> None:
-    """Let the Trainer itself build what it builds from its arguments, around one weight, and go a few steps.
+    """Let the Trainer build optimizer and scheduler for a model of one weight, and take a few steps.
 
     Raises:
-        Exception: in the words of the Trainer, the optimizer or the scheduler.
+        Exception: as raised by the Trainer, the optimizer or the scheduler.
     """
     import torch
     from torch import Tensor, nn
@@ -131,7 +131,7 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
 
 
 def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Arguments that ask for what this machine lacks, and what that is."""
+    """Arguments that need what this machine lacks -> what is missing."""
     import torch
 
     on_cpu = settings.get("use_cpu", False) or not has_accelerator()
@@ -149,7 +149,7 @@ def missing_here(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _compiler(cuda: bool) -> tuple[bool, str]:
-    """Whether torch finds its compiler, of C for the kernels of a GPU and of C++ for a CPU; and what is missing."""
+    """Whether the compiler for torch.compile is found (C for a GPU, C++ for a CPU), and what is missing."""
     if cuda:
         return any(map(shutil.which, ("cc", "gcc", "clang", "cl"))), "needs a C compiler"
     name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
@@ -164,7 +164,7 @@ def has_accelerator() -> bool:
 
 
 def mixed_precision(settings: Mapping[str, Any]) -> bool:
-    """Whether training runs under autocast; then frozen weights keep the type of their file."""
+    """Whether training runs under autocast; then frozen weights keep their stored dtype."""
     import torch
 
     default = torch.cuda.is_available() and torch.cuda.is_bf16_supported()

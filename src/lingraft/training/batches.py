@@ -1,4 +1,4 @@
-"""Blocks of tokens to train on: what is known of them, and how they become batches."""
+"""Blocks of tokens to train on, and their collation into batches."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TEACHER = ("teacher_tokens", "teacher_log_probs")
-"""What a block that the base wrote may have beside its tokens: (T - 1) * K numbers each, token after token."""
+"""Fields of a self-generated block with the teacher's distribution: (T - 1) * K numbers each, token after token."""
 
 
 @dataclass(frozen=True)
 class TrainingText:
-    """Blocks of tokens, and what is known of them."""
+    """Blocks of tokens, with their languages, roles and loss weights."""
 
     blocks: Dataset
     languages: Sequence[str]
-    """The names of the numbers in the blocks."""
+    """Language of each number in the blocks' `languages`."""
     learned: Collection[str]
-    """Those of the languages that are new to the base."""
+    """The learned languages, which are new to the base."""
     validation: Mapping[str, Dataset]
-    """Blocks that are looked at while it trains, by language."""
+    """Validation blocks by language."""
     written: Dataset | None = None
-    """Blocks that the base itself wrote, perhaps with its distribution, to be mixed in."""
+    """Self-generated blocks to mix in, perhaps with the base's distribution."""
     weights: tuple[float, float] = (1.0, 1.0)
-    """What the loss of a token counts for: of text, and of a block with a teacher."""
+    """Loss weights of a token: in text, and in a block with a teacher."""
     selection: Dataset | None = None
-    """Blocks that decide when to stop; they are measured nowhere else."""
+    """Selection split for early stopping; it is excluded from evaluation."""
 
 
 def mixed(text: TrainingText) -> Any:

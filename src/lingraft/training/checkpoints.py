@@ -1,4 +1,4 @@
-"""The Trainer's checkpoints: which of them are whole, and what training knew when they were written."""
+"""Mark the Trainer's checkpoints as finished, and find the newest undamaged one with its progress."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was written to its end, and is as it was written."""
+    """A finished, undamaged checkpoint."""
 
     folder: Path
     progress: Mapping[str, Any]
-    """What `mark_finished` was given."""
+    """The progress that `mark_finished` stored."""
 
 
 def mark_finished(folder: Path, progress: Mapping[str, Any], beside: Iterable[Path] = ()) -> None:
-    """Bring a checkpoint to the disk, then mark it as finished, with a digest of each file.
+    """Flush a checkpoint to the disk, then mark it as finished, with a digest of each file.
 
-    `progress` is kept in the mark. `beside` are files in the folder above, without which it cannot be resumed.
+    The mark stores `progress`. `beside`: files in the folder above that resuming needs.
     """
     flush(folder)
     files = {**digests(folder), **{f"../{path.name}": file_fingerprint(path) for path in beside}}
@@ -38,10 +38,10 @@ def mark_finished(folder: Path, progress: Mapping[str, Any], beside: Iterable[Pa
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint. Newer ones, which cannot be used, are removed, with a warning."""
+    """The newest undamaged checkpoint. Newer, damaged ones are removed with a warning."""
     for path in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        mark = read_record(path / _MARK) or {}
-        files, progress = mark.get("files"), mark.get("progress")
+        record = read_record(path / _MARK) or {}
+        files, progress = record.get("files"), record.get("progress")
         if not isinstance(files, dict) or not isinstance(progress, dict):
             reason = "it was not written to its end"
         elif damaged := damaged_files(path, files):

@@ -1,4 +1,4 @@
-"""Stop when the loss on text that is kept for it falls no more, and go back to where it was lowest."""
+"""Early stopping on the selection split: stop when its loss no longer falls, and restore the best weights."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from lingraft.training.checkpoints import step_of
 logger = logging.getLogger(__name__)
 
 SELECTION = "selection"
-"""The name under which the text that decides is evaluated."""
+"""The name under which the selection split is evaluated."""
 _LOSS = f"eval_{SELECTION}_loss"
 
 
 class EarlyStopping(TrainerCallback):
     """Ends training after `patience` evaluations without a new lowest loss (arXiv 2606.00284 §3.1: 6, of 500 steps).
 
-    What it knows it reads from the Trainer's log, so a resumed run goes on as it would have. Beside the
-    checkpoints lie the trained weights of the best evaluation.
+    Its state comes from the Trainer's log, so that a resumed run continues identically. The trained weights of the
+    best evaluation are saved beside the checkpoints.
     """
 
     def __init__(self, folder: Path, patience: int, trainable: Sequence[str]) -> None:
         self.folder, self.patience, self.trainable = folder, patience, trainable
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step >= state.max_steps:  # the last weights compete too
+        if state.global_step >= state.max_steps:  # evaluate the last weights too
             control.should_evaluate = True
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
-        """Called once a language; only the text that decides counts."""
+        """Called once per language; only the selection split counts."""
         if _LOSS not in event["metrics"]:
             return
         best = _best(_losses(state.log_history))
@@ -47,7 +47,7 @@ class EarlyStopping(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Forget weights that no run which resumes from a checkpoint that is left can go back to."""
+        """Delete best weights that no remaining checkpoint needs."""
         if state.is_world_process_zero:
             steps = [step_of(path) for path in self.folder.glob("checkpoint-*")]
             needed = {path for step in steps for path in self.kept(state.log_history, step)}
@@ -56,17 +56,17 @@ class EarlyStopping(TrainerCallback):
                     take_back(path)
 
     def kept(self, log: Sequence[Mapping[str, Any]], step: float = math.inf) -> list[Path]:
-        """The file of the best weights up to a step, without which a checkpoint of that step cannot be resumed."""
+        """The file of the best weights up to a step; a checkpoint at that step needs it to resume."""
         losses = {at: loss for at, loss in _losses(log).items() if at <= step}
         return [self._path(_best(losses))] if losses else []
 
     def is_over(self, log: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the lowest loss lies so many evaluations back."""
+        """Whether the lowest loss is at least `patience` evaluations back."""
         losses = _losses(log)
         return bool(losses) and sum(step > _best(losses) for step in losses) >= self.patience
 
     def restore(self, model: nn.Module, log: Sequence[Mapping[str, Any]]) -> int | None:
-        """Put the best weights into the model; returns their step, or None where nothing was evaluated."""
+        """Restore the best weights; returns their step, or None where nothing was evaluated."""
         from safetensors.torch import load_file
 
         losses = _losses(log)
@@ -91,7 +91,7 @@ class EarlyStopping(TrainerCallback):
 
 
 def _losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """The loss that decides, by step."""
+    """Loss on the selection split by step."""
     return {entry["step"]: entry[_LOSS] for entry in log if _LOSS in entry}
 
 

@@ -1,6 +1,6 @@
-"""What every training here adds to the Trainer: exact resuming, pulls towards the base, a loss that is a number.
+"""A Trainer with exact resuming, penalties on the distance to the base, and an error where the loss is not finite.
 
-The Trainer does the loop, the optimizer, mixed precision, several GPUs and checkpoints.
+The Hugging Face Trainer does the loop, the optimizer, mixed precision, several GPUs and checkpoints.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training did: the Trainer's log, optimizer steps, seconds of all its starts, and whose weights it left."""
+    """The result of training: the Trainer's log, optimizer steps, and seconds over all starts."""
 
     log: list[dict[str, Any]]
     num_steps: int
     seconds: float
     best_step: int | None = None
-    """The step that was gone back to, where training stops early."""
+    """The step whose weights were restored, with early stopping."""
 
 
 class GraftTrainer(Trainer):
-    """The Trainer, which resumes exactly, is pulled towards the base, and says when a loss is no number."""
+    """Trainer that resumes exactly, adds penalties, and raises where the loss is not finite."""
 
-    pulls: Sequence[PenaltyTerm] = ()
+    penalties: Sequence[PenaltyTerm] = ()
     stopping: EarlyStopping | None = None
     _started = _seconds_before = 0.0
 
@@ -59,7 +59,7 @@ class GraftTrainer(Trainer):
         self._started, folder = time.monotonic(), Path(str(self.args.output_dir))
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        with self.accelerator.main_process_first():  # it removes those that are not whole
+        with self.accelerator.main_process_first():  # it removes damaged checkpoints
             was_begun, checkpoint = any(folder.glob("checkpoint-*")), newest_checkpoint(folder)
         if checkpoint:
             logger.info("resuming from %s", checkpoint.folder)
@@ -78,13 +78,13 @@ class GraftTrainer(Trainer):
 
     @property
     def _seconds(self) -> float:
-        """How long training took up to now, in this process and in those that it resumes."""
+        """Training time up to now, over this process and the processes that it resumes."""
         return self._seconds_before + time.monotonic() - self._started
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any) -> Any:
-        """As the Trainer's, which looks whether training is over only after one more step."""
+        """As the Trainer's, but a finished training takes no further step."""
         if isinstance(resume_from_checkpoint, str):
-            self.args.eval_on_start = False  # that was at the first start
+            self.args.eval_on_start = False  # it was evaluated at the first start
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
             is_over = self.stopping is not None and self.stopping.is_over(state.log_history)
             if is_over or 0 < self.args.max_steps <= state.global_step:
@@ -100,12 +100,12 @@ class GraftTrainer(Trainer):
         return super().train(resume_from_checkpoint, *arguments, **named)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        """As the Trainer's; the time that it logs is that of all starts, as its loss is that of all steps."""
+        """As the Trainer's; the logged time covers all starts, as the logged loss covers all steps."""
         started = start_time - self._seconds_before
         return super()._finalize_training(trial, num_train_samples, started)  # type: ignore[no-untyped-call]
 
     def progress(self) -> dict[str, Any]:
-        """What the logs of a run that resumes from here need: sums since the last entry, and of all steps."""
+        """State that a resumed run needs for its log: sums since the last entry, and over all steps."""
         pending = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
         if not math.isfinite(pending):
             raise self._diverged(pending)
@@ -117,7 +117,7 @@ class GraftTrainer(Trainer):
         }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
-        """Go on from what `progress` gave. The Trainer begins its sums anew with each process."""
+        """Restore the state that `progress` gave; the Trainer starts its sums at 0 in each process."""
         self._initial_global_step = 0
         self._total_loss_scalar = float(progress["total_loss"])
         self._tr_loss = torch.tensor(progress["pending_loss"], device=self.args.device)
@@ -125,32 +125,32 @@ class GraftTrainer(Trainer):
         self._seconds_before = float(progress["seconds"])
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Tensor:
-        """As the Trainer's: forward and backward of a micro-batch; after the last one all gradients are there."""
+        """Forward and backward of a micro-batch; after the last one, add the gradients of the penalties."""
         loss = super().training_step(model, inputs, *arguments, **named)
         if self.accelerator.sync_gradients:
-            for pull in self.pulls:
-                pull.add_gradients(self.loss_scale)
+            for penalty in self.penalties:
+                penalty.add_gradients(self.loss_scale)
         return loss
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """As the Trainer's, with random numbers of its own: what is looked at does not change what is trained."""
+        """As the Trainer's, with its own random state, so that evaluation does not change training."""
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             return super().evaluate(*arguments, **named)
 
     @property
     def loss_scale(self) -> float:
-        """What fp16 multiplies the loss by."""
+        """The factor by which fp16 training scales the loss."""
         scaler = self.accelerator.scaler
         return float(scaler.get_scale()) if scaler is not None else 1.0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As the Trainer's, with the size of the pulls."""
+        """As the Trainer's, with the values of the penalties."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
                 raise self._diverged(logs["loss"])
-            for pull in self.pulls:
-                logs |= pull.values()
+            for penalty in self.penalties:
+                logs |= penalty.values()
         super().log(logs, start_time)
 
     def _diverged(self, loss: float) -> TrainingError:
@@ -188,7 +188,7 @@ def _compiling(arguments: TrainingArguments) -> Iterator[None]:
 
 
 class _AtBegin(TrainerCallback):
-    """Restores the sums of a training that resumes, after the Trainer has set its own to nothing."""
+    """Restores the sums of a resumed training, after the Trainer has set them to 0."""
 
     def __init__(self, trainer: GraftTrainer, progress: Mapping[str, Any]) -> None:
         self.trainer, self.progress = trainer, progress

@@ -1,4 +1,4 @@
-"""Learning instructions, on trl's SFTTrainer: the model's chat template, and a loss on the answers alone."""
+"""Instruction tuning on trl's SFTTrainer, with the model's chat template and a loss on the answers alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Examples = Sequence[Mapping[str, Any]]
-"""`prompt` and `completion`, messages each."""
+"""Examples with `prompt` and `completion`, each a list of messages."""
 
 
 def instruct(
@@ -39,12 +39,12 @@ def instruct(
     validation: Mapping[str, Examples],
     arguments: TrainingArguments,
     max_length: int,
-    pulls: Sequence[PenaltyTerm] = (),
+    penalties: Sequence[PenaltyTerm] = (),
 ) -> TrainingOutcome:
-    """Train on answers to prompts; `validation` by language is looked at meanwhile.
+    """Train on answers to prompts; evaluates on `validation` by language.
 
-    Each example is a row of at most `max_length` tokens, cut where it is longer; the tokenizer's chat template writes
-    it, and only the tokens of the answer have a loss, up to the one that ends it.
+    The tokenizer's chat template renders each example, which is truncated to `max_length` tokens. Only the tokens of
+    the answer have a loss, up to the token that ends it.
 
     Raises:
         TrainingError: no answer begins within `max_length` tokens, or the loss is no longer a number.
@@ -59,22 +59,22 @@ def instruct(
             model=adaptation.model,
             args=config,
             train_dataset=Dataset.from_list(list(examples)),
-            eval_dataset={code: Dataset.from_list(list(of)) for code, of in validation.items()},
-            data_collator=DataCollatorForLanguageModeling(pad_token_id=0),  # padding is masked, whatever stands there
+            eval_dataset={code: Dataset.from_list(list(conversations)) for code, conversations in validation.items()},
+            data_collator=DataCollatorForLanguageModeling(pad_token_id=0),  # padding is masked, so any id works
             processing_class=tokenizer,
             callbacks=[ProgressLog(folder / "log.jsonl", len(validation))],
         )
-    trainer.pulls = pulls
-    _say_what_is_learned(trainer.train_dataset, len(examples), max_length, _ends(plain, tokenizer))
+    trainer.penalties = penalties
+    log_answers(trainer.train_dataset, len(examples), max_length, _ends(plain, tokenizer))
     try:
         return trainer.run()
-    finally:  # trl's head stays in the model's forward; take it off, the model goes on to be merged
+    finally:  # trl replaces the model's forward; restore it, the model is merged next
         plain.__dict__.pop("forward", None)
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without trl's bars, one for each pass over each set, and without what it says of its own future."""
+    """Hide trl's progress bars, one for each pass over each set, and its FutureWarnings."""
     were_disabled = are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -87,21 +87,21 @@ def _quietly() -> Iterator[None]:
 
 
 class InstructTrainer(GraftTrainer, SFTTrainer):  # type: ignore[misc]  # trl is not typed
-    """trl's trainer with what every training here has; it writes no model cards."""
+    """trl's trainer with exact resuming and penalties; writes no model cards."""
 
     def progress(self) -> dict[str, Any]:
-        """As every training's, with trl's own lists of what is logged, the same in all processes."""
+        """As `GraftTrainer.progress`, with trl's metrics, which are the same in all processes."""
         metrics = {name: list(values) for name, values in self._metrics["train"].items()}
         return {**super().progress(), "metrics": metrics, "tokens": self._total_train_tokens}
 
     def restore(self, progress: Mapping[str, Any]) -> None:
-        """As every training's."""
+        """As `GraftTrainer.restore`, with trl's metrics."""
         super().restore(progress)
         self._metrics["train"].update(progress["metrics"])
         self._total_train_tokens = progress["tokens"]
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Nothing: a checkpoint is no model to publish."""
+        """Writes no card: a checkpoint is not published."""
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -111,7 +111,7 @@ def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int
     return {*(of_model if isinstance(of_model, list) else [of_model]), end_of_turn(tokenizer)}
 
 
-def _say_what_is_learned(rows: Dataset, given: int, max_length: int, ends: set[int]) -> None:
+def log_answers(rows: Dataset, given: int, max_length: int, ends: set[int]) -> None:
     if not len(rows):
         raise TrainingError(f"no answer begins within {max_length} tokens; raise max_length, or give shorter prompts")
     labels = rows["labels"][:]

@@ -1,4 +1,4 @@
-"""What training says while it runs: losses by language, in nats per token (ln, of the model's own tokens)."""
+"""Log training progress: losses by language, in nats per token (ln, for the model's own tokens)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgressLog(TrainerCallback):
-    """Says losses per language and the time that is left; keeps every entry of the log in a file."""
+    """Logs losses per language and the remaining time; writes every log entry to a file."""
 
     def __init__(self, path: Path, num_validated: int) -> None:
         self.path = path
@@ -24,7 +24,7 @@ class ProgressLog(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         self.started, self.first_step = time.monotonic(), state.global_step
-        if state.is_world_process_zero:  # what a killed process logged after its last checkpoint is void
+        if state.is_world_process_zero:  # drop entries after the last checkpoint
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history))
 
@@ -35,19 +35,19 @@ class ProgressLog(TrainerCallback):
             file.write(json.dumps(state.log_history[-1]) + "\n")
         losses = {n.removeprefix("loss_"): v for n, v in event["logs"].items() if n.startswith("loss")}
         if losses:
-            self._say(state, "training loss", losses)
+            self.log_losses(state, "training loss", losses)
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
-        """Called once a language; speaks when all are there."""
+        """Called once per language; logs when all languages are evaluated."""
         for name, value in event["metrics"].items():
             if name.endswith("_loss"):
                 self.validation[name.removeprefix("eval_").removesuffix("_loss")] = value
         if len(self.validation) == self.num_validated:
             if state.is_world_process_zero:
-                self._say(state, "validation loss", self.validation)
+                self.log_losses(state, "validation loss", self.validation)
             self.validation = {}
 
-    def _say(self, state: Any, kind: str, losses: Mapping[str, float]) -> None:
+    def log_losses(self, state: Any, kind: str, losses: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         done = f"step {state.global_step}/{state.max_steps}"
         logger.info("%s  %s, nats per token  %s%s", done, kind, shown, self._time_left(state))

@@ -1,4 +1,4 @@
-"""How often the Trainer steps and looks, told from its arguments before it runs; and what looking may cost."""
+"""Numbers of steps and evaluations, computed from the Trainer's arguments, and the cost of evaluations."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from math import ceil
 from typing import Any
 
 VALIDATION_COST = 0.1
-"""Tokens of all evaluations during training, among those that train."""
+"""Evaluated tokens during training, as a share of the trained tokens."""
 LEAST_BLOCKS, MOST_BLOCKS = 2, 64
-"""Blocks of a language that an evaluation looks at, where the recipe does not say; the least is a mean of two."""
+"""Default range of blocks per language in an evaluation; the least is a mean of two."""
 
 SCHEDULE_ARGUMENTS = (
     *("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"),
     *("eval_strategy", "eval_steps", "eval_on_start", "logging_steps"),
 )
-"""What all of this follows from."""
+"""The arguments that these numbers depend on."""
 
 
 def sequences_at_once(settings: Mapping[str, Any]) -> int:
@@ -30,14 +30,14 @@ def sequences_per_step(settings: Mapping[str, Any]) -> int:
 
 
 def num_steps(settings: Mapping[str, Any], num_rows: int) -> int:
-    """Optimizer steps of a training on so many rows."""
+    """Optimizer steps of a training on `num_rows` rows."""
     if settings.get("max_steps", -1) > 0:
         return int(settings["max_steps"])
     return ceil(ceil(num_rows / sequences_per_step(settings)) * float(settings.get("num_train_epochs", 1)))
 
 
 def num_evaluations(settings: Mapping[str, Any], steps: int) -> int:
-    """Evaluations during so many steps."""
+    """Evaluations during `steps` steps."""
     at_start = int(settings.get("eval_on_start", False))
     strategy = settings.get("eval_strategy", "no")
     if strategy == "no":
@@ -49,7 +49,7 @@ def num_evaluations(settings: Mapping[str, Any], steps: int) -> int:
 
 
 def validation_blocks(settings: Mapping[str, Any], steps: int, num_languages: int) -> int:
-    """Blocks of each language that an evaluation looks at, so that all of them stay within `VALIDATION_COST`."""
+    """Blocks of each language in an evaluation, so that all evaluations stay within `VALIDATION_COST`."""
     looks = num_evaluations(settings, steps) * num_languages
     fitting = int(VALIDATION_COST * steps * sequences_per_step(settings) / looks) if looks else MOST_BLOCKS
     return min(max(fitting, LEAST_BLOCKS), MOST_BLOCKS)

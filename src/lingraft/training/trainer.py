@@ -1,7 +1,6 @@
 """Training on text, with the loss of each language in the logs.
 
-Added to the Trainer is what it cannot know: which language a token is of, and which tokens have a
-teacher or a loss of their own.
+It adds to the Trainer the language of each token, distillation from a teacher, and auxiliary losses.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ def train(
     adaptation: Adaptation,
     text: TrainingText,
     arguments: TrainingArguments,
-    pulls: Sequence[PenaltyTerm] = (),
+    penalties: Sequence[PenaltyTerm] = (),
     patience: int | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingOutcome:
-    """Train on blocks of tokens; resumes from the newest finished checkpoint of the output folder.
+    """Train on blocks of tokens; resumes from the newest undamaged checkpoint of the output folder.
 
-    With `patience` it ends after so many evaluations without a lower loss on `text.selection`, and goes back
-    to the weights of the lowest.
+    With `patience`, training stops after that many evaluations without a lower loss on `text.selection`, and
+    restores the weights of the lowest loss.
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -50,7 +49,7 @@ def train(
     trainer = LanguageTrainer(
         text,
         adaptation,
-        pulls,
+        penalties,
         stopping,
         args=arguments,
         train_dataset=mixed(text),
@@ -70,7 +69,7 @@ class LanguageTrainer(GraftTrainer):
         self,
         text: TrainingText,
         adaptation: Adaptation,
-        pulls: Sequence[PenaltyTerm] = (),
+        penalties: Sequence[PenaltyTerm] = (),
         stopping: EarlyStopping | None = None,
         **arguments: Any,
     ) -> None:
@@ -80,16 +79,16 @@ class LanguageTrainer(GraftTrainer):
             self.add_callback(stopping)
         self.languages = list(text.languages)
         self.local_loss = adaptation.local_loss
-        self.pulls = pulls
+        self.penalties = penalties
         self.weights = text.weights
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole window
         precision = torch.float32 if self.args.device.type == "mps" else torch.float64
         self._sums = torch.zeros(2, len(self.languages), dtype=precision)  # of losses, of tokens
         self._is_new = torch.tensor([code in text.learned for code in self.languages])
-        self._window = (0, 0)  # tokens of the original distribution, and all, of an optimizer step
+        self._window = (0, 0)  # (old-language tokens, all tokens) of an optimizer step
 
     def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
-        """As the Trainer's: the micro-batches of a step. Their tokens are counted, over all processes."""
+        """As the Trainer's: the micro-batches of a step; counts their tokens over all processes."""
         batches, num_items = super().get_batch_samples(*arguments, **named)
         if self.local_loss is not None:
             counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
@@ -101,23 +100,23 @@ class LanguageTrainer(GraftTrainer):
         return batches, num_items
 
     def _origin(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(B, T) each: tokens like those that the base was trained on, and new ones; padding is neither."""
+        """(B, T) each: tokens of old languages and tokens of learned languages; padding is neither."""
         is_token = inputs["labels"] != IGNORED
         is_new = self._is_new.to(is_token.device)[inputs["languages"].long()]
         return is_token & ~is_new, is_token & is_new
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Tensor:
-        """As the Trainer's; the local loss knows the tokens of the micro-batch."""
+        """As the Trainer's; the local loss gets the token masks of the micro-batch."""
         with self._watched(inputs):
             return super().training_step(model, inputs, *arguments, **named)
 
     @contextmanager
     def _watched(self, inputs: dict[str, Any]) -> Iterator[None]:
-        """Within the block, the local loss knows the tokens that pass through."""
+        """Give the local loss the token masks of these inputs within the block."""
         if self.local_loss is None:
             yield
             return
-        is_original, is_new = (of[..., None].to(self.args.device) for of in self._origin(inputs))
+        is_original, is_new = (mask[..., None].to(self.args.device) for mask in self._origin(inputs))
         scale = self.loss_scale * self.accelerator.num_processes  # the mean over processes divides by it
         num_original, num_all = self._window
         tokens = Tokens(
@@ -133,7 +132,7 @@ class LanguageTrainer(GraftTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Mean loss over the tokens of all micro-batches and processes of a step: cross-entropy, or a KL."""
+        """Mean loss per token over all micro-batches and processes of a step: cross-entropy, or KL to the teacher."""
         outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"], taught=inputs.get("taught"))
         if self.local_loss is not None:
             self.local_loss.end_forward()
@@ -149,7 +148,7 @@ class LanguageTrainer(GraftTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _weighted(self, losses: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """The losses by what their rows count for; those with a teacher come last."""
+        """The losses by the weight of their rows; rows with a teacher come last."""
         of_text, of_taught = self.weights
         num_taught = len(inputs["taught"][0]) if "taught" in inputs else 0
         return torch.cat([losses[: len(losses) - num_taught] * of_text, losses[len(losses) - num_taught :] * of_taught])
@@ -160,7 +159,7 @@ class LanguageTrainer(GraftTrainer):
         self._sums[1].index_add_(0, languages, torch.ones_like(losses, dtype=self._sums.dtype))
 
     def progress(self) -> dict[str, Any]:
-        """As every training's, with what is logged by language and local loss."""
+        """As `GraftTrainer.progress`, with the sums by language and local loss."""
         local = self.local_loss.sums if self.local_loss is not None else {}
         return {
             **super().progress(),
@@ -169,13 +168,15 @@ class LanguageTrainer(GraftTrainer):
         }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
-        """As every training's. The sums are over all processes; the main one goes on with them."""
+        """As `GraftTrainer.restore`; the main process takes the sums of all processes."""
         super().restore(progress)
         if self.accelerator.is_main_process:
             self._sums = torch.tensor(progress["languages"], dtype=self._sums.dtype)
             if self.local_loss is not None:
                 device = self.args.device
-                self.local_loss.sums = {name: torch.tensor(of, device=device) for name, of in progress["local"].items()}
+                self.local_loss.sums = {
+                    name: torch.tensor(values, device=device) for name, values in progress["local"].items()
+                }
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add `loss_<language>`, and the local losses, to what the Trainer logs."""

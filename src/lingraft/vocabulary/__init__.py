@@ -1,4 +1,4 @@
-"""Tokenizers that learn new words, and the rows of embeddings and head that go with them."""
+"""Vocabulary extension: new tokens for a tokenizer, and their rows of embeddings and head."""
 
 from typing import Literal, get_args
 

@@ -1,8 +1,8 @@
-"""A byte-pair tokenizer that can be continued: its words, its cuts, and what its tokens stand for.
+"""A byte-pair tokenizer that can be extended: its pre-tokens, its encoding, and the bytes of its tokens.
 
-Two families are in use. Byte-level ones (GPT-2, Llama 3, Qwen) write every byte as a letter of their own and merge
-those. SentencePiece ones (Llama 2, Gemma) merge characters, with `▁` for a space, and write a character that
-they do not know as bytes, `<0xD8>`, which are never merged. Both can write any text.
+Two families are in use. Byte-level tokenizers (GPT-2, Llama 3, Qwen) map every byte to a letter and merge letters.
+SentencePiece tokenizers (Llama 2, Gemma) merge characters, with `▁` for a space, and encode an unknown character as
+byte-fallback tokens, `<0xD8>`, which are never merged. Both can encode any text.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _LETTERS = r"\p{L}\p{M}\p{Cf}"
 _RUNS = Split(
     Regex(rf"{SPACE}*[{_LETTERS}]+|{SPACE}*\p{{N}}|{SPACE}*[^{_LETTERS}\p{{N}}{SPACE}]+|{SPACE}+"), "isolated"
 )
-"""Where SentencePiece would cut: before spaces, between letters and other signs, each digit alone."""
+"""Splits as SentencePiece does: before spaces, between letters and other signs, each digit alone."""
 _NAMED_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letter that byte-level tokenizers write for each byte (GPT-2): itself where it can be printed."""
+    """Letter -> byte, as in GPT-2: a printable byte is its own letter."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -44,7 +44,7 @@ class BPE:
     """A tokenizer and its parts.
 
     Raises:
-        ModelError: it is no byte-pair encoding, or one that cannot write every text; says why it cannot be continued.
+        ModelError: it is no byte-pair encoding, or cannot encode every text; says why it cannot be extended.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
@@ -55,7 +55,7 @@ class BPE:
 
     @cached_property
     def strings(self) -> list[str]:
-        """By id, "" where an id has no token."""
+        """The token of each id; "" where an id has none."""
         ids = self.tokenizer.get_vocab(with_added_tokens=True)
         strings = [""] * (max(ids.values()) + 1)
         for string, token in ids.items():
@@ -69,13 +69,13 @@ class BPE:
         return Tokenizer.from_str(json.dumps(self.spec | alone | {"truncation": None, "padding": None, "model": model}))
 
     def cut(self, words: Iterable[str]) -> list[Word]:
-        """The tokens of each word, a word being what `words` gives."""
+        """The token ids of each pre-token, as `words` gives them."""
         return [encoding.ids for encoding in self._merges_alone.encode_batch(list(words), add_special_tokens=False)]
 
     def words(self, texts: Iterable[str]) -> Counter[str]:
-        """The pre-tokens of texts, in the letters of the model, and how often each occurs.
+        """The pre-tokens of texts, in the letters of the model, with their counts.
 
-        Tokens that were added to the vocabulary, and are taken out of a text before it is cut, are no part of any.
+        Added tokens are matched before a text is split, so no pre-token contains one.
         """
         normalizer, splitter = self.tokenizer.normalizer, self.tokenizer.pre_tokenizer
         counts: Counter[str] = Counter()
@@ -93,29 +93,29 @@ class BPE:
 
     @cached_property
     def _added(self) -> re.Pattern[str] | None:
-        """Added tokens that are words; a special token that stands in a text is text, also in training."""
+        """Matches added tokens that are not special; text that spells a special token is text, also in training."""
         words = [re.escape(added["content"]) for added in self.spec["added_tokens"] if not added["special"]]
         return re.compile("|".join(sorted(words, key=len, reverse=True))) if words else None
 
     def bytes_of(self, string: str) -> bytes:
-        """What a token, or a word of the model's letters, stands for."""
+        """The bytes of a token, or of a pre-token."""
         if self.byte_level:
             return bytes(BYTE_LETTERS[letter] for letter in string)
         return bytes([FALLBACK[string]]) if string in FALLBACK else string.replace(SPACE, " ").encode()
 
     def surface(self, string: str) -> str:
-        """What a token stands for as text; half a character is U+FFFD, a special token its own name."""
+        """The text of a token; an incomplete character is U+FFFD, a special token its own name."""
         special = self.byte_level and any(letter not in BYTE_LETTERS for letter in string)
         return string if special else self.bytes_of(string).decode(errors="replace")
 
     def may_be_token(self, string: str) -> bool:
-        """Whether it is whole characters, or the first bytes of one: what starts within a character is no word."""
+        """Whether a string may be a new token: whole characters, or the first bytes of one character."""
         if not self.byte_level:
             return not _NAMED_BYTE.search(string)
         return is_whole(self.bytes_of(string)) or begins_character(self.bytes_of(string))
 
     def extended(self, strings: Sequence[str], merges: Sequence[Pair]) -> BPE:
-        """With tokens after all that it has, and merges after all that it has; ids of old tokens stay."""
+        """Append tokens and merges; the ids of old tokens stay."""
         all_strings = [*self.strings, *strings]
         # Added tokens that the model does not know take the ids after its own, which would now be others.
         added = {added["content"]: added["id"] for added in self.spec["added_tokens"]}
@@ -128,7 +128,7 @@ class BPE:
 
 
 def single_bytes(tokenizer: Tokenizer) -> set[int]:
-    """Ids of the tokens that are one byte of a longer character, of any kind of tokenizer."""
+    """Ids of the tokens that are one byte of a multi-byte character, for any tokenizer."""
     bytes_of = BYTE_LETTERS if is_byte_level(json.loads(tokenizer.to_str())) else FALLBACK
     return {token for string, token in tokenizer.get_vocab().items() if bytes_of.get(string, 0) >= 0x80}
 
@@ -143,17 +143,17 @@ def is_whole(raw: bytes) -> bool:
 
 
 def begins_character(raw: bytes) -> bool:
-    """Whether bytes are the first of one character, and no more."""
+    """Whether bytes are the beginning of one character."""
     return raw[0] >= 0xC0 and all(0x80 <= byte < 0xC0 for byte in raw[1:])
 
 
 def is_byte_level(spec: Mapping[str, Any]) -> bool:
-    """Whether a tokenizer, given as what its file holds, writes bytes as letters."""
+    """Whether a tokenizer, given as the content of its file, maps bytes to letters."""
     return "ByteLevel" in set(_kinds(spec.get("pre_tokenizer")))
 
 
 def _kinds(part: Mapping[str, Any] | None) -> Iterator[str]:
-    """The types of a pre-tokenizer and of all that it is made of."""
+    """The types of a pre-tokenizer and of its parts."""
     if part:
         yield part["type"]
         for inner in part.get("pretokenizers", []):
@@ -174,7 +174,7 @@ def _check(spec: Mapping[str, Any], byte_level: bool, name: str) -> None:
         )
     if not byte_level and not model.get("byte_fallback"):
         raise ModelError(
-            f"{name}: its tokenizer neither cuts bytes nor falls back to them, so it cannot write every text; "
+            f"{name}: its tokenizer neither encodes bytes nor falls back to them, so it cannot encode every text; "
             "byte-level encodings (GPT-2, Llama 3, Qwen) and SentencePiece's with byte fallback (Llama 2, Gemma) "
             "can be continued"
         )

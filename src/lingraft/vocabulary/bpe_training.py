@@ -1,11 +1,11 @@
-"""Byte-pair encoding, continued: the merges that come next on new text, after those that a tokenizer has.
+"""Continue byte-pair encoding: learn the next merges on new text, after the merges of a tokenizer.
 
-Merges apply in order. A text is first cut by the old ones, to the end, for no old merge knows a new token; then by the
-new ones. So the pairs to count are those of the old encoding, and a text in which no new merge applies keeps its ids
+Merges apply in order. All old merges apply first, since none contains a new token; then the new merges apply. So the
+pairs to count are the pairs of the old encoding, and a text in which no new merge applies keeps its ids
 (Sennrich et al. 2016, arXiv 1508.07909, algorithm 1; continued: Purason et al., arXiv 2512.03989).
 
-Two tokens that stand side by side in a finished cut are also the cut of their own string, for no merge crossed its
-borders, and those within it were the same. So a new token comes out of its own string, and no two pairs make the same.
+Two adjacent tokens of an encoding are also the encoding of their joined string: no merge crossed its borders, and the
+merges within it are the same. So a new token's string encodes to that token, and no two pairs give the same token.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Word = list[Token]
 Pair = tuple[Token, Token]
 
 LONGEST = 256
-"""Tokens of a word that are counted together; where nobody writes spaces, a paragraph is one word."""
+"""Longest stretch of a word to count in; in scripts without spaces a paragraph is one word."""
 
 
 @dataclass(frozen=True)
 class NewMerges:
-    """What was learned; both lists in order of the ids of the new tokens."""
+    """The learned merges and their strings, in the order of the new ids."""
 
     merges: list[Pair]
     strings: list[str]
@@ -39,11 +39,11 @@ def learn_merges(
     allowed: Callable[[str], bool],
     at_least: int = 2,
 ) -> NewMerges:
-    """The `number` tokens that come next, the most frequent pair first; of equal ones that of the oldest tokens.
+    """Learn `number` merges, the most frequent pair first; of equal pairs the one with the lowest ids.
 
-    `words` are the old tokens of each word, with how often it occurs, `strings` those of the old tokens by id; new
-    ids follow. A pair is left alone where its string is a token already, which the old merges make of other parts, or
-    is not `allowed`. There are fewer than `number` where no other pair occurs `at_least` times.
+    `words` are the old tokens of each word, with how often it occurs, `strings` the strings of the old tokens by id;
+    new ids follow. A pair is skipped where its string is a token already, made by the old merges of other parts, or
+    is not `allowed`. The result is shorter than `number` where no other pair occurs `at_least` times.
     """
     learner = _Learner(words)
     known, all_strings, merges = set(strings), list(strings), list[Pair]()
@@ -58,7 +58,7 @@ def learn_merges(
 
 
 class _Learner:
-    """Words, the pairs in them, and where they stand."""
+    """Words, the counts of their pairs, and the words that contain each pair."""
 
     def __init__(self, words: Iterable[tuple[Word, int]]) -> None:
         self.words: list[Word] = []
@@ -79,7 +79,7 @@ class _Learner:
         self.counts.append(count)
 
     def most_frequent(self, at_least: int) -> Pair | None:
-        """The next pair, which is not given again; `None` where none occurs so often."""
+        """Take the most frequent pair from the queue; `None` where no pair occurs `at_least` times."""
         while self.queue:
             count, pair = heappop(self.queue)
             now = self.seen[pair]
@@ -90,7 +90,7 @@ class _Learner:
         return None
 
     def merge(self, pair: Pair, token: Token) -> None:
-        """Put a new token in the place of a pair, everywhere."""
+        """Replace a pair with a new token in every word."""
         appeared: set[Pair] = set()
         for place in self.places.pop(pair):
             word, count = self.words[place], self.counts[place]

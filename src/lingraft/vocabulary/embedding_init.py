@@ -1,4 +1,4 @@
-"""Rows of embeddings and head for new tokens, made of the rows that are there."""
+"""Initialize rows of embeddings and head for new tokens from the existing rows."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lingraft.vocabulary import Init
 _CHUNK = 4096
 """Rows that are read at a time."""
 _ENOUGH = 8
-"""Rows of a script from which a median says something."""
+"""Rows of a script that a median needs."""
 
 
 class Table:
-    """Embeddings or a head as a file has them: rows of old tokens, read where they lie."""
+    """Stored embeddings or head, read row by row."""
 
     def __init__(self, files: OpenFiles, tensor: StoredTensor, tokens: Sequence[int]) -> None:
         self.files, self.tensor = files, tensor
         self.tokens = np.array(tokens, dtype=np.int64)
-        """Rows that have a token; the others are padding."""
+        """Ids with a token; all other rows are padding."""
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Floats:
         """(rows, width), in float32; `rows` in ascending order."""
@@ -39,7 +39,7 @@ class Table:
 
     @cached_property
     def mean(self) -> Floats:
-        """(width,): of the rows of all tokens."""
+        """(width,): the mean row over all tokens."""
         total: NDArray[np.float64] = sum(rows.sum(0, dtype=np.float64) for rows in self._chunks())
         return (total / len(self.tokens)).astype(np.float32)
 
@@ -51,9 +51,9 @@ class Table:
 def new_rows(table: Table, init: Init, pieces: Sequence[Sequence[int]], surfaces: Sequence[str]) -> Floats:
     """(new tokens, width): a row for each new token.
 
-    `mean`: the mean of all rows. `subtoken-mean`: that of its old pieces. `subtoken-mean-norm`: the same, as long as
-    the rows of its script mostly are (the median of their norms). `surfaces` are the texts of all tokens by id, the
-    old ones first; `pieces` the old ids of each new one.
+    `mean`: the mean of all rows. `subtoken-mean`: the mean of the rows of its subtokens in the old tokenizer.
+    `subtoken-mean-norm`: the same, scaled to the median norm of the rows of its script. `surfaces` are the
+    texts of all tokens by id, old tokens first; `pieces` are the old ids of each new token.
     """
     if init == "mean":
         return np.repeat(table.mean[None], len(pieces), axis=0)
@@ -62,9 +62,9 @@ def new_rows(table: Table, init: Init, pieces: Sequence[Sequence[int]], surfaces
 
 
 def _means(table: Table, pieces: Sequence[Sequence[int]]) -> Floats:
-    used = np.unique(np.concatenate([np.array(of, dtype=np.int64) for of in pieces]))
+    used = np.unique(np.concatenate([np.array(tokens, dtype=np.int64) for tokens in pieces]))
     rows = table[used]
-    return np.stack([rows[np.searchsorted(used, of)].mean(0) for of in pieces])
+    return np.stack([rows[np.searchsorted(used, tokens)].mean(0) for tokens in pieces])
 
 
 def _as_long_as_its_script(rows: Floats, table: Table, surfaces: Sequence[str]) -> Floats:
@@ -73,7 +73,7 @@ def _as_long_as_its_script(rows: Floats, table: Table, surfaces: Sequence[str]) 
     for token, norm in zip(table.tokens, norms, strict=True):
         by_script[script_of(surfaces[token])].append(float(norm))
     every = float(np.median(norms))
-    usual = {script: float(np.median(of)) for script, of in by_script.items() if len(of) >= _ENOUGH}
+    usual = {script: float(np.median(known)) for script, known in by_script.items() if len(known) >= _ENOUGH}
     new = surfaces[len(surfaces) - len(rows) :]
     wanted = np.array([usual.get(script_of(surface), every) for surface in new], dtype=np.float32)
     lengths = np.linalg.norm(rows, axis=1)

@@ -1,4 +1,4 @@
-"""New words for a tokenizer: its byte-pair encoding goes on where it ended, on the new text."""
+"""New tokens for a tokenizer: byte-pair encoding continues on the new text."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from lingraft.vocabulary.bpe_training import learn_merges
 logger = logging.getLogger(__name__)
 
 COVERAGE = 0.9995
-"""Of all characters of the new text that get a token of their own, in SentencePiece's models (its default)."""
+"""Share of characters of the new text that a SentencePiece model gets a token for (SentencePiece's default)."""
 
 
 @dataclass(frozen=True)
 class Extension:
-    """A tokenizer that was continued."""
+    """An extended tokenizer."""
 
     bpe: BPE
     first: int
     """The id of the first new token; all from here on are new."""
     pieces: list[list[int]]
-    """What the old tokenizer makes of each new token."""
+    """The old tokenizer's ids for each new token."""
     unreachable: list[str]
-    """New tokens that no text was found for; there should be none."""
+    """New tokens that encoding gave for no text that was tried; should be empty."""
 
 
 def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
@@ -37,7 +37,7 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
     The old encoding stays: a text that uses no new token keeps its ids, and everything decodes as before.
 
     Raises:
-        CorpusError: the text has not that many pairs which occur twice.
+        CorpusError: the text has fewer pairs that occur twice.
     """
     words = bpe.words(texts)
     letters = [] if bpe.byte_level else _new_letters(bpe, words, number)
@@ -54,17 +54,17 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
     first = len(bpe.strings)
     if missing := unreachable(extended, words, first):
         shown = ", ".join(repr(extended.surface(token)) for token in missing[:5])
-        logger.warning("no text was found for %d of the new tokens: %s", len(missing), shown)
+        logger.warning("%d of the new tokens came out of no text that was tried: %s", len(missing), shown)
     return Extension(extended, first, bpe.cut(extended.strings[first:]), missing)
 
 
 def _new_letters(bpe: BPE, words: Counter[str], number: int) -> list[str]:
-    """Characters that the model writes as bytes, the most frequent first, until `COVERAGE` of all are covered."""
+    """Characters that the model encodes as bytes, the most frequent first, until `COVERAGE` is reached."""
     letters: Counter[str] = Counter()
     for word, count in words.items():
         for letter in word:
             letters[letter] += count
-    known = set(bpe.strings) | {letter for letter in letters if ord(letter) < 0x80}  # those have a token as a byte
+    known = set(bpe.strings) | {letter for letter in letters if ord(letter) < 0x80}  # ASCII has a token per byte
     uncovered = (1 - COVERAGE) * letters.total()
     new = [(letter, count) for letter, count in letters.most_common() if letter not in known and count > 1]
     missing = sum(count for letter, count in letters.items() if letter not in known)
@@ -78,9 +78,9 @@ def _new_letters(bpe: BPE, words: Counter[str], number: int) -> list[str]:
 
 
 def unreachable(bpe: BPE, words: Iterable[str], first: int) -> list[str]:
-    """New tokens that come out neither of their own surface nor of a word that was learned from.
+    """New tokens that encoding gives neither for their own surface nor for a word of the training text.
 
-    The surface of a token that begins a character is that of all characters which begin so.
+    A token that begins a character has the surfaces of all characters that begin so.
     """
     missing = set(range(first, len(bpe.strings)))
     surfaces = {token: _surfaces(bpe.bytes_of(bpe.strings[token])) for token in sorted(missing)}

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a language: the tokens that its words cost, and how many of them are mere bytes."""
+"""Fertility of a tokenizer: tokens per word of a language, and the share of byte-fallback tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 ENGLISH = "eng_Latn"
 MANY_BYTES, HIGH_COST, MANY_UNKNOWN = 0.1, 2.0, 0.01
-"""From here on a script is over-fragmented: a tenth of its tokens are bytes, or a letter costs twice an English one."""
+"""Limits from which a language is over-segmented: a tenth of its tokens are bytes, or twice the cost of English."""
 _DOCUMENTS = 256
 
 
@@ -27,14 +27,14 @@ class Fertility:
     """Counts over the texts of a language."""
 
     words: int
-    """Parts between white space; few and long in scripts that write none."""
+    """Parts between white space; few and long in scripts without spaces."""
     characters: int
     bytes: int
     tokens: int
     byte_tokens: int
-    """Tokens that are a single byte of a longer character."""
+    """Byte-fallback tokens: a single byte of a multi-byte character."""
     unknown: int
-    """Tokens that stand for what the tokenizer cannot write."""
+    """Unknown tokens, for text that the tokenizer cannot encode."""
 
     @property
     def tokens_per_word(self) -> float:
@@ -46,7 +46,7 @@ class Fertility:
 
     @property
     def byte_share(self) -> float:
-        """Of all tokens, those that are a single byte of a longer character."""
+        """Share of byte-fallback tokens."""
         return self.byte_tokens / self.tokens
 
     @property
@@ -54,7 +54,7 @@ class Fertility:
         return self.unknown / self.tokens
 
     def cost(self, english: Fertility) -> float:
-        """Tokens that a character takes, in units of what it takes in English."""
+        """Tokens per character, relative to English."""
         return (self.tokens / self.characters) / (english.tokens / english.characters)
 
     def record(self, english: Fertility | None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
     """Count words, characters, bytes and tokens of texts, without special tokens.
 
     Raises:
-        CorpusError: the tokenizer makes nothing of them.
+        CorpusError: the texts give no token.
     """
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.encode_special_tokens = True  # text that looks like one is text, as in training
@@ -89,23 +89,25 @@ def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
     return Fertility(words, characters, num_bytes, tokens, byte_tokens, unknown)
 
 
-def warn_of_fragments(model: str, code: str, of: Fertility, languages: Mapping[str, Fertility]) -> None:
-    """Say where a tokenizer is near what made Urdu fail on Llama 3.1 (arXiv 2509.11414 §5)."""
+def warn_of_over_segmentation(model: str, code: str, counts: Fertility, languages: Mapping[str, Fertility]) -> None:
+    """Warn where a tokenizer over-segments a language, as for Urdu on Llama 3.1 (arXiv 2509.11414 §5)."""
     signs, english = [], languages.get(ENGLISH)
-    if of.unknown_share >= MANY_UNKNOWN:
-        logger.warning("%s cannot write %s: %.0f %% of its tokens are unknown", model, code, 100 * of.unknown_share)
-    if of.byte_share >= MANY_BYTES:
-        signs.append(f"{of.byte_share:.0%} of its tokens are single bytes of letters")
-    if english and of.cost(english) >= HIGH_COST:
-        signs.append(f"a character costs {of.cost(english):.1f} times what it costs in English")
+    if counts.unknown_share >= MANY_UNKNOWN:
+        logger.warning(
+            "%s cannot encode %s: %.0f %% of its tokens are unknown", model, code, 100 * counts.unknown_share
+        )
+    if counts.byte_share >= MANY_BYTES:
+        signs.append(f"{counts.byte_share:.0%} of its tokens are byte-fallback tokens")
+    if english and counts.cost(english) >= HIGH_COST:
+        signs.append(f"a character costs {counts.cost(english):.1f} times what it costs in English")
     if signs:
         logger.warning(
-            "%s cuts %s to pieces: %s; 'lingraft tokenizer extend' gives it words", model, code, " and ".join(signs)
+            "%s over-segments %s: %s; 'lingraft tokenizer extend' adds tokens for it", model, code, " and ".join(signs)
         )
 
 
 def _unknown(tokenizer: Tokenizer) -> int | None:
-    """The id that stands for what a tokenizer cannot write."""
+    """The id of the unknown token."""
     model = json.loads(tokenizer.to_str())["model"]
     of_unigram: int | None = model.get("unk_id")
     return of_unigram if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")

@@ -1,4 +1,4 @@
-"""A model whose tokenizer was continued: the same weights, and rows for the new tokens."""
+"""Write a model with an extended tokenizer: the same weights, and rows for the new tokens."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ logger = logging.getLogger(__name__)
 
 _TOKENIZER = "tokenizer.json"
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
-"""What goes along with a tokenizer; other forms of it (`tokenizer.model`, `vocab.json`) still have the old words."""
+"""Files copied with a tokenizer; its other forms (`tokenizer.model`, `vocab.json`) lack the new tokens."""
 
 
 def read_bpe(folder: Path) -> BPE:
-    """The tokenizer of a folder as transformers makes it, which may be other than the file says.
+    """Read the tokenizer of a folder through transformers, which may change what the file says.
 
     Raises:
-        ModelError: it cannot be read, or is not one that can be continued.
+        ModelError: it cannot be read, or cannot be extended.
     """
     return BPE(read_backend(folder), str(folder))
 
 
 def read_backend(folder: Path) -> Tokenizer:
-    """As `read_bpe`, of any kind that the tokenizers library has.
+    """As `read_bpe`, for any tokenizer of the tokenizers library.
 
     Raises:
-        ModelError: it cannot be read, or is none of that library.
+        ModelError: it cannot be read, or is not of that library.
     """
     tokenizer = read_tokenizer(folder)
     if not tokenizer.is_fast:
@@ -55,7 +55,7 @@ def read_backend(folder: Path) -> Tokenizer:
 
 
 def rows_for(parent: SourceModel, bpe: BPE, number: int) -> int:
-    """How many rows embeddings and head have once there are so many new tokens; they follow all that have an id.
+    """Rows of embeddings and head after `number` new tokens, which follow all existing ids.
 
     Raises:
         ModelError: the tokenizer gives text ids beyond the rows.
@@ -75,7 +75,7 @@ def write_extended(parent: SourceModel, extension: Extension, init: Init, rows: 
 
     Raises:
         ModelError, OSError: as `write_grown`.
-        LingraftError: transformers makes another tokenizer of the files than was meant.
+        LingraftError: transformers reads another tokenizer from the files.
     """
     write_grown(parent, _new_rows(parent, extension, init), extension.first, rows, folder)
     copy_along(parent.folder, folder)
@@ -88,7 +88,7 @@ def write_extended(parent: SourceModel, extension: Extension, init: Init, rows: 
 
 
 def _check_same(meant: Tokenizer, found: Tokenizer, name: str) -> None:
-    """Some classes make a tokenizer of their own; which class it is, the tokenizer's or the model's config says."""
+    """Compare with what transformers reads: some tokenizer classes rebuild the tokenizer on their own."""
     if meant.get_vocab(with_added_tokens=True) != found.get_vocab(with_added_tokens=True):
         raise LingraftError(f"{name}: transformers gives tokens of the extended tokenizer other ids than its file has")
     if meant.to_str() != found.to_str():
@@ -96,14 +96,14 @@ def _check_same(meant: Tokenizer, found: Tokenizer, name: str) -> None:
 
 
 def _new_rows(parent: SourceModel, extension: Extension, init: Init) -> dict[str, NewRows]:
-    """By name of the tensor; padding is the mean of all."""
+    """The new rows by tensor name; rows of padding are the mean row."""
     bpe, first = extension.bpe, extension.first
     tokens = [token for token, string in enumerate(bpe.strings[: min(first, num_rows(parent))]) if string]
     surfaces = [bpe.surface(string) for string in bpe.strings]
-    made = {}
+    rows_by_name = {}
     for name in ROWS_ARE_TOKENS:
         if name in parent.weights:
             with open_files([parent.weights[name].file]) as files:
                 table = Table(files, parent.weights[name], tokens)
-                made[name] = NewRows(new_rows(table, init, extension.pieces, surfaces), table.mean)
-    return made
+                rows_by_name[name] = NewRows(new_rows(table, init, extension.pieces, surfaces), table.mean)
+    return rows_by_name

@@ -1,4 +1,4 @@
-"""A checkpoint with more rows: all that it has stays bit for bit, new rows follow where its tokens end."""
+"""Write a checkpoint with more rows of embeddings: old rows stay bit for bit, new rows follow the old tokens."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from lingraft.merging.source_model import SourceModel
 from lingraft.merging.tensor_reader import OpenFiles, open_files
 
 ALIGNMENT = 128
-"""Rows stay a multiple of the largest power of two that they were a multiple of, up to this."""
+"""The number of rows keeps its largest power-of-two divisor, up to this."""
 _CHUNK_BYTES = 2**24
 
 
 def padded(num_tokens: int, old_rows: int) -> int:
-    """Rows for so many tokens: a multiple of what `old_rows` is a multiple of, and never fewer than those."""
+    """Rows for `num_tokens` tokens: at least `old_rows`, and a multiple of its power-of-two divisor."""
     multiple = min(ALIGNMENT, old_rows & -old_rows)
     return max(old_rows, -(-num_tokens // multiple) * multiple)
 
 
 @dataclass(frozen=True)
 class NewRows:
-    """What a tensor gets beside the rows that it has."""
+    """New rows of one tensor."""
 
     rows: Floats
     """(new tokens, width)."""
     padding: Floats
-    """(width,), for rows at the end that have no token."""
+    """(width,), for rows without a token."""
 
 
 def write_grown(parent: SourceModel, new: Mapping[str, NewRows], first: int, num_rows: int, folder: Path) -> None:
     """Write the weights of `parent` into an empty folder, tensors of `new` with `num_rows` rows.
 
     `new`: by canonical name of the tensor; its rows stand from row `first` on, where `parent` may have padding; rows
-    before it that `parent` lacks are padding too. All other weights are those of `parent`, bit for bit, in shards of
+    before it that `parent` lacks are padding too. All other weights stay bit for bit, in shards of
     the same names.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tokenizers before training: what they make of a language, and new words for them."""
+"""Tokenizers before training: measure fertility, and add new tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lingraft.merging.source_model import open_source_model
 from lingraft.output_paths import check_not_read, file_target, folder_target, is_results
 from lingraft.vocabulary import INITS, Init
 from lingraft.vocabulary.extend import extend as extend_bpe
-from lingraft.vocabulary.fertility import ENGLISH, warn_of_fragments
+from lingraft.vocabulary.fertility import ENGLISH, warn_of_over_segmentation
 from lingraft.vocabulary.fertility import fertility as count
 from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
 
@@ -41,18 +41,20 @@ def fertility(
     split: Split | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """What the tokenizers of models make of texts: tokens per word, bytes per token, mere bytes, cost beside English.
+    """Measure tokenizers on texts: tokens per word, bytes per token, byte-fallback tokens, cost relative to English.
 
     `text` maps a language to files or glob patterns. Returns, and writes to `out`, `{"schema": 1, "models": {model:
-    {language: {...}}}}`. Warns of languages that a tokenizer cuts to pieces.
+    {language: {...}}}}`. Warns of languages that a tokenizer over-segments.
 
     Raises:
-        UserError: text, models or languages that are not there.
+        UserError: text, models or languages that do not exist.
     """
     text = by_code(text)
-    files = {code: find_files(*([of] if isinstance(of, str) else of)) for code, of in text.items()}
+    files = {
+        code: find_files(*([patterns] if isinstance(patterns, str) else patterns)) for code, patterns in text.items()
+    }
     check_split(split, [path for paths in files.values() for path in paths])
-    reads = [*models, *(path for of in files.values() for path in of)]
+    reads = [*models, *(path for paths in files.values() for path in paths)]
     target = None if out is None else file_target(out, is_results, reads)
     found: dict[str, dict[str, Any]] = {}
     for model in models:
@@ -60,18 +62,20 @@ def fertility(
         tokenizer = read_backend(folder)
         if (folder / CONFIG).is_file():  # a tokenizer alone has no rows to compare with
             check_tokens(folder)
-        counts = {code: count(tokenizer, read_documents(of, text_field, dropped, split)) for code, of in files.items()}
-        _say_left_out(dropped)
-        found[str(model)] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
-        for code, of in counts.items():
-            warn_of_fragments(str(model), code, of, counts)
+        counts = {
+            code: count(tokenizer, read_documents(paths, text_field, dropped, split)) for code, paths in files.items()
+        }
+        log_dropped(dropped)
+        found[str(model)] = {code: counted.record(counts.get(ENGLISH)) for code, counted in counts.items()}
+        for code, counted in counts.items():
+            warn_of_over_segmentation(str(model), code, counted, counts)
     measured = {"schema": 1, "models": found}
     if target is not None:
         write_json(target, measured)
     return measured
 
 
-def _say_left_out(dropped: DroppedText) -> None:
+def log_dropped(dropped: DroppedText) -> None:
     if dropped:
         logger.warning("left out: %s", dropped)
 
@@ -86,17 +90,17 @@ def extend(
     text_field: str = "text",
     split: Split | None = None,
 ) -> Path:
-    """A model whose tokenizer has `tokens` new words, learned on files of text in the new language.
+    """Write a model with `tokens` new tokens, learned on files of text in the new language.
 
-    The byte-pair encoding is continued: its merges first, then new ones. A text that uses no new token keeps
-    its ids, every text still decodes to itself, and every new token comes out of some text. `init` says what the
-    rows of new tokens are (`vocabulary.rows`); all other weights are those of the model, bit for bit, and tied
+    Byte-pair encoding continues: the old merges apply first, then the new ones. A text that uses no new token keeps
+    its ids, every text still decodes to itself, and every new token comes out of some text. `init` sets how the
+    rows of new tokens are initialized (`vocabulary.embedding_init`); all other weights stay bit for bit, and tied
     embeddings stay tied.
 
     Raises:
         UserError: a number or an init that is not allowed.
-        CorpusError: no text, or too little for so many tokens.
-        ModelError: a model or a tokenizer that cannot be continued; says why.
+        CorpusError: no text, or too little for that many tokens.
+        ModelError: a model or a tokenizer that cannot be extended; says why.
         OutputError: `out` holds something else.
     """
     out = folder_target(out)
@@ -110,7 +114,7 @@ def extend(
     parent = open_source_model(model)
     sources = Sources(lambda: {"text": find_files(*patterns), parent.name: model_files(parent.folder)})
     if parent.base:
-        raise ModelError(f"{model} is an adapter; give the model that it is of, or merge it first")
+        raise ModelError(f"{model} is an adapter; give its base model, or merge it first")
     check_not_read(out, [parent.folder, *files])
     bpe = read_bpe(parent.tokenizer_folder)
     rows = rows_for(parent, bpe, tokens)
@@ -127,7 +131,7 @@ def extend(
         return out
     dropped, started = DroppedText(), time.perf_counter()
     extension = extend_bpe(bpe, read_documents(files, text_field, dropped, split), tokens)
-    _say_left_out(dropped)
+    log_dropped(dropped)
     with new_folder(out) as temporary:
         write_extended(parent, extension, init, rows, temporary)
         write_manifest(temporary, record, _card(record, parent.name if on_hub(parent.name) else None))
@@ -142,7 +146,7 @@ def _card(record: Mapping[str, Any], hub_name: str | None) -> str:
         f"# {escaped(base['name'])} with {extension['tokens']:,} new tokens",
         "",
         f"Made by lingraft without training: new tokens have the ids from {extension['first']:,} on, their rows are "
-        f"initialised by {as_code(extension['init'])}; all else is the base's.",
+        f"initialized by {as_code(extension['init'])}; all else is the base's.",
         "",
         f"- base: {escaped(base['name'])}, {as_code(base['fingerprint'])}",
         f"- rows in the embeddings: {record['rows']:,}",
