@@ -27,7 +27,13 @@ def _dataset(folder: Path, texts: list[str]) -> str:
     return str(folder)
 
 
-WRITERS = {"files": _records, "hub": _dataset}
+def _pages(folder: Path, texts: list[str]) -> str:
+    for i, text in enumerate(texts):
+        (folder / f"{i}.html").write_text(f"<html><body><p>{text}</p></body></html>")
+    return "*.html"
+
+
+WRITERS = {"files": _records, "hub": _dataset, "pages": _pages}
 """Source -> a function that writes texts into a folder, and gives the value of the source's key from there."""
 
 

@@ -3,10 +3,12 @@
 from lingraft.corpus.sources.base import Row, Sample, Source
 from lingraft.corpus.sources.files import FileSource
 from lingraft.corpus.sources.hub import HubSource
+from lingraft.corpus.sources.pages import PageSource
 
 SOURCES: dict[str, type[Source]] = {
     "files": FileSource,
     "hub": HubSource,
+    "pages": PageSource,
 }
 
 PATH_KEYS = tuple(key for source in SOURCES.values() for key in source.path_keys)
