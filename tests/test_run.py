@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
 from command_line import Command, command
-from lingraft.corpus.hub import hub_revision
 from lingraft.corpus.read import read_texts
+from lingraft.corpus.sources.hub import hub_revision
 from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation import NUM_SAMPLES
 

@@ -53,7 +53,7 @@ BROKEN = {
     "no such questions": (["evaluation.tasks={cloze: {eng_Latn: no.jsonl}}"], "no file matches 'no.jsonl'"),
     "nothing to learn from": (["corpus.0.language=eng_Latn"], "corpus: there is no text of swh_Latn"),
     "a stranger trains": (["corpus.1={language: fra_Latn, hub: x}"], "corpus.1.language: fra_Latn is neither learned"),
-    "files and hub": (["corpus.0.hub=x"], "corpus.0: give either 'files' or 'hub' (both are given)"),
+    "files and hub": (["corpus.0.hub=x"], "corpus.0: give either 'files' or 'hub'"),
     "only shares": (["corpus.0={language: swh_Latn, hub: x, share: 0.5}"], "corpus: every entry has a 'share'"),
     "budget and share": (["corpus.0.share=0.5"], "corpus.0: give either 'tokens' (a budget) or 'share'"),
     "an export that is not there": (

@@ -63,18 +63,23 @@ def find_files(*patterns: str) -> list[Path]:
     Raises:
         CorpusError: there is none, or one has a suffix that is not in `FORMATS`.
     """
-    return [path for pattern in patterns for path in _matching(pattern)]
+    return [path for pattern in patterns for path in matching_files(pattern, format_of, "*.jsonl.gz")]
 
 
-def _matching(pattern: str) -> list[Path]:
+def matching_files(pattern: str, check: Callable[[Path], object], example: str) -> list[Path]:
+    """The files that one path or glob pattern names, sorted. `check` raises for a file of another kind.
+
+    Raises:
+        CorpusError: there is none; a folder, for which the message shows the pattern `example`; or as `check`.
+    """
     by_name = glob.glob(glob.escape(pattern))  # a name may hold brackets
     paths = [Path(p) for p in by_name or sorted(glob.glob(pattern, recursive=True))]
     if not paths:
         raise CorpusError(f"no file matches '{pattern}' (looked for {Path(pattern).resolve()})")
     for path in paths:
         if not path.is_file():
-            raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/*.jsonl.gz'")
+            raise CorpusError(f"'{path}' is not a file; name the files in it, as in '{path}/{example}'")
         if (shown := str(path).encode("utf-8", "backslashreplace").decode()) != str(path):
             raise CorpusError(f"'{shown}': this name is not UTF-8, so no record can hold it; rename the file")
-        format_of(path)
+        check(path)
     return paths

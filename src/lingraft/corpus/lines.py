@@ -15,7 +15,7 @@ MAX_BYTES = 64 * 2**20
 """Of one line, record or document. None in the field's corpora is near; it is more likely another format."""
 TOO_LONG = f"longer than {MAX_BYTES // 2**20} MiB"
 
-_MARKS = {  # the longer mark of UTF-32 begins with that of UTF-16
+BYTE_ORDER_MARKS = {  # the longer mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -30,7 +30,7 @@ def check_encoding(path: Path, file: IO[bytes]) -> None:
         CorpusError: it begins with the mark of UTF-16 or UTF-32, or holds zero bytes, as these do.
     """
     head: bytes = _peek(file)
-    for mark, name in _MARKS.items():
+    for mark, name in BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             raise CorpusError(
                 f"{path}: this is {name}, and UTF-8 is read; convert it: "

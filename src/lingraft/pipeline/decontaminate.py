@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from lingraft.cache import json_text, read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.indices import Indices
 from lingraft.corpus.overlap import Match
-from lingraft.corpus.read import DroppedText, placed_rows
 from lingraft.corpus.tokenize import bos_ids, column, encode, read_texts_of
-from lingraft.pipeline.documents import Documents, TextSource
+from lingraft.pipeline.documents import CorpusText, Documents
 from lingraft.pipeline.split import Split
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Tokenizer
@@ -59,7 +57,7 @@ class Trainable(Artefact):
 def decontaminate(
     folder: Path,
     documents: Documents,
-    source: TextSource,
+    text: CorpusText,
     language: str | None,
     split: Split,
     tokenizer: Tokenizer,
@@ -85,13 +83,14 @@ def decontaminate(
 
     def texts() -> Iterator[Sequence[str]]:
         for row, of in enumerate(read_texts_of(table)):
-            yield [] if is_measured[row] else [text[: cut.get(row)] for text in of]
+            yield [] if is_measured[row] else [one[: cut.get(row)] for one in of]
 
     found = {row: match for row, match in enumerate(split.index.matches(texts())) if match}
     tokens[list(found)] = 0
-    first = _place(source, min(found)) if found else ""
+    rows_per_document = 2 if text.source.pair else 1
+    first = text.source.place(min(found) // rows_per_document) if found else ""
     record = overlap_record(found.values(), len(table), first)
-    log_overlap(f"{place} {source.title}", "documents", record)
+    log_overlap(f"{place} {text.title}", "documents", record)
     np.save(folder / "tokens.npy", tokens)
     write_json(folder / "overlap.json", {"overlap": record, "held_out": int(is_drawn.sum()), "cut": cut})
 
@@ -103,16 +102,6 @@ def _tokens_before(tokenizer: Tokenizer, document: Mapping[str, Any], characters
     whole = np.array(document["input_ids"])[: len(alone)]
     differ = np.flatnonzero(alone[: len(whole)] != whole)
     return int(differ[0]) if len(differ) else len(whole)
-
-
-def _place(source: TextSource, row: int) -> str:
-    """Where a document stands: file and line, or its number among the usable ones of a dataset."""
-    number = row // 2 if source.are_pairs else row
-    if source.hub:
-        return f"{source.hub}, document {number + 1}"
-    rows = placed_rows(source.files.paths, list(source.fields), DroppedText(), source.split)
-    place, _ = next(islice(rows, number, None))
-    return Path(place).name
 
 
 def overlap_record(found: Iterable[Match], documents: int, place: str) -> dict[str, Any]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.cache import read_json, recorded_inputs, write_json
 from lingraft.checkpoints.read import read_tokenizer
-from lingraft.corpus.formats import PLAIN_TEXT, format_of
-from lingraft.corpus.hub import hub_revision, read_hub_rows
 from lingraft.corpus.plain_text import warn_of_one_document
-from lingraft.corpus.read import DroppedText, Split, read_documents, read_rows, write_texts
+from lingraft.corpus.read import DroppedText, Split, read_documents, write_texts
+from lingraft.corpus.sources import Source
 from lingraft.corpus.tokenize import open_table, write_documents, write_pairs
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Files, Tokenizer
@@ -27,34 +26,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REPLAY_MARGIN = 1.1
-"""Of a hub dataset that is replayed, so much more is read than its share: some documents are held out."""
+"""Of a source that is streamed and replayed, so much more is read than its share: some documents are held out."""
 
 
 @dataclass(frozen=True)
-class TextSource:
-    """Where documents, or pairs of them, come from."""
+class CorpusText:
+    """The text of a corpus entry, as it is at the moment."""
 
     title: str
     """The language, or both of pairs."""
-    files: Files
-    hub: str | None
-    subset: str | None
-    fields: tuple[str, ...]
-    """Of a record: the one with the text, or those with the two sides of a pair."""
-    split: Split | None
+    source: Source
+    content: Any
+    """What stands for the text in the keys of steps."""
     max_tokens: int | None
-    """Of a hub dataset no more is read."""
-    revision: str | None
+    """Of a source that is streamed no more is read."""
 
     @property
-    def are_pairs(self) -> bool:
-        return len(self.fields) > 1
-
-    def rows(self, dropped: DroppedText) -> Iterator[tuple[str, ...]]:
-        """The texts of each record."""
-        if self.hub:
-            return read_hub_rows(self.hub, self.subset, list(self.fields), dropped)
-        return read_rows(self.files.paths, list(self.fields), dropped, self.split)
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "source": self.source.settings,
+            "content": self.content,
+            "max_tokens": self.max_tokens,
+        }
 
 
 class Documents(Artefact):
@@ -72,22 +66,19 @@ class Documents(Artefact):
 
 
 @step(Documents)
-def tokenize(folder: Path, source: TextSource, tokenizer: Tokenizer) -> None:
+def tokenize(folder: Path, text: CorpusText, tokenizer: Tokenizer) -> None:
     """`documents.arrow`, `corpus.json`."""
-    dropped, loaded = DroppedText(), read_tokenizer(tokenizer.folder)
-    table, rows = folder / "documents.arrow", source.rows(dropped)
-    if source.are_pairs:
-        tokens = write_pairs(table, rows, loaded, source.max_tokens)
+    source, dropped, loaded = text.source, DroppedText(), read_tokenizer(tokenizer.folder)
+    table, rows = folder / "documents.arrow", (texts for _, texts in source.rows(dropped))
+    if source.pair:
+        tokens = write_pairs(table, rows, loaded, text.max_tokens)
     else:
-        tokens = write_documents(table, (texts[0] for texts in rows), loaded, source.max_tokens)
-    if source.files.patterns:
-        warn_of_one_document(source.files.paths, source.split, len(open_table(table)))
-    at_blank_lines = [
-        path for path in source.files.paths if format_of(path) == PLAIN_TEXT and source.split in (None, "paragraphs")
-    ]
+        tokens = write_documents(table, (texts[0] for texts in rows), loaded, text.max_tokens)
+    source.warn(len(open_table(table)))
     record = {"tokens": tokens, "dropped": dropped.counts, "first": dropped.first_place}
-    write_json(folder / "corpus.json", {**record, "cut_at_blank_lines": [str(path) for path in at_blank_lines]})
-    logger.info("%s: %s tokens%s", source.title, f"{tokens:,}", left_out(dropped))
+    cut_at_blank_lines = [str(path) for path in source.cut_at_blank_lines]
+    write_json(folder / "corpus.json", {**record, "cut_at_blank_lines": cut_at_blank_lines})
+    logger.info("%s: %s tokens%s", text.title, f"{tokens:,}", left_out(dropped))
 
 
 def tokenize_corpus(
@@ -95,8 +86,8 @@ def tokenize_corpus(
 ) -> list[Documents]:
     """The documents of each entry of a corpus, at `name` with the entry's number.
 
-    Files are read whole. A hub dataset is read as far as is needed: up to its budget and what is held out of it, or
-    up to its share of the entries without one, which are read first.
+    Files are read whole. A source that is streamed is read as far as is needed: up to its budget and what is held out
+    of it, or up to its share of the entries without one, which are read first.
     """
 
     def held_out(tokens: int) -> int:
@@ -119,24 +110,14 @@ def tokenize_corpus(
 
 
 def _tokenize(path: Path, entry: CorpusEntry, max_tokens: int | None, tokenizer: Tokenizer) -> Documents:
-    return tokenize(path, source_of(entry, path, max_tokens), tokenizer)
+    return tokenize(path, text_of(entry, path, max_tokens), tokenizer)
 
 
-def source_of(entry: CorpusEntry, path: Path, max_tokens: int | None = None) -> TextSource:
-    """Where the documents of an entry come from; out of reach of the hub, the revision that was read into `path`."""
-    revision = None
-    if entry.hub:
-        revision = hub_revision(entry.hub) or recorded_inputs(path).get("source", {}).get("revision")
-    return TextSource(
-        entry.title,
-        Files(tuple(entry.files or ())),
-        entry.hub,
-        entry.subset,
-        tuple(entry.fields),
-        entry.split,
-        max_tokens if entry.hub else None,
-        revision,
-    )
+def text_of(entry: CorpusEntry, path: Path, max_tokens: int | None = None) -> CorpusText:
+    """The text of an entry; where its source is out of reach, the content that was read into `path`."""
+    source = entry.source
+    recorded = recorded_inputs(path).get("text", {}).get("content")
+    return CorpusText(entry.title, source, source.content(recorded), max_tokens if source.is_streamed else None)
 
 
 class MeasuredText(Artefact):

@@ -59,7 +59,7 @@ def _texts(recipe: Recipe) -> Files:
 
     for stage in recipe.stages.values():
         for entry in stage.corpus:
-            add("corpus", entry.files or [])
+            files.setdefault("corpus", []).extend(entry.source.paths)
         for given in stage.instructions or []:
             add("instructions", given.files)
         if stage.chat_template and Path(stage.chat_template).is_file():

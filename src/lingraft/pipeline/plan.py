@@ -5,9 +5,8 @@ Shapes come from the meta device, so a model of any size is planned on any machi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ from lingraft.checkpoints.read import (
     read_tokenizer,
     stored_dtype,
 )
-from lingraft.corpus.formats import is_packed
 from lingraft.corpus.instructions import read_conversations
-from lingraft.corpus.read import DroppedText, file_rows, find_files, read_each
+from lingraft.corpus.read import DroppedText, find_files
 from lingraft.corpus.tokenize import BETWEEN, encode
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, depth
@@ -44,7 +42,6 @@ BYTES_PER_LOGIT = 16
 """A chunk of logits in bf16 or float32, its float32 copy, log-probabilities and gradients."""
 ACTIVATION_BYTES = 34
 """Activations per token, layer and hidden unit in bf16, without attention maps (arXiv 2205.05198 §4.1)."""
-_SAMPLED_DOCUMENTS = 500
 
 
 @dataclass(frozen=True)
@@ -186,28 +183,17 @@ def _instructions(stage: Stage, folder: Path) -> tuple[dict[int, int | None], in
 
 
 def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
-    """Tokens that the files of an entry hold, from the first documents of each; `None` for the hub."""
-    if entry.files is None:
+    """Tokens that the source of an entry holds, estimated from samples; `None` where they would need a download."""
+    if (samples := entry.source.samples()) is None:
         return None
     try:
         tokenizer = read_tokenizer(folder)
     except UserError:  # a config without a tokenizer can be planned all the same
         return None
     total = 0.0
-
-    def sample(path: Path, dropped: DroppedText) -> Iterator[tuple[Path, list[str]]]:
-        rows = islice(file_rows(path, entry.fields, entry.split, dropped), _SAMPLED_DOCUMENTS)
-        if documents := [text for _, texts in rows for text in _as_documents(texts)]:
-            yield path, documents
-
-    for path, documents in read_each(find_files(*entry.files), sample, DroppedText(), "document"):
-        tokens = sum(len(ids) + 2 for ids in encode(tokenizer, documents))
-        if len(documents) < _SAMPLED_DOCUMENTS * len(entry.fields):
-            total += tokens
-            continue
-        packing = 3 if is_packed(path) else 1
-        bytes_on_disk = sum(len(text.encode()) + 1 for text in documents) / (len(entry.fields) * packing)
-        total += tokens * max(1.0, path.stat().st_size / bytes_on_disk)
+    for sample in samples:
+        documents = [text for texts in sample.texts for text in _as_documents(texts)]
+        total += sum(len(ids) + 2 for ids in encode(tokenizer, documents)) * sample.scale
     return int(total)
 
 

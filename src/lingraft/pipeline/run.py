@@ -1,6 +1,6 @@
-"""The whole product on one page: a base model and a recipe in; a model that learned new languages, and its proof, out.
+"""The whole product, from top to bottom: a base and a recipe in; a model that learned new languages, and its proof, out.
 
-The proof are the `Results`: what every measured language and task scored before and after.
+The proof is in the `Results`: what every measured language and task scored before and after.
 """
 
 from __future__ import annotations

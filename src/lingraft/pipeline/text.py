@@ -14,7 +14,7 @@ from lingraft.errors import TrainingError
 from lingraft.evaluation.multiple_choice import read_tasks
 from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, num_validation_blocks, pack, pack_held_out
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
-from lingraft.pipeline.documents import Documents, read_measured_text, source_of, tokenize_corpus
+from lingraft.pipeline.documents import Documents, read_measured_text, text_of, tokenize_corpus
 from lingraft.pipeline.instructions import Conversations, InstructionData, read_instructions
 from lingraft.pipeline.split import Split, split_documents
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions
@@ -194,10 +194,10 @@ def _decontaminated(recipe: Recipe, corpora: Corpora, split: Split, model: Model
         found[name] = []
         for i, (entry, documents) in enumerate(zip(stage.corpus, corpora[name], strict=True)):
             path = documents.folder.with_name(f"{documents.folder.name}-overlap")
-            source = source_of(entry, documents.folder)
+            corpus_text = text_of(entry, documents.folder)
             where = f"{recipe.place(name)}corpus.{i}"
             found[name].append(
-                decontaminate(path, documents, source, entry.language, split, model.tokenizer, place=where)
+                decontaminate(path, documents, corpus_text, entry.language, split, model.tokenizer, place=where)
             )
     return found
 

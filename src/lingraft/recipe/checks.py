@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_length, find_model, read_config
+from lingraft.corpus.sources import PATH_KEYS
 from lingraft.errors import UserError
 from lingraft.recipe.argument_checks import training_problems
 from lingraft.recipe.merge_steps import absolute
 from lingraft.recipe.model_checks import model_problems, placed
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stage import Stage
+from lingraft.recipe.text import CorpusEntry
 from lingraft.recipe.text_checks import (
     corpus_problems,
     instruction_problems,
@@ -101,13 +103,17 @@ def _stage_filled_in(stage: Stage, handed_on: str | None) -> Stage:
     template = stage.chat_template or (handed_on if instructions else None)
     return stage.model_copy(
         update={
-            "corpus": [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in stage.corpus],
+            "corpus": [_with_absolute_paths(entry) for entry in stage.corpus],
             "instructions": instructions
             and [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in instructions],
             "chat_template": str(Path(template).resolve()) if template and Path(template).exists() else template,
             "training": {**DEFAULT_ARGUMENTS, **stage.method.training, **stage.training},
         }
     )
+
+
+def _with_absolute_paths(entry: CorpusEntry) -> CorpusEntry:
+    return entry.model_copy(update={key: _absolute(getattr(entry, key)) for key in PATH_KEYS})
 
 
 def _absolute(patterns: list[str] | None) -> list[str] | None:

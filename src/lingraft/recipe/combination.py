@@ -17,7 +17,7 @@ def combination(
 ) -> Combination:
     """The steps as one combination in float32, with all that can be checked before it is computed.
 
-    Before training, the base can stand for the model that is to come of it. Where the base got new words for this
+    Before training, the base can stand for the model that is to come of it. Where the base got new tokens for this
     run, `made_from` is what it was without them, as other runs know it.
 
     Raises:

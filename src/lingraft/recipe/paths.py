@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoints.names import is_hub_name
+from lingraft.corpus.sources import PATH_KEYS
 from lingraft.errors import RecipeError
 
 _STAGE = re.compile(r"stages\.[^.]*\.")
-_FILES = re.compile(r"(corpus\.\d+|instructions\.\d+)\.files(\.\d+)?|evaluation\.(text|tasks\.[^.]*)\.[^.]*(\.\d+)?")
+_FILES = re.compile(
+    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|instructions\.\d+\.files|evaluation\.(text|tasks\.[^.]*)\.[^.]*)(\.\d+)?"
+)
 _MODELS = re.compile(r"base|chat_template|merge\.\d+\.(instruct|soup\.\d+)")
 _MODELS_AS_KEYS = re.compile(r"merge\.\d+\.(vectors|soup)")
 

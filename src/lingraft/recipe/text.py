@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from lingraft.corpus.read import Split, check_split, find_files
+from lingraft.corpus.sources import Source
+from lingraft.corpus.sources.entry import entry_fields, select_source
+from lingraft.corpus.sources.files import FilePatterns
 from lingraft.errors import CorpusError
 from lingraft.evaluation import NUM_SAMPLES
 from lingraft.languages import BETWEEN, Role
 from lingraft.recipe.section import Section
-from lingraft.recipe.types import BY_CODE, Count, FilePatterns, LanguageCode, Name, Share
+from lingraft.recipe.types import BY_CODE, Count, LanguageCode, Name, Share
 
 ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 
@@ -37,43 +42,12 @@ class Languages(Section):
         }
 
 
-class CorpusEntry(Section):
-    """Text to train on: files or a hub dataset, with a budget or a share of all tokens.
-
-    Of one language, or aligned pairs in two: each pair is a document in both orders.
-    """
+class _TextLanguages(Section):
+    """The first keys of a corpus entry: its language, or those of its pairs."""
 
     language: LanguageCode | None = None
     parallel: Annotated[dict[str, Name], Field(min_length=2, max_length=2), BY_CODE] | None = None
     """Of pairs: two languages, and the field of a record that holds the text in each."""
-    files: FilePatterns | None = None
-    hub: str | None = None
-    subset: str | None = None
-    text_field: str = "text"
-    split: Split | None = None
-    """What one document of plain text (.txt) is; by default the lines between blank lines."""
-    tokens: Count | None = None
-    share: Share | None = None
-    max_epochs: Count = 1
-
-    @model_validator(mode="after")
-    def _one_source(self) -> CorpusEntry:
-        if (self.language is None) == (self.parallel is None):
-            given = "neither" if self.language is None else "both"
-            raise ValueError(f"give either 'language' or, for pairs, 'parallel' ({given} are given)")
-        if self.parallel and len(set(self.parallel.values())) == 1:
-            raise ValueError("'parallel' names the same field for both languages; each has a field of its own")
-        if self.parallel and self.text_field != "text":
-            raise ValueError("'text_field' is of text in one language; 'parallel' names the fields; remove it")
-        if (self.files is None) == (self.hub is None):
-            given = "neither" if self.files is None else "both"
-            raise ValueError(f"give either 'files' or 'hub' ({given} are given)")
-        if self.subset is not None and self.hub is None:
-            raise ValueError("'subset' is of a hub dataset; give 'hub' too, or remove it")
-        if self.tokens is not None and self.share is not None:
-            raise ValueError("give either 'tokens' (a budget) or 'share' (of all tokens)")
-        _check_split(self.split, self.files or [])
-        return self
 
     @property
     def languages(self) -> list[str]:
@@ -81,14 +55,44 @@ class CorpusEntry(Section):
         return list(self.parallel) if self.parallel else [str(self.language)]
 
     @property
-    def fields(self) -> list[str]:
-        """The fields of a record that hold its text, in the order of `languages`."""
-        return list(self.parallel.values()) if self.parallel else [self.text_field]
+    def title(self) -> str:
+        """The language, or both, as messages and records name it."""
+        return BETWEEN.join(self.languages)
+
+
+if TYPE_CHECKING:
+    _SourceKeys = _TextLanguages
+else:
+    _SourceKeys = create_model("_SourceKeys", __base__=_TextLanguages, **entry_fields())
+
+
+class CorpusEntry(_SourceKeys):
+    """Text to train on: one of `SOURCES`, with a budget or a share of all tokens.
+
+    The text is in one language, or aligned pairs in two: each pair is a document in both orders.
+    """
+
+    tokens: Count | None = None
+    share: Share | None = None
+    max_epochs: Count = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> CorpusEntry:
+        if (self.language is None) == (self.parallel is None):
+            given = "neither" if self.language is None else "both"
+            raise ValueError(f"give either 'language' or, for pairs, 'parallel' ({given} are given)")
+        if self.parallel and len(set(self.parallel.values())) == 1:
+            raise ValueError("'parallel' names the same field for both languages; each has a field of its own")
+        if self.tokens is not None and self.share is not None:
+            raise ValueError("give either 'tokens' (a budget) or 'share' (of all tokens)")
+        with _as_value_error():
+            self.source.check()
+        return self
 
     @property
-    def title(self) -> str:
-        """The language, or both, as messages and records say it."""
-        return BETWEEN.join(self.languages)
+    def source(self) -> Source:
+        """Where the text comes from. Each call gives a new one, which looks up its files once."""
+        return select_source(dict(self), tuple((self.parallel or {}).values()))
 
 
 class Instructions(Section):
@@ -127,13 +131,15 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _split_is_of_plain_text(self) -> Evaluation:
-        _check_split(self.split, [pattern for patterns in self.text.values() for pattern in patterns])
+        with _as_value_error():
+            check_split(self.split, find_files(*(pattern for patterns in self.text.values() for pattern in patterns)))
         return self
 
 
-def _check_split(split: Split | None, patterns: list[str]) -> None:
-    """In a ValueError, as pydantic takes it."""
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """Raise a `CorpusError` as a ValueError, which pydantic turns into a problem of the recipe."""
     try:
-        check_split(split, find_files(*patterns))
+        yield
     except CorpusError as error:
         raise ValueError(str(error)) from None

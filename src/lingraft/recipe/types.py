@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from lingraft.corpus.read import find_files
 from lingraft.errors import UserError
 from lingraft.languages import by_code, code_of
 
@@ -24,26 +23,10 @@ def _made_by(make: Callable[[Any], Any]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def _that_exists(pattern: str) -> str:
-    find_files(pattern)
-    return pattern
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 LanguageCode = Annotated[str, _made_by(code_of)]
 """A language named in any way that can mean only one -> its code."""
 BY_CODE = _made_by(by_code)
 """Of a mapping whose keys are languages."""
-FilePattern = Annotated[str, _made_by(_that_exists)]
-FilePatterns = Annotated[
-    list[FilePattern],
-    Field(min_length=1),
-    BeforeValidator(_as_list, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
-]
-"""A path or a pattern, or several."""
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
