@@ -19,11 +19,15 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def recipe_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, in the short form of one stage and in the form with `stages`."""
+    from lingraft.corpus.sources import SOURCES
     from lingraft.recipe.schema import STAGE_KEYS, Recipe
 
     schema = _schema_of(Recipe)
-    stage = schema["$defs"]["Stage"]
-    schema["properties"] |= {key: stage["properties"][key] for key in STAGE_KEYS}
+    stage, entry = (schema["$defs"][name]["properties"] for name in ("Stage", "CorpusEntry"))
+    for source in SOURCES.values():
+        for key, text in attribute_docstrings(source).items():
+            entry[key].setdefault("description", text)
+    schema["properties"] |= {key: stage[key] for key in STAGE_KEYS}
     schema["required"] = [key for key in schema["required"] if key != "stages"]
     schema["oneOf"] = [{"required": ["stages"]}, {"required": ["method"]}]
     return schema

@@ -17,7 +17,7 @@ from lingraft.corpus.page_text import html_text, markdown_text
 from lingraft.corpus.read import DroppedText
 from lingraft.corpus.sources.pages import PageSource
 from lingraft.errors import OutputError, RecipeError
-from lingraft.pipeline.inputs import Inputs
+from lingraft.pipeline.inputs import RecipeFiles
 from lingraft.pipeline.plan import make_plan
 from lingraft.pipeline.run_directory import run_target
 from lingraft.recipe import load_recipe
@@ -267,7 +267,7 @@ def test_a_run_is_not_written_among_the_pages_that_it_reads(pages, recipe, tmp_p
 def test_a_page_that_changes_or_comes_to_a_run_is_noticed(pages, recipe, tmp_path) -> None:
     pages({"a.html": PAGE, "b.html": PAGE})
     recipe["corpus"] = [{"language": "swh_Latn", "pages": str(tmp_path / "site" / "*.html")}]
-    inputs = Inputs(load_recipe(recipe), tmp_path / "work")
+    inputs = RecipeFiles(load_recipe(recipe), tmp_path / "work")
     assert not inputs.text.changed()
     pages({"a.html": "maji", "c.html": PAGE})
     assert inputs.text.changed() == {"corpus": [tmp_path / "site" / "a.html", tmp_path / "site" / "c.html"]}

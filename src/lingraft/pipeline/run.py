@@ -1,4 +1,4 @@
-"""The whole product, from top to bottom: a base and a recipe in; a model that learned new languages, and its proof, out.
+"""The whole product, from top to bottom: a base and a recipe in; a model with new languages, and its proof, out.
 
 The proof is in the `Results`: what every measured language and task scored before and after.
 """
