@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lingraft.architectures import ARCHITECTURES, GATED, is_supported, unsupported
 from lingraft.errors import ModelError
-from lingraft.layer_groups import ARCHITECTURES, EXPORTED
 
 CONFIG = "config.json"
 
@@ -74,10 +74,8 @@ def read_config_file(folder: Path) -> dict[str, Any]:
     config = read_object(path)
     if "model_type" not in config:
         raise ModelError(f"{path} is not the config of a model: it has no model_type")
-    model_type = config["model_type"]
-    if not isinstance(model_type, str) or not (model_type in ARCHITECTURES or model_type in EXPORTED):
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"{folder}: architecture '{model_type}' is not supported; supported model types: {known}")
+    if not is_supported(config["model_type"]):
+        raise ModelError(f"{folder}: {unsupported(config['model_type'])}")
     problem = next(_problems(config), None) or _text_problem(config)
     if problem:
         raise ModelError(f"{path}: {problem}; correct it, or fetch the file again")
@@ -90,7 +88,8 @@ def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_problem(config: Mapping[str, Any]) -> str | None:
-    if str(config["model_type"]).endswith("gemma3"):
+    row = ARCHITECTURES.get(config["model_type"].removeprefix(GATED))
+    if row and row.language_model:
         given = config.get("text_config")
         return None if isinstance(given, dict) else f"text_config is {given!r}, where an object must stand"
     return "text_config: this architecture is a language model alone" if "text_config" in config else None

@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingraft.architectures import ARCHITECTURES, GATED
 from lingraft.checkpoints.config import text_part
-
-GATED = "gated_"
 
 MAY_DIFFER = frozenset(
     [
@@ -57,7 +56,8 @@ class Settings:
         self.folder = folder
         self._stated = text_part(config)
         outer = str(config["model_type"]).removeprefix(GATED)
-        self.model_type = "gemma3_text" if outer == "gemma3" else outer
+        row = ARCHITECTURES.get(outer)
+        self.model_type = (row and row.language_model) or outer
 
     def __getitem__(self, key: str) -> Any:
         value = self._stated.get(key)

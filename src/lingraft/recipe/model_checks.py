@@ -51,6 +51,7 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
     """Of one training: its method, and what pulls back, on this base."""
     name = stage.method.name
     try:
+        stage.method.check(config)
         stage.method.layers(depth(config))
     except UserError as error:
         yield f"method: {error}"
