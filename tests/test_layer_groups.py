@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from itertools import pairwise
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lingraft.architectures import ARCHITECTURES, architecture_of
+from lingraft.architectures import ARCHITECTURES, REFUSED, architecture_of
 from lingraft.errors import ModelError, SelectionError
 from lingraft.layer_groups import (
     NOT_LANGUAGE_MODEL,
@@ -215,6 +216,12 @@ def test_an_unknown_architecture_is_an_error_that_lists_the_known(model_type):
         text_config(SimpleNamespace(model_type=model_type))
     assert f"'{model_type}'" in str(caught.value)
     assert ", ".join(ARCHITECTURES) in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_an_architecture_that_is_refused_is_an_error_that_says_why(model_type):
+    with pytest.raises(ModelError, match=re.escape(f"'{model_type}' is not supported ({REFUSED[model_type]})")):
+        text_config(SimpleNamespace(model_type=model_type))
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,19 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 """By the `model_type` of a config."""
 
+_SHAPES = "its layers have different shapes: heads of full attention are wider than those of sliding attention"
+_HYBRID = "most of its layers have linear attention, whose parameters have other names and no test here"
+_LATENT = "it has latent attention (MLA), and AutoModelForCausalLM of transformers does not load it"
+REFUSED: Mapping[str, str] = {
+    "gemma4": _SHAPES,
+    "gemma4_text": _SHAPES,
+    "mistral4": _LATENT,
+    "qwen3_5": _HYBRID,
+    "qwen3_5_text": _HYBRID,
+    "qwen3_next": _HYBRID,
+}
+"""`model_type` of what is often asked for and cannot be had -> why."""
+
 EXPORTED = {"qwen2_moe", *(f"{GATED}{model_type}" for model_type in ARCHITECTURES)}
 """`model_type` of what lingraft itself exports beside these: it is measured, and is no base to train."""
 
@@ -102,4 +115,5 @@ def is_supported(model_type: object) -> bool:
 
 def unsupported(model_type: object) -> str:
     """What to say of an architecture that has no row."""
-    return f"architecture '{model_type}' is not supported; supported model types: {', '.join(ARCHITECTURES)}"
+    why = f" ({REFUSED[model_type]})" if isinstance(model_type, str) and model_type in REFUSED else ""
+    return f"architecture '{model_type}' is not supported{why}; supported model types: {', '.join(ARCHITECTURES)}"
