@@ -21,6 +21,7 @@ TINY: Mapping[str, dict[str, Any]] = {
     "gemma2": {},
     "gemma3_text": {},
     "gemma3": {"vision_config": VISION, "mm_tokens_per_image": 4},
+    "phi3": {},
     "olmo2": {},
 }
 """What a config needs beside the shape that all architectures share; of a multimodal one, of its outer part."""

@@ -82,6 +82,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma3": replace(
         _GEMMA3, title="Gemma 3, the language model of the multimodal checkpoint", language_model="gemma3_text"
     ),
+    "phi3": Architecture(
+        "Phi 3 and 4",
+        attention=("qkv_proj", "o_proj"),
+        ffn=("gate_up_proj", "down_proj"),
+        fused={"qkv_proj": QKV, "gate_up_proj": GATE_UP},
+    ),
     "olmo2": Architecture("OLMo 2", norms=POST_NORM, query_norm="all", bias_switches=_ATTENTION_BIAS),
 }
 """By the `model_type` of a config."""

@@ -67,6 +67,9 @@ ALL = list(_cases())
 every_case = pytest.mark.parametrize(
     ("settings", "architecture", "tied"), [case for case in ALL if not _is_refused(*case.values[:2])]
 )
+every_refusal = pytest.mark.parametrize(
+    ("settings", "architecture", "tied"), [case for case in ALL if _is_refused(*case.values[:2])]
+)
 every_method = pytest.mark.parametrize("settings", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST)
 every_base = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 
@@ -160,6 +163,12 @@ def test_a_tied_head_stays_the_embeddings(adapt, forms, tied) -> None:
         train(adaptation)
         exported = adaptation.exports[form]()
         assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
+
+
+@every_refusal
+def test_a_method_that_an_architecture_cannot_have_is_refused(base, adapt, settings) -> None:
+    with pytest.raises(SelectionError, match=rf"'{settings['name']}' .* {base.config.model_type} .*; take lora"):
+        adapt()
 
 
 @every_method
