@@ -17,7 +17,7 @@ from lingraft.errors import RecipeError
 
 pytestmark = pytest.mark.integration
 
-UNLIKE_LLAMA = ["phi3"]
+UNLIKE_LLAMA = ["phi3", "olmoe", "qwen3_moe"]
 """Architectures with linears of other names, experts, or logits that are scaled."""
 
 

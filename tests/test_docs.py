@@ -65,7 +65,9 @@ def test_every_penalty_has_a_section(name) -> None:
 def architecture_line(model_type: str) -> str:
     """The line of the table in docs/reference/architectures.md."""
     row = ARCHITECTURES[model_type]
-    block = "fused" if set(row.ffn) & set(row.fused) else "separate linears" if row.gated_adapters else "no gate"
+    fused = set(row.ffn) & set(row.fused)
+    dense = "fused" if fused else "separate linears" if row.gated_adapters else "no gate"
+    block = "experts" if row.experts else dense
     added = "yes" if row.gated_adapters else "no"
     return f"| `{model_type}` | {row.title} | {', '.join(row.linears)} | {block} | {added} |"
 

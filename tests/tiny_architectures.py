@@ -22,6 +22,8 @@ TINY: Mapping[str, dict[str, Any]] = {
     "gemma3_text": {},
     "gemma3": {"vision_config": VISION, "mm_tokens_per_image": 4},
     "phi3": {},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
     "olmo2": {},
 }
 """What a config needs beside the shape that all architectures share; of a multimodal one, of its outer part."""

@@ -28,6 +28,28 @@ GATED = "gated_"
 
 
 @dataclass(frozen=True)
+class Experts:
+    """Feed-forward blocks of several experts (`mlp.experts`), of which a router takes a few for each token.
+
+    In files each expert has a matrix for each linear, `experts.3.up_proj.weight`. In the live model of transformers 5
+    a parameter holds those of all experts, `experts.gate_up_proj` of shape (experts, 2 * width, hidden_size).
+    """
+
+    width: str
+    """Key of the config that holds the hidden units of an expert."""
+    count: tuple[str, ...] = ("num_experts", "num_local_experts")
+    """Keys of the config that hold the number of experts, by the version that wrote it."""
+    linears: tuple[str, ...] = FFN_LINEARS
+    """Of one expert, in files."""
+    stacked: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"gate_up_proj": GATE_UP, "down_proj": ("down_proj",)}
+    )
+    """A parameter of all experts in the live model -> the linears whose rows it holds, in order."""
+    router: str = "gate"
+    """The module of `mlp` that scores experts, (experts, hidden_size)."""
+
+
+@dataclass(frozen=True)
 class Architecture:
     """What is particular to an architecture; the defaults are those of Mistral 7B."""
 
@@ -38,6 +60,8 @@ class Architecture:
     """Linears of `mlp`."""
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """A linear that holds the rows of several projections -> these projections, in order."""
+    experts: Experts | None = None
+    """What `mlp` holds where it has no linears of its own."""
     norms: tuple[str, ...] = PRE_NORM
     """Norms of the residual stream."""
     query_norm: Literal["head", "all"] | None = None
@@ -48,6 +72,8 @@ class Architecture:
     """Key of the config, off by default -> linears that have a bias where it is on."""
     default_head: bool = False
     """Whether heads have a width of the architecture's own where the config states none."""
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the config that must have these values where they are stated."""
     language_model: str | None = None
     """Of a multimodal checkpoint: the `model_type` of its language model, which this row describes."""
     qwen2_moe_unless: tuple[str, ...] | None = None
@@ -87,6 +113,21 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         attention=("qkv_proj", "o_proj"),
         ffn=("gate_up_proj", "down_proj"),
         fused={"qkv_proj": QKV, "gate_up_proj": GATE_UP},
+    ),
+    "qwen3_moe": Architecture(
+        "Qwen 3, mixtures of experts",
+        ffn=(),
+        experts=Experts("moe_intermediate_size"),
+        query_norm="head",
+        bias_switches=_ATTENTION_BIAS,
+        needs={"mlp_only_layers": [], "decoder_sparse_step": 1},
+    ),
+    "olmoe": Architecture(
+        "OLMoE",
+        ffn=(),
+        experts=Experts("intermediate_size"),
+        query_norm="all",
+        bias_switches=_ATTENTION_BIAS,
     ),
     "olmo2": Architecture("OLMo 2", norms=POST_NORM, query_norm="all", bias_switches=_ATTENTION_BIAS),
 }

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from lingraft.architectures import ARCHITECTURES, is_supported, unsupported
+from lingraft.architectures import ARCHITECTURES, Architecture, is_supported, unsupported
 from lingraft.errors import ModelError, SelectionError
 
 FFN = "mlp"
 """The feed-forward block of a decoder layer, which holds its linears and the activation `act_fn`."""
+
+EXPERTS = f"{FFN}.experts"
+"""The experts of a feed-forward block that has several."""
 
 EMBEDDINGS = "embed_tokens"
 HEAD = "lm_head"
@@ -145,6 +148,23 @@ def layer_group(name: str, layers: LayerRange) -> LayerGroup:
     if group is None:
         raise SelectionError(f"tensor '{name}' lies in no layer group; known are {', '.join(LayerGroup)}")
     return group
+
+
+def is_router(name: str, architecture: Architecture) -> bool:
+    """Whether a parameter scores experts, and so decides which of them a token goes through."""
+    return architecture.experts is not None and f".{FFN}.{architecture.experts.router}." in name
+
+
+def expert_parts(name: str, architecture: Architecture) -> tuple[str, tuple[str, ...]] | None:
+    """Where a live parameter of all experts lies in files: the name of `experts`, and linears whose rows it holds.
+
+    `layers.0.mlp.experts.gate_up_proj` is (`layers.0.mlp.experts`, (`gate_proj`, `up_proj`)); `None` for all others.
+    """
+    place, _, last = canonical_name(name).rpartition(".")
+    if architecture.experts is None or not place.endswith(f".{EXPERTS}"):
+        return None
+    linears = architecture.experts.stacked.get(last)
+    return (place, linears) if linears else None
 
 
 def is_buffer(name: str) -> bool:

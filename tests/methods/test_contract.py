@@ -205,6 +205,19 @@ def test_layra_leaves_the_middle_layers_and_the_final_norm_alone(make_model, tie
     assert groups == {LayerGroup.EMBEDDINGS, LayerGroup.FIRST, LayerGroup.LAST} | head
 
 
+@pytest.mark.parametrize("router", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("architecture", ["olmoe", "qwen3_moe"])
+def test_the_routers_of_experts_train_only_where_it_is_asked_for(make_model, architecture, router) -> None:
+    adaptation = METHODS["full"](name="full", router=router).apply(make_model(architecture))
+    frozen = {name for name, p in adaptation.model.named_parameters() if not p.requires_grad}
+    assert frozen == (set() if router else {f"model.layers.{i}.mlp.gate.weight" for i in range(4)})
+
+
+def test_a_router_that_is_not_there_cannot_train(make_model) -> None:
+    with pytest.raises(SelectionError, match="router is true, and llama has no experts"):
+        METHODS["full"](name="full", router=True).apply(make_model())
+
+
 def test_lora_adapts_every_linear_of_every_layer(make_model) -> None:
     model = make_model()
     linears = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}

@@ -33,6 +33,8 @@ COUNTS = {
     "moe_intermediate_size": 2**20,
     "shared_expert_intermediate_size": 2**20,
     "num_experts": 2**14,
+    "num_local_experts": 2**14,
+    "num_experts_per_tok": 2**14,
 }
 """Keys that hold a whole number from 1 on -> the largest that is taken for a model's, many times what there is."""
 _DERIVED = ("num_key_value_heads", "head_dim")
@@ -76,7 +78,7 @@ def read_config_file(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not the config of a model: it has no model_type")
     if not is_supported(config["model_type"]):
         raise ModelError(f"{folder}: {unsupported(config['model_type'])}")
-    problem = next(_problems(config), None) or _text_problem(config)
+    problem = next(_problems(config), None) or _text_problem(config) or _unmet_need(config)
     if problem:
         raise ModelError(f"{path}: {problem}; correct it, or fetch the file again")
     return config
@@ -93,6 +95,14 @@ def _text_problem(config: Mapping[str, Any]) -> str | None:
         given = config.get("text_config")
         return None if isinstance(given, dict) else f"text_config is {given!r}, where an object must stand"
     return "text_config: this architecture is a language model alone" if "text_config" in config else None
+
+
+def _unmet_need(config: Mapping[str, Any]) -> str | None:
+    row = ARCHITECTURES.get(config["model_type"].removeprefix(GATED))
+    for key, needed in row.needs.items() if row else ():
+        if config.get(key, needed) not in (needed, None):
+            return f"{key} is {config[key]!r}, and only {needed!r} is supported: all layers must have one layout"
+    return None
 
 
 def _problems(config: Mapping[str, Any], place: str = "") -> Iterator[str]:

@@ -95,7 +95,8 @@ def _layer(settings: Settings, width: int) -> dict[str, Shape]:
     row, heads = ARCHITECTURES[settings.model_type], int(settings["num_attention_heads"])
     head = settings.stated("head_dim") or (settings["head_dim"] if row.default_head else width // heads)
     queries, keys = head * heads, head * int(settings["num_key_value_heads"])
-    shapes = _linears(row, width, queries, keys, int(settings["intermediate_size"]))
+    ffn = int(settings[row.experts.width if row.experts else "intermediate_size"])
+    shapes = _linears(row, width, queries, keys, ffn, _num_experts(row, settings))
     switched = [linears for key, linears in row.bias_switches.items() if settings.stated(key)]
     biased = {*row.biases, *chain.from_iterable(switched)}
     parts: dict[str, Shape] = {f"{linear}.weight": shape for linear, shape in shapes.items()}
@@ -106,13 +107,25 @@ def _layer(settings: Settings, width: int) -> dict[str, Shape]:
     return parts | {f"{norm}.weight": (width,) for norm in row.norms}
 
 
-def _linears(row: Architecture, width: int, queries: int, keys: int, ffn: int) -> dict[str, Shape]:
+def _num_experts(row: Architecture, settings: Settings) -> int:
+    """0 where the feed-forward block is one."""
+    if row.experts is None:
+        return 0
+    stated = next((settings.stated(key) for key in row.experts.count if settings.stated(key)), None)
+    return int(stated or settings[row.experts.count[0]])
+
+
+def _linears(row: Architecture, width: int, queries: int, keys: int, ffn: int, experts: int) -> dict[str, Shape]:
     """Module name within a layer -> shape of its weight; a fused linear has the rows of all that it holds."""
     rows = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": width}
     rows |= {"gate_proj": ffn, "up_proj": ffn, "down_proj": width}
     columns = {"o_proj": queries, "down_proj": ffn}
     places = {f"self_attn.{name}": name for name in row.attention} | {f"{FFN}.{name}": name for name in row.ffn}
-    return {
+    routers: dict[str, Shape] = {}
+    if row.experts:
+        places |= {f"{FFN}.experts.{i}.{name}": name for i in range(experts) for name in row.experts.linears}
+        routers = {f"{FFN}.{row.experts.router}": (experts, width)}
+    return routers | {
         place: (sum(rows[of] for of in row.fused.get(name, (name,))), columns.get(name, width))
         for place, name in places.items()
     }

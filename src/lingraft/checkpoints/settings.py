@@ -29,6 +29,8 @@ MAY_DIFFER = frozenset(
         "initializer_range",
         "label2id",
         "max_position_embeddings",  # but see `computing`
+        "output_router_logits",
+        "router_aux_loss_coef",  # of training
         "max_window_layers",  # `layer_types` says what comes of it
         "output_attentions",
         "output_hidden_states",
@@ -61,7 +63,7 @@ class Settings:
 
     def __getitem__(self, key: str) -> Any:
         value = self._stated.get(key)
-        return self._filled.to_dict()[key] if value is None else value
+        return getattr(self._filled, key) if value is None else value
 
     def stated(self, key: str) -> Any:
         """What the file says, `None` where it says nothing."""
