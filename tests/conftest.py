@@ -30,7 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.unit)
 
 
-CONFIGS = {"llama": "LlamaConfig", "qwen2": "Qwen2Config", "gemma3_text": "Gemma3TextConfig"}
 DEPTH = 4
 RETAINED = 30
 """Documents, enough to measure forgetting on."""
@@ -38,7 +37,8 @@ SPECIAL = ("<bos>", "<eos>")
 
 
 def _config(architecture: str = "llama", tied: bool = False, **settings: Any) -> Any:
-    import transformers
+    from lingraft.architectures import ARCHITECTURES
+    from tiny_architectures import tiny_config
 
     shape = {
         "vocab_size": 258,
@@ -54,14 +54,10 @@ def _config(architecture: str = "llama", tied: bool = False, **settings: Any) ->
         "pad_token_id": None,
         "tie_word_embeddings": tied,
     }
-    if architecture == "gemma3":  # multimodal, with a vision tower that has layers of its own
-        text = transformers.Gemma3TextConfig(**{**shape, **settings})
-        vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": DEPTH, "num_attention_heads": 2}
-        vision |= {"image_size": 28, "patch_size": 14}
-        return transformers.Gemma3Config(
-            text_config=text, vision_config=vision, mm_tokens_per_image=4, tie_word_embeddings=tied
-        )
-    return getattr(transformers, CONFIGS[architecture])(**{**shape, **settings})
+    shape |= settings
+    if ARCHITECTURES[architecture].language_model:  # with a vision tower that has layers of its own
+        return tiny_config(architecture, shape, tie_word_embeddings=tied)
+    return tiny_config(architecture, shape)
 
 
 @pytest.fixture(scope="session")

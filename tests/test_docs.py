@@ -10,6 +10,7 @@ from runpy import run_path
 import pytest
 import yaml
 
+from lingraft.architectures import ARCHITECTURES, REFUSED
 from lingraft.methods import METHODS
 from lingraft.penalties import PENALTIES
 from lingraft.recipe import Recipe
@@ -59,6 +60,23 @@ def test_the_recipe_on_a_methods_page_is_of_that_method(name) -> None:
 @pytest.mark.parametrize("name", PENALTIES)
 def test_every_penalty_has_a_section(name) -> None:
     assert f"## `{name}`" in (METHOD_PAGES / "regularization.md").read_text()
+
+
+def architecture_line(model_type: str) -> str:
+    """The line of the table in docs/reference/architectures.md."""
+    row = ARCHITECTURES[model_type]
+    fused = set(row.ffn) & set(row.fused)
+    dense = "fused" if fused else "separate linears" if row.gated_adapters else "no gate"
+    block = "experts" if row.experts else dense
+    added = "yes" if row.gated_adapters else "no"
+    return f"| `{model_type}` | {row.title} | {', '.join(row.linears)} | {block} | {added} |"
+
+
+def test_the_tables_of_architectures_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "reference" / "architectures.md").read_text()
+    supported, refused = page.split("## Not supported")
+    assert re.findall(r"^\| `.*$", supported, re.MULTILINE)[1:] == [architecture_line(name) for name in ARCHITECTURES]
+    assert re.findall(r"^\| `.*$", refused, re.MULTILINE) == [f"| `{name}` | {why} |" for name, why in REFUSED.items()]
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from itertools import pairwise
 from types import SimpleNamespace
@@ -6,15 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from lingraft.architectures import ARCHITECTURES, REFUSED, architecture_of
 from lingraft.errors import ModelError, SelectionError
 from lingraft.layer_groups import (
-    ARCHITECTURES,
-    LINEARS,
     NOT_LANGUAGE_MODEL,
     LayerGroup,
     LayerRange,
@@ -26,6 +25,7 @@ from lingraft.layer_groups import (
     plain_name,
     text_config,
 )
+from tiny_architectures import tiny_config
 
 DEPTH = 4
 RANGE = LayerRange(first=1, last=2, depth=DEPTH)
@@ -42,33 +42,12 @@ TEXT = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": DEPTH,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
-CONFIGS = {
-    "llama": "LlamaConfig",
-    "mistral": "MistralConfig",
-    "qwen2": "Qwen2Config",
-    "qwen3": "Qwen3Config",
-    "gemma": "GemmaConfig",
-    "gemma2": "Gemma2Config",
-    "gemma3_text": "Gemma3TextConfig",
-    "olmo2": "Olmo2Config",
-}
+LANGUAGE_MODELS = [model_type for model_type, row in ARCHITECTURES.items() if not row.language_model]
 STYLES = ["all wrappers", "compiled", "compiled layers", "disk", "live", "parallel", "peft", "peft file"]
 
 
 def config_of(model_type, **settings):
-    if model_type != "gemma3":
-        return getattr(transformers, CONFIGS[model_type])(**TEXT, **settings)
-    vision = transformers.SiglipVisionConfig(**VISION).to_dict()
-    text = transformers.Gemma3TextConfig(**TEXT)
-    return transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **settings)
+    return tiny_config(model_type, TEXT, **settings)
 
 
 def empty_model(config):
@@ -126,7 +105,7 @@ def met(request, tmp_path_factory):
 
     tied = is_tied(model.config)
     config = LoraConfig(
-        target_modules=list(LINEARS),
+        target_modules=list(architecture_of(model.config).linears),
         exclude_modules=NOT_LANGUAGE_MODEL,
         modules_to_save=["embed_tokens"] if tied else ["embed_tokens", "lm_head"],
         ensure_weight_tying=tied,
@@ -190,7 +169,7 @@ def test_a_file_and_the_live_model_have_equal_groups(met):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("model_type", CONFIGS)
+@pytest.mark.parametrize("model_type", LANGUAGE_MODELS)
 def test_only_an_untied_head_has_a_tensor_of_its_own(model_type, tied):
     config = config_of(model_type, tie_word_embeddings=tied)
     names = [name for name, _ in empty_model(config).named_parameters()]
@@ -207,7 +186,7 @@ def test_depth_is_the_number_of_decoder_layers(model_type):
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_only_a_config_of_several_parts_is_multimodal(model_type):
-    assert is_multimodal(config_of(model_type)) == (model_type == "gemma3")
+    assert is_multimodal(config_of(model_type)) == (model_type not in LANGUAGE_MODELS)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +216,12 @@ def test_an_unknown_architecture_is_an_error_that_lists_the_known(model_type):
         text_config(SimpleNamespace(model_type=model_type))
     assert f"'{model_type}'" in str(caught.value)
     assert ", ".join(ARCHITECTURES) in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_an_architecture_that_is_refused_is_an_error_that_says_why(model_type):
+    with pytest.raises(ModelError, match=re.escape(f"'{model_type}' is not supported ({REFUSED[model_type]})")):
+        text_config(SimpleNamespace(model_type=model_type))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parameter name -> layer group. The only place that knows the names of parameters.
+"""Parameter name -> layer group. The names of what a layer holds are in `architectures`.
 
 A decoder's layers fall into three groups, first, middle and last (arXiv 2606.00284 §2.2, §4.1;
 the (10, 2) of LayRA, arXiv 2509.11414 §3.2, is first=10, last=2). Beside them stand the
@@ -6,7 +6,7 @@ embeddings, the final norm and the head; a multimodal model's other parts are `o
 Every tensor lies in exactly one group.
 
 Names are understood in every style in which a tensor can be met: as a file has it, in a live
-model, wrapped by peft, and compiled. All decoders of the table share one layout, that of Llama.
+model, wrapped by peft, and compiled.
 """
 
 from __future__ import annotations
@@ -17,31 +17,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from lingraft.architectures import ARCHITECTURES, Architecture, is_supported, unsupported
 from lingraft.errors import ModelError, SelectionError
 
-ARCHITECTURES = {
-    "llama": "Llama",
-    "mistral": "Mistral",
-    "qwen2": "Qwen 2 and 2.5",
-    "qwen3": "Qwen 3",
-    "gemma": "Gemma",
-    "gemma2": "Gemma 2",
-    "gemma3_text": "Gemma 3, text",
-    "gemma3": "Gemma 3, the language model of the multimodal checkpoint",
-    "olmo2": "OLMo 2",
-}
-"""`model_type` of a config -> what it is."""
-
-EXPORTED = {"qwen2_moe", *(f"gated_{model_type}" for model_type in ARCHITECTURES)}
-"""`model_type` of what lingraft itself exports beside these: it is measured, and is no base to train."""
-
-ATTENTION_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj")
-FFN_LINEARS = ("gate_proj", "up_proj", "down_proj")
-LINEARS = ATTENTION_LINEARS + FFN_LINEARS
-"""Every linear of a decoder layer, by the last part of its module name."""
-
 FFN = "mlp"
-"""The feed-forward block of a decoder layer, which holds `FFN_LINEARS` and the activation `act_fn`."""
+"""The feed-forward block of a decoder layer, which holds its linears and the activation `act_fn`."""
+
+EXPERTS = f"{FFN}.experts"
+"""The experts of a feed-forward block that has several."""
 
 EMBEDDINGS = "embed_tokens"
 HEAD = "lm_head"
@@ -167,6 +150,23 @@ def layer_group(name: str, layers: LayerRange) -> LayerGroup:
     return group
 
 
+def is_router(name: str, architecture: Architecture) -> bool:
+    """Whether a parameter scores experts, and so decides which of them a token goes through."""
+    return architecture.experts is not None and f".{FFN}.{architecture.experts.router}." in name
+
+
+def expert_parts(name: str, architecture: Architecture) -> tuple[str, tuple[str, ...]] | None:
+    """Where a live parameter of all experts lies in files: the name of `experts`, and linears whose rows it holds.
+
+    `layers.0.mlp.experts.gate_up_proj` is (`layers.0.mlp.experts`, (`gate_proj`, `up_proj`)); `None` for all others.
+    """
+    place, _, last = canonical_name(name).rpartition(".")
+    if architecture.experts is None or not place.endswith(f".{EXPERTS}"):
+        return None
+    linears = architecture.experts.stacked.get(last)
+    return (place, linears) if linears else None
+
+
 def is_buffer(name: str) -> bool:
     """Whether a file's tensor is no weight: rotary frequencies that old checkpoints still hold."""
     return name.endswith(".rotary_emb.inv_freq")
@@ -176,12 +176,10 @@ def text_config(config: Any) -> Any:
     """The language model's part of a config (Gemma 3's multimodal config holds two).
 
     Raises:
-        ModelError: an architecture that is in neither table.
+        ModelError: an architecture that has no row.
     """
-    model_type = getattr(config, "model_type", None)
-    if model_type not in ARCHITECTURES and model_type not in EXPORTED:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"architecture '{model_type}' is not supported; supported model types: {known}")
+    if not is_supported(model_type := getattr(config, "model_type", None)):
+        raise ModelError(unsupported(model_type))
     return config.get_text_config()
 
 

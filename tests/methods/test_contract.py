@@ -1,15 +1,23 @@
-"""The laws that every training method keeps; a new method adds a row to METHODS_UNDER_TEST."""
+"""The laws that every training method keeps on every architecture.
+
+A new method adds a row to METHODS_UNDER_TEST, a new architecture one to `tiny_architectures.TINY`.
+"""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
+from lingraft.architectures import ARCHITECTURES
 from lingraft.checkpoints.export import probe_logits
+from lingraft.errors import SelectionError
 from lingraft.layer_groups import LayerGroup, layer_group, plain_name
 from lingraft.methods import METHODS
+from tiny_architectures import tied_by_default
 
 pytestmark = pytest.mark.integration
 
@@ -31,9 +39,39 @@ METHODS_UNDER_TEST = {
 }
 IN_FULL = {"full", "layer-selective", "freeze", "embeddings"}
 
+ONE_OF_A_KIND = ("full", "freeze", "lora with embeddings", "layra", "lora-ffn", "adapters", "neutral-residues sigmoid")
+"""Methods that every architecture is put through; all methods are put through `BROADLY`."""
+BROADLY = ("llama", "qwen2", "gemma3_text", "gemma3")
+
+
+def _cases():
+    """Method, base and tying: every method on a few architectures, a few on every architecture."""
+    for architecture in ARCHITECTURES:
+        broadly = architecture in BROADLY
+        for method in METHODS_UNDER_TEST if broadly else ONE_OF_A_KIND:
+            for tied in (False, True) if broadly else (tied_by_default(architecture),):
+                kind = f"{architecture}-{'tied' if tied else 'untied'}-{method}"
+                yield pytest.param(METHODS_UNDER_TEST[method], architecture, tied, id=kind)
+
+
+def _is_refused(settings, architecture) -> bool:
+    config = SimpleNamespace(model_type=architecture)
+    try:
+        METHODS[settings["name"]](**settings).check(config)
+    except SelectionError:
+        return True
+    return False
+
+
+ALL = list(_cases())
+every_case = pytest.mark.parametrize(
+    ("settings", "architecture", "tied"), [case for case in ALL if not _is_refused(*case.values[:2])]
+)
+every_refusal = pytest.mark.parametrize(
+    ("settings", "architecture", "tied"), [case for case in ALL if _is_refused(*case.values[:2])]
+)
 every_method = pytest.mark.parametrize("settings", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST)
 every_base = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text", "gemma3"])
 
 
 @pytest.fixture
@@ -67,16 +105,12 @@ def train(adaptation, steps: int = 3) -> None:
     adaptation.model.eval()
 
 
-@every_method
-@every_base
-@every_architecture
+@every_case
 def test_logits_are_the_bases_before_the_first_step(base, adapt) -> None:
     assert torch.equal(probe_logits(adapt().model, base.config), probe_logits(base, base.config))
 
 
-@every_method
-@every_base
-@every_architecture
+@every_case
 def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) -> None:
     adaptation = adapt()
     before = {name: tensor.clone() for name, tensor in adaptation.model.named_parameters()}
@@ -85,9 +119,7 @@ def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) 
     assert moved == set(adaptation.trainable)
 
 
-@every_method
-@every_base
-@every_architecture
+@every_case
 def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(base, adapt, forms, tmp_path) -> None:
     of_base = probe_logits(base, base.config)
     for form in forms:
@@ -111,9 +143,7 @@ def _widths_added(exported, base) -> list[int]:
     return [own.intermediate_size - was.intermediate_size, shared, getattr(own, "gated_adapter", {"rank": 0})["rank"]]
 
 
-@every_method
-@every_base
-@every_architecture
+@every_case
 def test_a_plain_export_has_the_bases_class_and_keys(base, adapt, forms) -> None:
     if "plain" in forms:
         plain = adapt().exports["plain"]()
@@ -121,22 +151,24 @@ def test_a_plain_export_has_the_bases_class_and_keys(base, adapt, forms) -> None
         assert [name for name, _ in plain.named_parameters()] == [name for name, _ in base.named_parameters()]
 
 
-@every_method
-@every_base
-@every_architecture
+@every_case
 def test_the_forms_are_known_before_training(adapt, forms) -> None:
     assert tuple(adapt().exports) == forms
 
 
-@every_method
-@every_base
-@every_architecture
+@every_case
 def test_a_tied_head_stays_the_embeddings(adapt, forms, tied) -> None:
     for form in forms:
         adaptation = adapt()
         train(adaptation)
         exported = adaptation.exports[form]()
         assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
+
+
+@every_refusal
+def test_a_method_that_an_architecture_cannot_have_is_refused(base, adapt, settings) -> None:
+    with pytest.raises(SelectionError, match=rf"'{settings['name']}' .* {base.config.model_type} .*; take lora"):
+        adapt()
 
 
 @every_method
@@ -171,6 +203,19 @@ def test_layra_leaves_the_middle_layers_and_the_final_norm_alone(make_model, tie
     groups = {layer_group(name, method.layers(4)) for name in adaptation.trainable}
     head = set() if tied else {LayerGroup.HEAD}
     assert groups == {LayerGroup.EMBEDDINGS, LayerGroup.FIRST, LayerGroup.LAST} | head
+
+
+@pytest.mark.parametrize("router", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("architecture", ["olmoe", "qwen3_moe"])
+def test_the_routers_of_experts_train_only_where_it_is_asked_for(make_model, architecture, router) -> None:
+    adaptation = METHODS["full"](name="full", router=router).apply(make_model(architecture))
+    frozen = {name for name, p in adaptation.model.named_parameters() if not p.requires_grad}
+    assert frozen == (set() if router else {f"model.layers.{i}.mlp.gate.weight" for i in range(4)})
+
+
+def test_a_router_that_is_not_there_cannot_train(make_model) -> None:
+    with pytest.raises(SelectionError, match="router is true, and llama has no experts"):
+        METHODS["full"](name="full", router=True).apply(make_model())
 
 
 def test_lora_adapts_every_linear_of_every_layer(make_model) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lingraft.architectures import ARCHITECTURES, GATED, is_supported, unsupported
 from lingraft.errors import ModelError
-from lingraft.layer_groups import ARCHITECTURES, EXPORTED
 
 CONFIG = "config.json"
 
@@ -33,6 +33,8 @@ COUNTS = {
     "moe_intermediate_size": 2**20,
     "shared_expert_intermediate_size": 2**20,
     "num_experts": 2**14,
+    "num_local_experts": 2**14,
+    "num_experts_per_tok": 2**14,
 }
 """Key -> the largest value allowed, far above that of any published model; the smallest is 1."""
 _DERIVED = ("num_key_value_heads", "head_dim")
@@ -74,11 +76,9 @@ def read_config_file(folder: Path) -> dict[str, Any]:
     config = read_object(path)
     if "model_type" not in config:
         raise ModelError(f"{path} is not the config of a model: it has no model_type")
-    model_type = config["model_type"]
-    if not isinstance(model_type, str) or not (model_type in ARCHITECTURES or model_type in EXPORTED):
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"{folder}: architecture '{model_type}' is not supported; supported model types: {known}")
-    problem = next(_problems(config), None) or _text_problem(config)
+    if not is_supported(config["model_type"]):
+        raise ModelError(f"{folder}: {unsupported(config['model_type'])}")
+    problem = next(_problems(config), None) or _text_problem(config) or _unmet_need(config)
     if problem:
         raise ModelError(f"{path}: {problem}; correct it, or fetch the file again")
     return config
@@ -90,10 +90,19 @@ def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_problem(config: Mapping[str, Any]) -> str | None:
-    if str(config["model_type"]).endswith("gemma3"):
+    row = ARCHITECTURES.get(config["model_type"].removeprefix(GATED))
+    if row and row.language_model:
         given = config.get("text_config")
         return None if isinstance(given, dict) else f"text_config is {given!r}, where an object must stand"
     return "text_config: this architecture is a language model alone" if "text_config" in config else None
+
+
+def _unmet_need(config: Mapping[str, Any]) -> str | None:
+    row = ARCHITECTURES.get(config["model_type"].removeprefix(GATED))
+    for key, needed in row.needs.items() if row else ():
+        if config.get(key, needed) not in (needed, None):
+            return f"{key} is {config[key]!r}, and only {needed!r} is supported: all layers must have one layout"
+    return None
 
 
 def _problems(config: Mapping[str, Any], place: str = "") -> Iterator[str]:

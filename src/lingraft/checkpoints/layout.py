@@ -1,26 +1,25 @@
 """The tensors that a config asks for, and whether a model's files hold them: names, layers, rows and widths.
 
-All decoders that we know share the layout of Llama (`layer_groups`); they differ in norms and biases. What a model
-does not read may lie in its files: a head that is the embeddings once more, rotary frequencies, scales of a cache,
-and in a multimodal checkpoint everything beside the language model.
+What a layer holds is said by the architecture's row (`architectures`). What a model does not read may lie in its
+files: a head that is the embeddings once more, rotary frequencies, scales of a cache, and in a multimodal checkpoint
+everything beside the language model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lingraft.architectures import ARCHITECTURES, GATED, Architecture
 from lingraft.checkpoints.config import CONFIG
-from lingraft.checkpoints.settings import GATED, Settings
+from lingraft.checkpoints.settings import Settings
 from lingraft.checkpoints.weights import Weights
 from lingraft.errors import ModelError
 from lingraft.layer_groups import (
-    ATTENTION_LINEARS,
     EMBEDDINGS,
-    FFN_LINEARS,
+    FFN,
     HEAD,
     LAYERS,
     canonical_name,
@@ -29,37 +28,6 @@ from lingraft.layer_groups import (
 )
 
 Shape = tuple[int, ...]
-_AROUND = ("input", "post_attention")
-_SANDWICH = ("input", "post_attention", "pre_feedforward", "post_feedforward")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How an architecture's layers differ from Llama's."""
-
-    norms: tuple[str, ...] = _AROUND
-    """Norms of the residual stream."""
-    query_norm: Literal["head", "all"] | None = None
-    """Norms of queries and keys: one head wide, or as wide as all heads."""
-    biases: tuple[str, ...] = ()
-    """Linears that have one whatever the config says."""
-    bias_switches: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"attention_bias": ATTENTION_LINEARS})
-    """Key of the config, off by default -> linears that have a bias where it is on."""
-    default_head: bool = False
-    """Whether heads have a width of the architecture's own where the config says none."""
-
-
-LAYOUTS: Mapping[str, Layout] = {
-    "llama": Layout(bias_switches={"attention_bias": ATTENTION_LINEARS, "mlp_bias": FFN_LINEARS}),
-    "mistral": Layout(bias_switches={}),
-    "qwen2": Layout(biases=("q_proj", "k_proj", "v_proj"), bias_switches={}),
-    "qwen3": Layout(query_norm="head", default_head=True),
-    "gemma": Layout(default_head=True),
-    "gemma2": Layout(norms=_SANDWICH, default_head=True),
-    "gemma3_text": Layout(norms=_SANDWICH, query_norm="head", default_head=True),
-    "olmo2": Layout(norms=("post_attention", "post_feedforward"), query_norm="all"),
-}
-"""By `model_type` of the language model."""
 
 
 def check_layout(folder: Path, config: Mapping[str, Any], weights: Weights) -> None:
@@ -71,7 +39,7 @@ def check_layout(folder: Path, config: Mapping[str, Any], weights: Weights) -> N
     settings = Settings(folder, config)
     held = {canonical_name(name): tensor for name, tensor in weights.items()}
     _check_layers(folder, settings, num_layers(held))
-    if settings.model_type not in LAYOUTS:
+    if settings.model_type not in ARCHITECTURES:
         return  # transformers holds what else we export to its own layout
     wanted = _tensors(settings)
     missing = next((name for name in wanted if name not in held and name != f"{HEAD}.weight"), None)
@@ -109,7 +77,7 @@ def _is_tied(config: Mapping[str, Any], settings: Settings) -> bool:
 
 def _is_added(config: Mapping[str, Any], name: str) -> bool:
     """Adapters of a model that we exported with its code."""
-    return str(config["model_type"]).startswith(GATED) and ".mlp.adapter." in name
+    return str(config["model_type"]).startswith(GATED) and f".{FFN}.adapter." in name
 
 
 def _tensors(settings: Settings) -> dict[str, Shape]:
@@ -124,23 +92,40 @@ def _tensors(settings: Settings) -> dict[str, Shape]:
 
 def _layer(settings: Settings, width: int) -> dict[str, Shape]:
     """Name within a layer -> shape."""
-    layout, heads = LAYOUTS[settings.model_type], int(settings["num_attention_heads"])
-    head = settings.stated("head_dim") or (settings["head_dim"] if layout.default_head else width // heads)
-    queries, keys, ffn = head * heads, head * int(settings["num_key_value_heads"]), int(settings["intermediate_size"])
-    shapes = {
-        "self_attn.q_proj": (queries, width),
-        "self_attn.k_proj": (keys, width),
-        "self_attn.v_proj": (keys, width),
-        "self_attn.o_proj": (width, queries),
-        "mlp.gate_proj": (ffn, width),
-        "mlp.up_proj": (ffn, width),
-        "mlp.down_proj": (width, ffn),
-    }
-    switched = [linears for key, linears in layout.bias_switches.items() if settings.stated(key)]
-    biased = {*layout.biases, *chain.from_iterable(switched)}
+    row, heads = ARCHITECTURES[settings.model_type], int(settings["num_attention_heads"])
+    head = settings.stated("head_dim") or (settings["head_dim"] if row.default_head else width // heads)
+    queries, keys = head * heads, head * int(settings["num_key_value_heads"])
+    ffn = int(settings[row.experts.width if row.experts else "intermediate_size"])
+    shapes = _linears(row, width, queries, keys, ffn, _num_experts(row, settings))
+    switched = [linears for key, linears in row.bias_switches.items() if settings.stated(key)]
+    biased = {*row.biases, *chain.from_iterable(switched)}
     parts: dict[str, Shape] = {f"{linear}.weight": shape for linear, shape in shapes.items()}
     parts |= {f"{of}.bias": shape[:1] for of, shape in shapes.items() if of.rpartition(".")[2] in biased}
-    if layout.query_norm:
-        sizes = (head, head) if layout.query_norm == "head" else (queries, keys)
+    if row.query_norm:
+        sizes = (head, head) if row.query_norm == "head" else (queries, keys)
         parts |= {"self_attn.q_norm.weight": sizes[:1], "self_attn.k_norm.weight": sizes[1:]}
-    return parts | {f"{norm}_layernorm.weight": (width,) for norm in layout.norms}
+    return parts | {f"{norm}.weight": (width,) for norm in row.norms}
+
+
+def _num_experts(row: Architecture, settings: Settings) -> int:
+    """0 where the feed-forward block is one."""
+    if row.experts is None:
+        return 0
+    stated = next((settings.stated(key) for key in row.experts.count if settings.stated(key)), None)
+    return int(stated or settings[row.experts.count[0]])
+
+
+def _linears(row: Architecture, width: int, queries: int, keys: int, ffn: int, experts: int) -> dict[str, Shape]:
+    """Module name within a layer -> shape of its weight; a fused linear has the rows of all that it holds."""
+    rows = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": width}
+    rows |= {"gate_proj": ffn, "up_proj": ffn, "down_proj": width}
+    columns = {"o_proj": queries, "down_proj": ffn}
+    places = {f"self_attn.{name}": name for name in row.attention} | {f"{FFN}.{name}": name for name in row.ffn}
+    routers: dict[str, Shape] = {}
+    if row.experts:
+        places |= {f"{FFN}.experts.{i}.{name}": name for i in range(experts) for name in row.experts.linears}
+        routers = {f"{FFN}.{row.experts.router}": (experts, width)}
+    return routers | {
+        place: (sum(rows[of] for of in row.fused.get(name, (name,))), columns.get(name, width))
+        for place, name in places.items()
+    }

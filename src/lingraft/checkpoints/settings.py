@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingraft.architectures import ARCHITECTURES, GATED
 from lingraft.checkpoints.config import text_part
-
-GATED = "gated_"
 
 MAY_DIFFER = frozenset(
     [
@@ -31,6 +30,8 @@ MAY_DIFFER = frozenset(
         "label2id",
         "max_position_embeddings",  # but see `computing`
         "max_window_layers",  # its effect is in `layer_types`
+        "output_router_logits",
+        "router_aux_loss_coef",  # of training
         "output_attentions",
         "output_hidden_states",
         "pad_token_id",
@@ -57,11 +58,12 @@ class Settings:
         self.folder = folder
         self._stated = text_part(config)
         outer = str(config["model_type"]).removeprefix(GATED)
-        self.model_type = "gemma3_text" if outer == "gemma3" else outer
+        row = ARCHITECTURES.get(outer)
+        self.model_type = (row and row.language_model) or outer
 
     def __getitem__(self, key: str) -> Any:
         value = self._stated.get(key)
-        return self._filled.to_dict()[key] if value is None else value
+        return getattr(self._filled, key) if value is None else value
 
     def stated(self, key: str) -> Any:
         """The value in the file; `None` where the file has none."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lingraft.architectures import ARCHITECTURES
 from lingraft.cache import read_json
 from lingraft.checkpoints.adapters import Adapter, LowRank, adapter_fingerprint, is_adapter, read_adapter
 from lingraft.checkpoints.config import read_config_file, text_part
@@ -17,7 +18,7 @@ from lingraft.checkpoints.read import check_is_model, find_folder, model_fingerp
 from lingraft.checkpoints.settings import Settings
 from lingraft.checkpoints.weights import StoredTensor, Weights, find_weights
 from lingraft.errors import ModelError
-from lingraft.layer_groups import ARCHITECTURES, EMBEDDINGS, HEAD, canonical_name
+from lingraft.layer_groups import EMBEDDINGS, HEAD, canonical_name
 
 RECORD = "lingraft.json"
 """The file in a model's folder that records what the model was made from."""

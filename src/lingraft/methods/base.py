@@ -85,12 +85,19 @@ class Method(BaseModel, ABC):
         """
         return LayerRange(first=depth, last=0, depth=depth)
 
+    def check(self, config: Any) -> None:
+        """Refuse an architecture that this method cannot train; `config` is that of a base.
+
+        Raises:
+            SelectionError: says what the architecture lacks, and which methods train it.
+        """
+
     @abstractmethod
     def apply(self, model: PreTrainedModel) -> Adaptation:
         """Prepare `model`, which is changed in place, for training.
 
         Raises:
-            SelectionError: a choice that the model does not have.
+            SelectionError: a choice that the model does not have, or what `check` refuses.
         """
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from lingraft.layer_groups import LayerGroup, LayerRange
-from lingraft.methods.full_rank import InFull
+from lingraft.methods.full_rank import LayersInFull
 
 
-class Freeze(InFull):
+class Freeze(LayersInFull):
     """All weights of the first and last layers train; the middle stays as it is.
 
         W_l = W_l,0    for first <= l < L - last

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from lingraft.layer_groups import LayerGroup
-from lingraft.methods.full_rank import InFull
+from lingraft.methods.full_rank import LayersInFull
 
 
-class Full(InFull):
+class Full(LayersInFull):
     """Every weight of the language model trains; nothing is frozen.
 
         theta = argmin L(theta; new text),  from theta_0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lingraft.layer_groups import LayerGroup, depth, layer_group
+from lingraft.architectures import architecture_of
+from lingraft.errors import SelectionError
+from lingraft.layer_groups import LayerGroup, depth, is_router, layer_group
 from lingraft.methods.base import Adaptation, Method, adaptation
 
 if TYPE_CHECKING:
@@ -13,13 +15,39 @@ if TYPE_CHECKING:
 
 
 class InFull(Method):
-    """All weights of some layer groups train; no weight is added."""
+    """All weights of some layer groups train, routers of experts aside; no weight is added."""
 
     @abstractmethod
     def groups(self) -> frozenset[LayerGroup]:
         """The groups that train, of those that `layers` parts a model into."""
 
+    def trains_routers(self) -> bool:
+        """Whether routers of experts train with the layers that they lie in."""
+        return False
+
     def apply(self, model: PreTrainedModel) -> Adaptation:
-        layers, groups = self.layers(depth(model.config)), self.groups()
-        declared = {name for name, _ in model.named_parameters() if layer_group(name, layers) in groups}
+        self.check(model.config)
+        layers, groups, row = self.layers(depth(model.config)), self.groups(), architecture_of(model.config)
+        declared = {
+            name
+            for name, _ in model.named_parameters()
+            if layer_group(name, layers) in groups and (self.trains_routers() or not is_router(name, row))
+        }
         return adaptation(model, declared, {"plain": lambda: model})
+
+
+class LayersInFull(InFull):
+    """As `InFull`, of methods that train layers.
+
+    A router decides which experts a token goes through. Where it moves, old text takes other experts, also of layers
+    that hardly changed; so routers stay frozen unless `router` is true.
+    """
+
+    router: bool = False
+
+    def trains_routers(self) -> bool:
+        return self.router
+
+    def check(self, config: Any) -> None:
+        if self.router and architecture_of(config).experts is None:
+            raise SelectionError(f"router is true, and {config.model_type} has no experts; leave router out")

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from lingraft.layer_groups import LayerGroup, LayerRange
-from lingraft.methods.full_rank import InFull
+from lingraft.methods.full_rank import LayersInFull
 
 
-class LayerSelective(InFull):
+class LayerSelective(LayersInFull):
     """All weights of the first and the last layer, of embeddings and head train; all else is frozen.
 
         W_l = W_l,0    for first <= l < L - last

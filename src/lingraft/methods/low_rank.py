@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from lingraft.architectures import Architecture, architecture_of
 from lingraft.layer_groups import (
     EMBEDDINGS,
     HEAD,
     LAYERS,
-    LINEARS,
     NOT_LANGUAGE_MODEL,
     depth,
     is_multimodal,
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 class LowRank(Method):
     """LoRA on linears of the first and last layers; embeddings and head full-rank, or frozen."""
 
-    linears: ClassVar[Sequence[str]] = LINEARS
     dropout: float
     embeddings: bool
+
+    def linears(self, architecture: Architecture) -> Sequence[str]:
+        """The linears of a layer that get factors, by the last part of their module names."""
+        return architecture.linears
 
     @abstractmethod
     def factors(self, model: PreTrainedModel) -> tuple[int, float]:
@@ -41,18 +44,20 @@ class LowRank(Method):
     def apply(self, model: PreTrainedModel) -> Adaptation:
         from peft import LoraConfig, PeftModel, get_peft_model
 
+        self.check(model.config)
         layers, tied = self.layers(depth(model.config)), is_tied(model.config)
+        named = self.linears(architecture_of(model.config))
         linears = {
             name
             for name, _ in model.named_modules()
-            if name.rsplit(".", 1)[-1] in self.linears and layer_index(name + ".") in layers.outer
+            if name.rsplit(".", 1)[-1] in named and layer_index(name + ".") in layers.outer
         }
         rank, alpha = self.factors(model)
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,
             lora_dropout=self.dropout,
-            target_modules=list(self.linears),
+            target_modules=list(named),
             layers_to_transform=layers.outer,
             layers_pattern=LAYERS,
             exclude_modules=NOT_LANGUAGE_MODEL if is_multimodal(model.config) else None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from lingraft.architectures import architecture_of
+from lingraft.errors import SelectionError
 from lingraft.layer_groups import FFN, NOT_LANGUAGE_MODEL, depth, is_multimodal
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, adaptation
 from lingraft.methods.parameter_budget import Sized, feed_forward_blocks
@@ -37,6 +39,13 @@ class ParallelAdapters(Sized):
             )
         return self
 
+    def check(self, config: Any) -> None:
+        if not architecture_of(config).gated_adapters:
+            raise SelectionError(
+                f"'{self.name}' puts gated blocks beside feed-forward blocks of gate_proj, up_proj and down_proj; "
+                f"those of {config.model_type} are others; take lora, layra or full"
+            )
+
     def exports(self, config: Any) -> Sequence[Export]:
         from lingraft.nn.conversion import can_be_qwen2_moe
 
@@ -53,6 +62,7 @@ class ParallelAdapters(Sized):
         from lingraft.nn.conversion import as_qwen2_moe, with_own_code, with_wide_ffn
         from lingraft.nn.peft_adapter import GatedAdapterConfig, GatedAdapterLayer
 
+        self.check(model.config)
         num_layers = depth(model.config)
         config = GatedAdapterConfig(
             rank=self._rank(model),

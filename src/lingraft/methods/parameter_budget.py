@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from lingraft.errors import SelectionError
-from lingraft.layer_groups import LayerGroup, LayerRange, depth, layer_group
+from lingraft.layer_groups import FFN, LayerGroup, LayerRange, depth, layer_group
 from lingraft.methods.base import Method
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Sized(Method):
 
 def feed_forward_blocks(model: PreTrainedModel) -> list[Any]:
     """The feed-forward block of every decoder layer, in order."""
-    return [layer.mlp for layer in model.get_decoder().layers]
+    return [getattr(layer, FFN) for layer in model.get_decoder().layers]
 
 
 def num_weights(model: PreTrainedModel) -> int:

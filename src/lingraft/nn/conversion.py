@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lingraft.architectures import FFN_LINEARS, architecture_of
+from lingraft.layer_groups import FFN
 from lingraft.nn.gated_adapter import GatedAdapter, add_adapter
 from lingraft.nn.remote_code import auto_map, gated_types
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64
 """Of the width of an adapter that is written into a model."""
-_LINEARS = (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1))
+_LINEARS = tuple(zip(FFN_LINEARS, (0, 0, 1), strict=True))
 """Of a gated block, each with the axis of its weight along which the hidden units lie."""
 
 
@@ -58,9 +60,8 @@ def _widened(own: nn.Linear, added: Tensor, axis: int) -> nn.Linear:
 
 def can_be_qwen2_moe(config: Any) -> bool:
     """Whether attention, norms and the rest of an architecture are those of Qwen2-MoE."""
-    if config.model_type == "llama":
-        return not (config.attention_bias or config.mlp_bias)
-    return config.model_type == "qwen2" and not config.use_sliding_window
+    unless = architecture_of(config).qwen2_moe_unless
+    return unless is not None and not any(getattr(config, key) for key in unless)
 
 
 def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
@@ -79,21 +80,18 @@ def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
         shared_expert_intermediate_size=pairs[0][1].up_proj.out_features,
         decoder_sparse_step=1,
         mlp_only_layers=[],
-        qkv_bias=was.model_type == "qwen2",
+        qkv_bias=bool(architecture_of(was).biases),
     )
-    weights = {name: tensor for name, tensor in model.state_dict().items() if ".mlp." not in name}
+    weights = {name: tensor for name, tensor in model.state_dict().items() if f".{FFN}." not in name}
     for i, (ffn, adapter) in enumerate(pairs):
-        place = f"model.layers.{i}.mlp"
+        place = f"model.layers.{i}.{FFN}"
         assert adapter.block_gate is not None
         weights |= {
             f"{place}.gate.weight": torch.zeros(1, config.hidden_size),
             f"{place}.experts.gate_up_proj": torch.cat([ffn.gate_proj.weight, ffn.up_proj.weight])[None],
             f"{place}.experts.down_proj": ffn.down_proj.weight[None],
             f"{place}.shared_expert_gate.weight": adapter.block_gate.weight,
-            **{
-                f"{place}.shared_expert.{name}.weight": getattr(adapter, name).weight
-                for name in ("gate_proj", "up_proj", "down_proj")
-            },
+            **{f"{place}.shared_expert.{name}.weight": getattr(adapter, name).weight for name in FFN_LINEARS},
         }
     folded = Qwen2MoeForCausalLM(config)
     folded.load_state_dict({name: tensor.detach() for name, tensor in weights.items()})
@@ -120,9 +118,9 @@ def _apart(wrapped: PeftModel) -> tuple[PreTrainedModel, list[tuple[Any, GatedAd
     model: PreTrainedModel = wrapped.cpu().float().get_base_model()
     pairs = []
     for layer in model.get_decoder().layers:
-        adapted = layer.mlp
-        layer.mlp = adapted.get_base_layer()
-        pairs.append((layer.mlp, _filled_up(adapted.adapter)))
+        adapted = getattr(layer, FFN)
+        setattr(layer, FFN, adapted.get_base_layer())
+        pairs.append((getattr(layer, FFN), _filled_up(adapted.adapter)))
     model.requires_grad_(False)
     return model, pairs
 

@@ -52,6 +52,7 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
     """Of one training: its method, and its penalties, on this base."""
     name = stage.method.name
     try:
+        stage.method.check(config)
         stage.method.layers(depth(config))
     except UserError as error:
         yield f"method: {error}"
