@@ -9,12 +9,12 @@ import pytest
 
 from lingraft.cache import (
     artefact_fingerprint,
+    cached,
     file_fingerprint,
     fingerprint,
-    finished,
+    is_cached,
     read_json,
     recorded_inputs,
-    stage,
     write_json,
     write_text,
 )
@@ -95,15 +95,15 @@ def make(calls, text="made"):
 def test_stage_skips_a_finished_artefact(tmp_path):
     calls = []
     for _ in range(2):
-        path = stage(tmp_path / "stage", {"seed": 1, "files": ["a"]}, make(calls))
+        path = cached(tmp_path / "stage", {"seed": 1, "files": ["a"]}, make(calls))
     assert calls == ["made"]
     assert (path / "artefact").read_text() == "made"
 
 
 def test_stage_makes_an_artefact_again_when_its_inputs_changed(tmp_path):
     calls = []
-    stage(tmp_path / "stage", {"seed": 1}, make(calls, "first"))
-    path = stage(tmp_path / "stage", {"seed": 2}, make(calls, "second"))
+    cached(tmp_path / "stage", {"seed": 1}, make(calls, "first"))
+    path = cached(tmp_path / "stage", {"seed": 2}, make(calls, "second"))
     assert calls == ["first", "second"]
     assert (path / "artefact").read_text() == "second"
 
@@ -111,22 +111,22 @@ def test_stage_makes_an_artefact_again_when_its_inputs_changed(tmp_path):
 def test_stage_makes_an_artefact_again_that_was_not_finished(tmp_path):
     calls = []
     with suppress(ValueError):
-        stage(tmp_path / "stage", {}, fail)
-    assert not finished(tmp_path / "stage", {})
-    stage(tmp_path / "stage", {}, make(calls))
+        cached(tmp_path / "stage", {}, fail)
+    assert not is_cached(tmp_path / "stage", {})
+    cached(tmp_path / "stage", {}, make(calls))
     assert calls == ["made"]
 
 
 def test_stage_keeps_the_old_artefact_when_the_new_one_fails(tmp_path):
-    stage(tmp_path / "stage", {"seed": 1}, make([]))
+    cached(tmp_path / "stage", {"seed": 1}, make([]))
     with suppress(ValueError):
-        stage(tmp_path / "stage", {"seed": 2}, fail)
-    assert finished(tmp_path / "stage", {"seed": 1})
+        cached(tmp_path / "stage", {"seed": 2}, fail)
+    assert is_cached(tmp_path / "stage", {"seed": 1})
 
 
 def test_a_finished_artefact_says_what_it_was_made_from(tmp_path):
     inputs = {"seed": 1, "files": {"a.txt": "0123"}}
-    path = stage(tmp_path / "stage", inputs, make([]))
+    path = cached(tmp_path / "stage", inputs, make([]))
     files = {"artefact": file_fingerprint(path / "artefact")}
     assert read_json(path / "fingerprint.json") == {
         "fingerprint": fingerprint(inputs),
@@ -138,10 +138,10 @@ def test_a_finished_artefact_says_what_it_was_made_from(tmp_path):
 def test_an_artefact_of_other_inputs_or_of_other_bytes_has_another_fingerprint(tmp_path):
     inputs = {"seed": 1}
     made = [
-        stage(tmp_path / "first", inputs, make([])),
-        stage(tmp_path / "same", inputs, make([])),
-        stage(tmp_path / "other-inputs", {"seed": 2}, make([])),
-        stage(tmp_path / "other-bytes", inputs, make([], "as another machine makes it")),
+        cached(tmp_path / "first", inputs, make([])),
+        cached(tmp_path / "same", inputs, make([])),
+        cached(tmp_path / "other-inputs", {"seed": 2}, make([])),
+        cached(tmp_path / "other-bytes", inputs, make([], "as another machine makes it")),
     ]
     marks = [artefact_fingerprint(path) for path in made]
     assert marks[0] == marks[1]
@@ -196,9 +196,9 @@ DAMAGES = {
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_an_artefact_with_a_damaged_file_is_made_again_and_the_file_is_named(tmp_path, caplog, name, damage):
-    path = stage(tmp_path / "stage", {"seed": 1}, make_files)
+    path = cached(tmp_path / "stage", {"seed": 1}, make_files)
     DAMAGES[damage](path / name)
-    assert stage(tmp_path / "stage", {"seed": 1}, make_files) == path
+    assert cached(tmp_path / "stage", {"seed": 1}, make_files) == path
     assert [record.getMessage() for record in caplog.records] == [
         f"stage: made again, not as it was written: {name}",
     ]
@@ -222,7 +222,7 @@ BAD_JSON = {
 @pytest.mark.parametrize("damage", [*BAD_JSON, "removed", "a folder"])
 def test_an_artefact_with_a_damaged_record_is_made_again(tmp_path, caplog, damage):
     calls = []
-    path = stage(tmp_path / "stage", {"seed": 1}, make(calls))
+    path = cached(tmp_path / "stage", {"seed": 1}, make(calls))
     record = path / "fingerprint.json"
     record.unlink()
     if damage == "a folder":
@@ -230,17 +230,17 @@ def test_an_artefact_with_a_damaged_record_is_made_again(tmp_path, caplog, damag
     elif damage != "removed":
         record.write_bytes(BAD_JSON[damage])
     assert recorded_inputs(path) == {}
-    stage(path, {"seed": 1}, make(calls))
+    cached(path, {"seed": 1}, make(calls))
     assert len(calls) == 2
     assert "stage: made again, fingerprint.json is missing or damaged" in caplog.text
-    assert finished(path, {"seed": 1})
+    assert is_cached(path, {"seed": 1})
 
 
 def test_a_file_that_came_to_an_artefact_does_no_harm(tmp_path):
     calls = []
-    path = stage(tmp_path / "stage", {}, make(calls))
+    path = cached(tmp_path / "stage", {}, make(calls))
     (path / ".DS_Store").write_text("")
-    stage(path, {}, make(calls))
+    cached(path, {}, make(calls))
     assert len(calls) == 1
 
 
@@ -368,11 +368,11 @@ def test_what_lies_elsewhere_is_copied_where_it_is_of_the_same_inputs_and_whole(
     def make(text):
         return lambda folder: (folder / "file").write_text(text)
 
-    other = stage(tmp_path / "other", {"a": 1}, make("made once"))
+    other = cached(tmp_path / "other", {"a": 1}, make("made once"))
     for name, inputs, expected in (("same", {"a": 1}, "made once"), ("changed", {"a": 2}, "made again")):
-        made = stage(tmp_path / name, inputs, make("made again"), [tmp_path / "none", other])
+        made = cached(tmp_path / name, inputs, make("made again"), [tmp_path / "none", other])
         assert (made / "file").read_text() == expected
-        assert stage(made, inputs, lambda _: pytest.fail("made again")) == made
+        assert cached(made, inputs, lambda _: pytest.fail("made again")) == made
     (other / "file").write_text("made 0nce")
-    assert (stage(tmp_path / "damaged", {"a": 1}, make("made again"), [other]) / "file").read_text() == "made again"
+    assert (cached(tmp_path / "damaged", {"a": 1}, make("made again"), [other]) / "file").read_text() == "made again"
     assert artefact_fingerprint(tmp_path / "damaged") != artefact_fingerprint(tmp_path / "same")

@@ -76,14 +76,14 @@ def copy_files(names: Iterable[str], source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], elsewhere: Iterable[Path] = ()) -> Path:
+def cached(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], elsewhere: Iterable[Path] = ()) -> Path:
     """The artefact folder `path`, made from `inputs` unless a finished one of the same inputs is there, and whole.
 
     `make` fills a temporary folder, which is renamed when it returns. The record in the folder says what the
     artefact was made from, for users too, and holds a digest of each file. Where a finished one of the same inputs
     lies `elsewhere`, it is copied.
     """
-    if finished(path, inputs):
+    if is_cached(path, inputs):
         return path
     with new_folder(path) as temporary:
         if twin := next((other for other in elsewhere if other.is_dir() and not _fault(other, inputs)), None):
@@ -96,7 +96,7 @@ def stage(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], else
     return path
 
 
-def finished(path: Path, inputs: dict[str, Any]) -> bool:
+def is_cached(path: Path, inputs: dict[str, Any]) -> bool:
     """Whether the artefact folder `path` exists, from these inputs and undamaged; logs why not."""
     if not path.is_dir():
         return False

@@ -23,7 +23,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from accelerate import PartialState
 from pydantic import BaseModel
 
-from lingraft.cache import artefact_fingerprint, stage
+from lingraft.cache import artefact_fingerprint, cached
 
 P = ParamSpec("P")
 
@@ -66,7 +66,7 @@ class Step(Generic[P, A]):
         place = at if isinstance(at, Place) else Place(at)
         key = self.key(*arguments, **named)
         with PartialState().main_process_first():
-            stage(place.folder, key, lambda folder: self._make(folder, *arguments, **named), place.elsewhere)
+            cached(place.folder, key, lambda folder: self._make(folder, *arguments, **named), place.elsewhere)
         return self._kind(place.folder)
 
     def key(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:

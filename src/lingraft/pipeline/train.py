@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lingraft.cache import fingerprint, finished, read_json, write_json, write_text
+from lingraft.cache import fingerprint, is_cached, read_json, write_json, write_text
 from lingraft.checkpoints.beside import copy_tokenizer
 from lingraft.checkpoints.cards import adapter_card
 from lingraft.checkpoints.chat_template import end_of_turn, set_chat_template, stop_at, tokenizer_for_chat
@@ -145,7 +145,7 @@ def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:
         if other != checkpoints:
             logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
             remove(other)
-    if not finished(path, key):
+    if not is_cached(path, key):
         mark(checkpoints)
         write_adapted(path, trainee, _train(trainee, checkpoints))
     remove(checkpoints)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lingraft.cache import file_fingerprint, fingerprint, finished, stage
+from lingraft.cache import cached, file_fingerprint, fingerprint, is_cached
 from lingraft.corpus.read import read_texts
 from lingraft.corpus.tokenize import encode_documents
 from lingraft.disk import locked
@@ -79,10 +79,10 @@ def trained_base(files: Path, cache: Path, seed: int) -> Path:
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }
     base = cache / f"testbed-{fingerprint(inputs)}"
-    if finished(base, inputs):
+    if is_cached(base, inputs):
         return base
     with locked(cache, "another process trains a testbed's base; wait for it, then start the same command again"):
-        return stage(base, inputs, lambda folder: _make(files, folder, seed))
+        return cached(base, inputs, lambda folder: _make(files, folder, seed))
 
 
 def code_fingerprint() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lingraft.cache import is_artefact, recorded_inputs, stage, write_text
+from lingraft.cache import cached, is_artefact, recorded_inputs, write_text
 from lingraft.disk import locked
 from lingraft.errors import OutputError, UserError
 from lingraft.output_paths import folder_target
@@ -78,7 +78,7 @@ def run_demo(
     inputs = {"seed": seed, "lingraft": version("lingraft"), "testbed": code_fingerprint()}
     _check_output(out, inputs)
     with locked(out):
-        files = stage(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
+        files = cached(out / "testbed", inputs, lambda folder: write_testbed(folder, seed))
         base = trained_base(files, cache, seed)
         results: dict[str, dict[str, Any]] = {}
         for name, settings in runs.items():
