@@ -39,7 +39,15 @@ COUNTS = {
 """Keys that hold a whole number from 1 on -> the largest that is taken for a model's, many times what there is."""
 _DERIVED = ("num_key_value_heads", "head_dim")
 """Those of them that may be null: the library derives them."""
-_ABOVE_ZERO = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar")
+_ABOVE_ZERO = (
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "rope_theta",
+    "rope_local_base_freq",
+    "query_pre_attn_scalar",
+    "logits_scaling",
+    "logit_scale",
+)
 _PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
 """Keys that hold an object."""
 
