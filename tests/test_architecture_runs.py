@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import lingraft
+from lingraft.architectures import ARCHITECTURES
 from lingraft.checkpoints.export import probe_logits
 from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.checkpoints.read import read_model
@@ -17,7 +18,7 @@ from lingraft.errors import RecipeError
 
 pytestmark = pytest.mark.integration
 
-UNLIKE_LLAMA = ["phi3", "olmoe", "qwen3_moe"]
+UNLIKE_LLAMA = ["phi3", "olmoe", "qwen3_moe", "granite", "apertus"]
 """Architectures with linears of other names, experts, or logits that are scaled."""
 
 
@@ -76,6 +77,9 @@ def test_half_a_language_vector_is_half_of_each_weight(other_recipe, tmp_path) -
     torch.testing.assert_close(probe_logits(half, half.config), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "other_recipe", [name for name in UNLIKE_LLAMA if not ARCHITECTURES[name].gated_adapters], indirect=True
+)
 def test_a_method_that_the_base_cannot_have_is_refused_when_the_recipe_loads(other_recipe, tmp_path) -> None:
     with pytest.raises(RecipeError, match=r"method: 'adapters' puts gated blocks .* take lora, layra or full"):
         lingraft.run({**other_recipe, "method": {"name": "adapters"}}, tmp_path / "run")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from lingraft.architectures import ARCHITECTURES
 from lingraft.nn import chunked_cross_entropy as token_loss
 from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss, token_losses
 
@@ -31,6 +32,18 @@ def tokens():
 @pytest.fixture(params=[3, 49, 50], ids=lambda tokens: f"chunks of {tokens}")
 def chunked(request, monkeypatch):
     monkeypatch.setattr(token_loss, "LOGITS_PER_CHUNK", request.param * VOCABULARY)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_are_those_of_the_models_own_logits(make_model, architecture) -> None:
+    """Whatever the architecture does to logits: a cap, a factor, a divisor."""
+    model, ids = make_model(architecture), torch.arange(40).mul(7919).remainder(VOCABULARY).view(2, 20)
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].double()
+        expected = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(2, -1)
+        with per_token_loss(model):
+            losses = model(input_ids=ids, labels=ids).loss
+    torch.testing.assert_close(losses.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -25,6 +25,12 @@ TINY: Mapping[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
     "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
     "olmo2": {},
+    "olmo3": {},
+    "smollm3": {},
+    "ministral3": {},
+    "granite": {"logits_scaling": 4.0},
+    "cohere2": {"logit_scale": 0.25},
+    "apertus": {},
 }
 """What a config needs beside the shape that all architectures share; of a multimodal one, of its outer part."""
 

@@ -72,6 +72,12 @@ class Architecture:
     """Key of the config, off by default -> linears that have a bias where it is on."""
     default_head: bool = False
     """Whether heads have a width of the architecture's own where the config states none."""
+    numbers: tuple[str, ...] = ()
+    """Parameters of one number that a layer has, such as those of an activation that is learned."""
+    logits_multiplied_by: str | None = None
+    """Key of the config that holds a factor of the logits."""
+    logits_divided_by: str | None = None
+    """Key of the config that holds a divisor of the logits."""
     needs: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the config that must have these values where they are stated."""
     language_model: str | None = None
@@ -130,6 +136,24 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         bias_switches=_ATTENTION_BIAS,
     ),
     "olmo2": Architecture("OLMo 2", norms=POST_NORM, query_norm="all", bias_switches=_ATTENTION_BIAS),
+    "olmo3": Architecture("OLMo 3", norms=POST_NORM, query_norm="all", bias_switches=_ATTENTION_BIAS),
+    "smollm3": Architecture("SmolLM 3", bias_switches=_ALL_BIASES),
+    "ministral3": Architecture("Ministral 3, text", default_head=True),
+    "granite": Architecture("Granite", bias_switches=_ALL_BIASES, logits_divided_by="logits_scaling"),
+    "cohere2": Architecture(
+        "Cohere 2 (Command R7B, Aya)",
+        norms=("input_layernorm",),
+        bias_switches=_ATTENTION_BIAS,
+        logits_multiplied_by="logit_scale",
+    ),
+    "apertus": Architecture(
+        "Apertus",
+        ffn=("up_proj", "down_proj"),
+        norms=("attention_layernorm", "feedforward_layernorm"),
+        query_norm="head",
+        bias_switches=_ATTENTION_BIAS,
+        numbers=("mlp.act_fn.alpha_p", "mlp.act_fn.alpha_n"),
+    ),
 }
 """By the `model_type` of a config."""
 
@@ -153,6 +177,15 @@ EXPORTED = {"qwen2_moe", *(f"{GATED}{model_type}" for model_type in ARCHITECTURE
 def architecture_of(config: Any) -> Architecture:
     """The row of a model's config, that of a base also for its export with gated adapters; needs a supported one."""
     return ARCHITECTURES[str(config.model_type).removeprefix(GATED)]
+
+
+def logit_scale(config: Any) -> float:
+    """What a model multiplies the product of hidden states and head by; 1 for most architectures."""
+    row = ARCHITECTURES.get(str(config.model_type).removeprefix(GATED))
+    text = config.get_text_config()
+    if row and row.logits_multiplied_by:
+        return float(getattr(text, row.logits_multiplied_by))
+    return 1 / float(getattr(text, row.logits_divided_by)) if row and row.logits_divided_by else 1.0
 
 
 def is_supported(model_type: object) -> bool:

@@ -39,7 +39,15 @@ COUNTS = {
 """Key -> the largest value allowed, far above that of any published model; the smallest is 1."""
 _DERIVED = ("num_key_value_heads", "head_dim")
 """Keys that may be null: transformers derives their values."""
-_ABOVE_ZERO = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar")
+_ABOVE_ZERO = (
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "rope_theta",
+    "rope_local_base_freq",
+    "query_pre_attn_scalar",
+    "logits_scaling",
+    "logit_scale",
+)
 _PARTS = ("text_config", "vision_config", "rope_parameters", "rope_scaling")
 """Keys that hold an object."""
 

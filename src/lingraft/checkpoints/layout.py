@@ -104,6 +104,7 @@ def _layer(settings: Settings, width: int) -> dict[str, Shape]:
     if row.query_norm:
         sizes = (head, head) if row.query_norm == "head" else (queries, keys)
         parts |= {"self_attn.q_norm.weight": sizes[:1], "self_attn.k_norm.weight": sizes[1:]}
+    parts |= dict.fromkeys(row.numbers, (1,))
     return parts | {f"{norm}.weight": (width,) for norm in row.norms}
 
 

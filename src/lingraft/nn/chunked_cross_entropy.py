@@ -1,6 +1,6 @@
 """Cross-entropy of each token without ever holding all logits.
 
-    loss[n] = -ln softmax(softcap(h_n W^T))[target_n]
+    loss[n] = -ln softmax(softcap(scale h_n W^T))[target_n]
 
 The logits of a batch, 16,384 tokens over 128,256 rows, are 8 GiB in float32, several times over in
 training. Here they exist a chunk at a time, for scoring and for training.
@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import CausalLMOutput
+
+from lingraft.architectures import logit_scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,9 +85,12 @@ def _in_chunks(model: PreTrainedModel, of_logits: Callable[..., Tensor], hidden:
     head = model.get_output_embeddings()
     text = model.config.get_text_config()
     softcap = getattr(text, "final_logit_softcapping", None)
+    scale = logit_scale(model.config)
 
     def of_hidden(part: Tensor, *rest: Tensor) -> Tensor:
         logits = head(part).float()  # (chunk, V)
+        if scale != 1:  # Granite, Cohere 2
+            logits = logits * scale
         if softcap is not None:  # Gemma 2
             logits = torch.tanh(logits / softcap) * softcap
         return of_logits(logits, *rest)
