@@ -44,7 +44,7 @@ class Blocks(Artefact):
 
 
 class HeldOutBlocks(Artefact):
-    """Blocks of held-out text, by language: to validate on while it trains, and the selection split."""
+    """Blocks of held-out text by language: for validation during training, and of the selection split."""
 
     def validation(self, language: str) -> Dataset:
         return open_table(self.folder / f"validation-{language}.arrow")
@@ -55,7 +55,7 @@ class HeldOutBlocks(Artefact):
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of a table of documents trains."""
+    """The budget of one corpus entry: tokens or a share, and epochs."""
 
     title: str
     languages: tuple[str, ...]
@@ -122,7 +122,7 @@ def pack_held_out(
     num_selection: int,
     max_length: int,
 ) -> None:
-    """At most so many blocks of each language to validate on, and of the selection split."""
+    """Pack held-out text of each language: at most so many blocks for validation and of the selection split."""
     loaded = read_tokenizer(tokenizer.folder)
     for language in languages:
         for name, texts, most in (
@@ -133,5 +133,5 @@ def pack_held_out(
 
 
 def num_validation_blocks(schedule: Mapping[str, Any], num_rows: int, num_languages: int) -> int:
-    """Blocks of each language that every evaluation while it trains looks at, where the recipe does not say it."""
+    """Return the default number of validation blocks per language."""
     return validation_blocks(schedule, num_steps(schedule, num_rows), num_languages)

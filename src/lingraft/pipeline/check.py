@@ -1,4 +1,4 @@
-"""What a run refuses of its models before it reads a text; its plan (`--dry-run`) refuses the same."""
+"""Checks of the models of a recipe before any text is read, for a run and for its plan (`--dry-run`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_models(recipe: Recipe) -> None:
-    """Refuse models that cannot do what a recipe asks of them.
+    """Refuse models that a recipe cannot use.
 
     Raises:
         ModelError: a base, an instruct model or a model of `merge:` that is not there, is damaged or does not fit.
@@ -36,7 +36,7 @@ def check_models(recipe: Recipe) -> None:
 
 
 def check_models_here(recipe: Recipe) -> None:
-    """As `check_models`; a plan fetches no weights, so that of models on the hub only tokenizers are looked at.
+    """As `check_models`, without downloads of weights: of models on the hub only the tokenizer is checked.
 
     Raises:
         ModelError: as there.
@@ -53,12 +53,12 @@ def check_models_here(recipe: Recipe) -> None:
 
 
 def merge_steps_of(recipe: Recipe) -> list[Sequence[Step]]:
-    """What is done after training, of the run and of each stage."""
+    """Return the merge steps of the run and of each stage."""
     return [recipe.merge, *(stage.merge for stage in recipe.stages.values())]
 
 
 def _check_templates(recipe: Recipe, base: Path) -> None:
-    """Of stages of instructions; with a new vocabulary, special tokens without a row get one."""
+    """Check the chat templates of stages with instructions."""
     for stage in recipe.stages.values():
         if stage.instructions:
             tokenizer = tokenizer_for_chat(base, stage.chat_template)

@@ -1,4 +1,4 @@
-"""The step that keeps what is measured out of training: documents that share text with it do not train."""
+"""The step that excludes documents from training that share text with what is measured."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ MUCH = 0.1
 
 
 class Trainable(Artefact):
-    """How much of each document of a table may train."""
+    """The number of tokens of each document that may train."""
 
     @property
     def fingerprint(self) -> str:
-        """Stands for what may train, whatever was measured when it was found: other questions need no new training."""
+        """Changes only when what may train changes, so that other measured text does not cause a new training."""
         cut = read_json(self.folder / "overlap.json")["cut"]
         return hashlib.sha256(self.tokens.tobytes() + json_text(cut).encode()).hexdigest()[:16]
 
     @property
     def tokens(self) -> Indices:
-        """(documents,): how many tokens of each may train, from its beginning on."""
+        """(documents,): the number of tokens of each that may train, counted from its start."""
         return np.asarray(np.load(self.folder / "tokens.npy"))
 
     @property
@@ -48,7 +48,7 @@ class Trainable(Artefact):
         return overlap
 
     def text_of(self, documents: Documents) -> Callable[[int], str]:
-        """A function from the number of a document that may train to the part of it that may."""
+        """Return a function from the number of a document to the part of its text that may train."""
         table, cut = documents.table, read_json(self.folder / "overlap.json")["cut"]
         return lambda row: str(table[row]["text"])[: cut.get(str(row))]
 
@@ -96,7 +96,7 @@ def decontaminate(
 
 
 def _tokens_before(tokenizer: Tokenizer, document: Mapping[str, Any], characters: int) -> int:
-    """The tokens of a document that are those of its beginning alone."""
+    """Count the tokens of a document that belong to its first characters alone."""
     loaded = read_tokenizer(tokenizer.folder)
     alone = np.array(bos_ids(loaded) + encode(loaded, [document["text"][:characters]])[0])
     whole = np.array(document["input_ids"])[: len(alone)]
@@ -105,7 +105,7 @@ def _tokens_before(tokenizer: Tokenizer, document: Mapping[str, Any], characters
 
 
 def overlap_record(found: Iterable[Match], documents: int, place: str) -> dict[str, Any]:
-    """How many documents share text with what is measured, by how and with what, and the first of them."""
+    """Count the documents that share text with what is measured, by kind and source, and describe the first."""
     matches = list(found)
     first = {"place": place, **matches[0]._asdict()} if matches else None
     return {
@@ -118,7 +118,7 @@ def overlap_record(found: Iterable[Match], documents: int, place: str) -> dict[s
 
 
 def log_overlap(what: str, unit: str, record: Mapping[str, Any]) -> None:
-    """A log line where something was left out; a warning where that is much."""
+    """Log how many documents were left out; warn where that is a large share."""
     count, documents, first = record["left_out"], record["documents"], record.get("first")
     if not first:
         return

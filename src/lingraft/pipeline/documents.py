@@ -31,7 +31,7 @@ REPLAY_MARGIN = 1.1
 
 @dataclass(frozen=True)
 class CorpusText:
-    """The text of a corpus entry, as it is at the moment."""
+    """The text of a corpus entry in its current state."""
 
     title: str
     """The language, or both of pairs."""
@@ -84,14 +84,14 @@ def tokenize(folder: Path, text: CorpusText, tokenizer: Tokenizer) -> None:
 def tokenize_corpus(
     corpus: Sequence[CorpusEntry], generated_share: float, validation: Validation, tokenizer: Tokenizer, name: Path
 ) -> list[Documents]:
-    """The documents of each entry of a corpus, at `name` with the entry's number.
+    """Tokenize each entry of a corpus; the artefacts lie at `name` with the entry's number.
 
     Files are read whole. A source that is streamed is read as far as is needed: up to its budget and what is held out
     of it, or up to its share of the entries without one, which are read first.
     """
 
     def held_out(tokens: int) -> int:
-        """About how many of so many tokens do not train, and have to be read beside them."""
+        """Estimate how many tokens are held out of so many, and must be read in addition."""
         return min(int(tokens * validation.share) + 1, validation.max_tokens)
 
     made: dict[int, Documents] = {}
@@ -114,7 +114,7 @@ def _tokenize(path: Path, entry: CorpusEntry, max_tokens: int | None, tokenizer:
 
 
 def text_of(entry: CorpusEntry, path: Path, max_tokens: int | None = None) -> CorpusText:
-    """The text of an entry; where its source is out of reach, the content that was read into `path`."""
+    """Return the text of an entry; if its source cannot be reached, the content that was read into `path`."""
     source = entry.source
     recorded = recorded_inputs(path).get("text", {}).get("content")
     return CorpusText(entry.title, source, source.content(recorded), max_tokens if source.is_streamed else None)

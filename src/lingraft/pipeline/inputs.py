@@ -1,4 +1,4 @@
-"""What a recipe reads, and that it stays what it is until the model is published."""
+"""The files that a recipe reads must not change before the model is published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lingraft.recipe import Recipe
 
 
 class RecipeFiles:
-    """The files of a recipe, as they are when the run starts."""
+    """The files of a recipe at the start of the run."""
 
     def __init__(self, recipe: Recipe, work: Path) -> None:
         self.work = work
@@ -25,7 +25,7 @@ class RecipeFiles:
         self._known = records(work)
 
     def raise_if_text_changed(self) -> None:
-        """After text was read: it is what it was, and what is made of it from now on is right.
+        """Call after text was read, and before artefacts are made from it.
 
         Raises:
             UserError: it changed. What was made of it is discarded.
@@ -37,7 +37,7 @@ class RecipeFiles:
         self._known = records(self.work)
 
     def raise_if_changed(self) -> None:
-        """Before anything is published.
+        """Call before anything is published.
 
         Raises:
             UserError: text or a model changed. What was made since models are read is discarded if they did, since

@@ -1,4 +1,4 @@
-"""The step that reads instructions: conversations, parted into what trains and what is validated on."""
+"""The step that reads instructions and splits them into training and validation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conversations:
-    """Files with conversations in one language, in the forms that are known."""
+    """Files with conversations in one language."""
 
     language: str
     files: Files
@@ -51,11 +51,11 @@ class InstructionData(Artefact):
 
     @property
     def fingerprint(self) -> str:
-        """Stands for the instructions, whatever was measured when they were read."""
+        """Changes only when the instructions that train or validate change."""
         return files_fingerprint(sorted(self.folder.glob("*.jsonl")))
 
     def examples(self, name: str = "training") -> list[dict[str, Any]]:
-        """Those that train, or `validation-<language>`."""
+        """Return the training examples, or those of `validation-<language>`."""
         return [record for _, record in read_records([self.folder / f"{name}.jsonl"])]
 
     @property
@@ -117,7 +117,7 @@ def read_instructions(
 def _that_can_be_learned(
     tokenizer: PreTrainedTokenizerBase, source: Conversations, max_length: int, dropped: DroppedText
 ) -> list[Conversation]:
-    """Conversations that the chat template writes, answers and all, within reach.
+    """Keep conversations that the chat template renders with their answers within `max_length` tokens.
 
     Raises:
         CorpusError: there is none.
@@ -159,7 +159,7 @@ def _cannot_be_learned(tokenizer: PreTrainedTokenizerBase, conversation: Convers
 def _parted(
     given: list[Conversation], language: str, validation: Validation, schedule: Mapping[str, Any], seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """What trains, and a few conversations, `validation.blocks` at most, to validate on."""
+    """Split conversations into training and at most `validation.blocks` for validation."""
     most = validation.blocks or validation_blocks(schedule, num_steps(schedule, len(given)), 1)
     digests = np.array([text_digest("\n".join(of.texts)) for of in given], dtype=np.int64)
     sizes = np.ones(len(given), dtype=np.int64)

@@ -19,7 +19,7 @@ from lingraft.recipe import Recipe
 
 
 class MeasuredModel(Artefact):
-    """What suites gave under one model: `measurement.json`."""
+    """The scores of one model: `measurement.json`."""
 
     def of(self, suites: Sequence[Suite[Any]]) -> Measurement:
         return read_measurement(self.folder, suites)
@@ -49,17 +49,17 @@ class Suites:
         return self.text.texts
 
     def measure(self, folder: Path, model: Model, elsewhere: Sequence[Path] = ()) -> Measurement:
-        """The scores of a model in all suites; taken from `elsewhere` where the same was measured there."""
+        """Measure a model in all suites; copy the scores from `elsewhere` if the same was measured there."""
         place = Place(folder, elsewhere)
         return measure_model(place, model, self.all, self.max_length, measuring_device()).of(self.all)
 
     def measure_text(self, folder: Path, model: Model) -> Measurement:
-        """The scores of a model in text alone."""
+        """Measure the bits per byte of a model alone."""
         return replace(self, others=()).measure(folder, model)
 
 
 def build_suites(recipe: Recipe, text: Text) -> Suites:
-    """Each language's own text, or what was held out of its corpus; the questions; prompts from the texts."""
+    """Build the suites: own text or held-out documents of each language, questions, and prompts from the texts."""
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
     prompts = {code: draw_prompts(documents, recipe.evaluation.num_samples) for code, documents in texts.items()}
     tasks = [MultipleChoice(task, questions) for task, questions in text.questions.tasks.items()]

@@ -21,7 +21,7 @@ from lingraft.recipe.merge_steps import Step
 
 
 def merge(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:
-    """What merge steps make of a trained model, in float32; the trained one where there are none.
+    """Apply merge steps to a trained model in float32; without steps, return the trained model.
 
     They start from `start`, the model that training began with: the base itself, or what became of it.
     """
@@ -43,7 +43,7 @@ def merge_checkpoints(
 
 
 def check_merge(steps_of_each: Sequence[Sequence[Step]], base: Path, start: Path) -> None:
-    """Find out before training whether steps can be done; `start`, where training begins, stands for its result.
+    """Check merge steps before training; `start`, where training begins, stands for the trained model.
 
     Raises:
         ModelError: models that cannot be had, or do not fit the base.
@@ -64,7 +64,7 @@ class ExportedModel(ModelArtefact):
 
 @step(ExportedModel)
 def export(folder: Path, model: Model, like: Model, form: Export) -> None:
-    """The result in the number type of the base's file, rounded once, loaded again and compared."""
+    """Round the result once to the dtype of the base's file, write it, load it again and compare the logits."""
     del form  # the model has it already
     dtype = stored_dtype(like.folder)
     rounded = round_weights(read_model(model.folder, torch.float32), dtype)

@@ -1,4 +1,4 @@
-"""What a recipe will do, before it does it: what trains, on how much, and whether it fits.
+"""The plan of a run: what trains, on how many tokens, in how many steps, and whether it fits in memory.
 
 Shapes come from the meta device, so a model of any size is planned on any machine.
 """
@@ -76,7 +76,7 @@ class Plan:
 
 
 def whole_plan(recipe: Recipe, with_memory_left: bool = True) -> str:
-    """The plan of a resolved recipe as a person reads it, stage by stage; as in `plan_text`."""
+    """Return the text of the plan of a resolved recipe, stage by stage; see `plan_text`."""
     first = next(iter(recipe.stages))
     texts = []
     for name, stage in recipe.stages.items():
@@ -86,7 +86,7 @@ def whole_plan(recipe: Recipe, with_memory_left: bool = True) -> str:
 
 
 def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
-    """The plan of a stage; reads the base's config and a sample of local text.
+    """Make the plan of a stage from the base's config and a sample of local text.
 
     `handed_over`: an earlier stage leaves the model that it starts from, in float32.
     """
@@ -133,7 +133,7 @@ def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
 
 
 def _grow(config: Any, added: int, folder: Path) -> None:
-    """Give a config the rows that new tokens need, in place; those of padding are used first."""
+    """Add rows for new tokens to a config in place; rows of padding are used first."""
     text = config.get_text_config()
     try:
         tokens = len(read_tokenizer(folder))
@@ -153,7 +153,7 @@ def _layers(group: LayerGroup, layers: LayerRange) -> str:
 
 
 def _tokens(recipe: Recipe, stage: Stage, folder: Path) -> dict[int, int | None]:
-    """Estimated tokens per entry: budgets, what files hold less what is held out, then shares."""
+    """Estimate the tokens per entry: budgets, then files less held-out text, then shares."""
     counts: dict[int, int | None] = {}
     for i, entry in enumerate(stage.corpus):
         if entry.share is None:
@@ -172,7 +172,7 @@ def _tokens(recipe: Recipe, stage: Stage, folder: Path) -> dict[int, int | None]
 
 
 def _instructions(stage: Stage, folder: Path) -> tuple[dict[int, int | None], int]:
-    """Tokens of the conversations of each entry, and how many answers there are: each is a row of its own."""
+    """Count the tokens of each entry of instructions, and the answers; each answer is one row."""
     tokenizer, answers = read_tokenizer(folder), 0
     counts: dict[int, int | None] = {}
     for i, entry in enumerate(stage.instructions or []):
@@ -198,12 +198,12 @@ def _available_tokens(entry: CorpusEntry, folder: Path) -> int | None:
 
 
 def _as_documents(texts: Sequence[str]) -> list[str]:
-    """A text, or a pair in both orders."""
+    """Return a text, or both orders of a pair."""
     return [BETWEEN.join(texts), BETWEEN.join(reversed(texts))] if len(texts) > 1 else list(texts)
 
 
 def _frozen_bytes(folder: Path, mixed: bool) -> int:
-    """Bytes of a frozen weight: in mixed precision those of its file, bf16 where there is none."""
+    """Return the bytes of a frozen parameter: in mixed precision those of its file, or of bf16."""
     if not mixed:
         return 4
     has_weights = any(folder.glob(WEIGHTS))
@@ -232,7 +232,7 @@ def _memory(
 
 
 def _checkpoints(stage: Stage) -> bool:
-    """Whether activations are computed again in the backward pass."""
+    """Whether activations are recomputed in the backward pass."""
     return bool(stage.training.get("gradient_checkpointing") or stage.training.get("activation_checkpointing"))
 
 
@@ -244,7 +244,7 @@ def _device() -> tuple[str, int]:
 
 
 def _validation(recipe: Recipe, stage: Stage, plan: Plan) -> str:
-    """What looking at the loss of each language costs while it trains, at most."""
+    """Describe the cost of validation during training."""
     if plan.steps is None:
         return "not known before the text is read"
     looks, num_languages = num_evaluations(stage.training, plan.steps), len(recipe.languages.roles)
@@ -258,7 +258,7 @@ def _validation(recipe: Recipe, stage: Stage, plan: Plan) -> str:
 
 
 def plan_text(recipe: Recipe, stage: Stage, plan: Plan, with_memory_left: bool = True) -> str:
-    """The plan as a person reads it; with what this machine has left at the moment, and whether it is enough."""
+    """Return the text of a plan, with the memory that this machine has left, and whether it suffices."""
     lines = [
         "what trains",
         f"  {'layer group':12} {'layers':8} {'parameters':>16} {'full-rank':>16} {'in adapters':>14}",

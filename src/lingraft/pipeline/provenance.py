@@ -1,4 +1,4 @@
-"""Where a model comes from: `lingraft.json`, beside the results and inside the model's folder."""
+"""Provenance of a model: `lingraft.json`, beside the results and inside the model's folder."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokeniz
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of this package and of what its numbers depend on."""
+    """Return the installed versions of lingraft and of the libraries that compute."""
     return {name: version(name) for name in ("lingraft", *LIBRARIES)}
 
 
 def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
-    """The model that a vector of this one is measured from: the instruct model, where the language went to one."""
+    """Record the model that a task vector is measured from: the base, or the instruct model after an instruct step."""
     trained_from = {"name": public_name(recipe.base), "fingerprint": base.fingerprint}
     if recipe.instruct is None:
         return {"base": trained_from}
@@ -36,7 +36,7 @@ def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
 
 
 def _beside(stage: Stage) -> dict[str, Any]:
-    """What stands beside the method, where it is given."""
+    """Record penalties, replay, early stopping and merge steps, if given."""
     penalties = {name: penalty.model_dump() for name, penalty in stage.penalties.given.items()}
     others = {"replay": stage.replay, "early_stopping": stage.early_stopping}
     return {
@@ -47,7 +47,7 @@ def _beside(stage: Stage) -> dict[str, Any]:
 
 
 def _training(of: StageResult) -> dict[str, Any]:
-    """What one training was made of, and what trained in it."""
+    """Record the text, the method and the trained parameters of a stage."""
     stage, training, mixed = of.stage, of.adapted.record, of.data.mix
     groups = by_group(Part(**part) for part in training["stack"])
     own = generated_record(of.data, of.generated)
@@ -77,7 +77,7 @@ def _corpus(data: TrainingData) -> list[dict[str, Any]]:
 
 
 def _instructions(data: TrainingData) -> list[dict[str, Any]]:
-    """Without the overlap: a passage of the user's text stands in it, which does not travel with the model."""
+    """Record instructions without their overlap, which quotes the user's text."""
     return [
         {**{key: value for key, value in entry.items() if key != "overlap"}, "fingerprint": data.training.fingerprint}
         for entry in data.mix["entries"]
@@ -92,7 +92,7 @@ def provenance(
     exported: ExportedModel,
     measured: Measured,
 ) -> dict[str, Any]:
-    """What went into a model, and what was checked on the way out."""
+    """Record what went into a model, and what was checked at export."""
     records = [({"name": of.name} if of.name else {}) | _training(of) for of in stages]
     steps = [step.model_dump(mode="json") for step in recipe.merge]
     record = {

@@ -1,4 +1,4 @@
-"""What a run has to show: `results.json`, `training.json`, and what its stages left."""
+"""The results of a run: `results.json` and `training.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lingraft.schema import SCHEMA, FertilityChange, InstructResult, Overlap, Re
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage, and the artefacts that went into it and came out of it."""
+    """One stage with its input and output artefacts."""
 
     name: str | None
     """None in a recipe of the short form."""
@@ -36,7 +36,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the models of a run measured."""
+    """The scores of the models of a run."""
 
     base: Measurement
     between: Mapping[str, Measurement]
@@ -57,7 +57,7 @@ def build_results(
     stages: Sequence[StageResult],
     scales: SelectedScales | None,
 ) -> Results:
-    """Everything before and after, by language and task."""
+    """Compare the scores before and after, by language and task."""
     roles, extra = recipe.languages.roles, dict[str, Any]()
     if measured.between:
         extra["stages"] = along = stage_results(recipe, measured.between, measured.base)
@@ -81,7 +81,7 @@ def build_results(
 
 
 def stage_results(recipe: Recipe, between: Mapping[str, Measurement], base: Measurement) -> list[StageMeasured]:
-    """Bits per byte of the models between base and result, and what they learned and forgot from the base on."""
+    """Return bits per byte, learning and forgetting of the models between base and result."""
     found = []
     for name, measured in between.items():
         scores = measured["text"]
@@ -92,7 +92,7 @@ def stage_results(recipe: Recipe, between: Mapping[str, Measurement], base: Meas
 
 
 def training_log(stages: Sequence[StageResult]) -> dict[str, Any]:
-    """`training.json`: of one training, or of each of the stages."""
+    """Return the content of `training.json`."""
     if not stages[0].name:
         return stages[0].adapted.record
     return {
@@ -104,7 +104,7 @@ def training_log(stages: Sequence[StageResult]) -> dict[str, Any]:
 
 
 def _overlap(stages: Sequence[StageResult]) -> list[Overlap]:
-    """By stage and entry of its text: the documents that shared text with what is measured, and did not train."""
+    """Return, for each stage and entry, the documents that share text with what is measured."""
     return [
         Overlap.model_validate({**({"stage": of.name} if of.name else {}), "language": entry["language"], **overlap})
         for of in stages

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, who works in it, and what is laid out in it at the end."""
+"""The folder of a run: checked, locked, and filled with the published files at the end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def acquire_run_directory(out: Path, recipe: Recipe) -> Iterator[None]:
-    """Hold the run's folder in the main process, with the recipe that it is of.
+    """Lock the run's folder in the main process, and write the recipe into it.
 
     Input that turns out wrong before training began leaves nothing behind in a new folder.
     """
@@ -77,7 +77,7 @@ def acquire_run_directory(out: Path, recipe: Recipe) -> Iterator[None]:
 
 
 def run_target(given: Path | str, recipe: Recipe) -> Path:
-    """The folder that a run of a recipe is to write.
+    """Return the folder that a run writes.
 
     Raises:
         OutputError: it cannot be written, or it is, holds, or lies in something that the recipe reads.
@@ -92,7 +92,7 @@ def run_target(given: Path | str, recipe: Recipe) -> Path:
 
 
 def _read_paths(recipe: Recipe) -> Iterator[str]:
-    """Files, folders and patterns that a recipe names; they are absolute in a resolved one."""
+    """Yield the files, folders and patterns of a resolved recipe, which are absolute."""
 
     def absolute(value: Any) -> Iterator[str]:
         if isinstance(value, str) and value.startswith("/"):
@@ -139,7 +139,7 @@ def check_output(out: Path, recipe: Recipe) -> None:
 
 
 def _resolved(path: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """The recipe that a folder is of; None where its file is missing, cut, zeroed, or otherwise damaged."""
+    """Read the recipe in a folder; None if its file is missing or damaged."""
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
@@ -150,7 +150,7 @@ def _resolved(path: Path, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
-    """Where two recipes differ, key by key, and in the order of their stages."""
+    """Yield the keys in which two recipes differ, and a different order of stages."""
     for key in sorted({*was, *now}, key=str):
         there, here = was.get(key), now.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
@@ -162,7 +162,7 @@ def _differences(was: dict[str, Any], now: dict[str, Any], place: str = "") -> I
 
 
 def _check_unchanged(out: Path) -> None:
-    """Refuse to go on where a published file is no longer what it was.
+    """Refuse to continue if a published file was changed.
 
     Raises:
         OutputError: names the files.
@@ -182,7 +182,7 @@ def _known(out: Path) -> dict[str, list[str]]:
 
 
 def _remember(out: Path, files: Mapping[str, str]) -> None:
-    """Note the digests of files before they get their places, so that a run that is killed there knows them."""
+    """Record the digests of files before they are published, so that a killed run recognizes them."""
     known = _known(out)
     new = {name: digest for name, digest in files.items() if digest not in known.get(name, ())}
     if new:
@@ -192,7 +192,7 @@ def _remember(out: Path, files: Mapping[str, str]) -> None:
 def publish_folder(
     source: Path, out: Path, name: str, beside: Mapping[str, str] | None = None, moved: bool = False
 ) -> None:
-    """Give a stage's folder its public place in the run's folder, with texts `beside` what it holds.
+    """Publish a step's folder in the run's folder, with the texts in `beside` added.
 
     `moved`: its files are on the disk once. They lie in the public place, and the stage's folder links to them.
     """
@@ -217,7 +217,7 @@ def publish_folder(
 
 
 def publish_text(out: Path, name: str, text: str) -> None:
-    """Write a file for the user into the run's folder."""
+    """Publish a text file in the run's folder."""
     with new_file(out / name) as new:
         new.write_text(text, encoding="utf-8")
         _remember(out, {name: file_fingerprint(new)})
@@ -231,7 +231,7 @@ def publish(
     results: Results,
     origin: Mapping[str, Any],
 ) -> None:
-    """Lay out in the run's folder, from the main process, what its steps made: models, records and the report."""
+    """Publish models, records and the report in the run's folder, from the main process."""
     if not PartialState().is_main_process:
         return
     record, adapter = json_text(origin), stages[-1].adapted.adapter

@@ -1,4 +1,4 @@
-"""The step of `max_forgetting`: how much of the trained vector is kept, found on the selection split."""
+"""The step of `max_forgetting`: select scales of the task vector on the selection split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEW_BLOCKS = 8
 
 
 class SelectedScales(Artefact):
-    """`scales.json`: the factors of the layer groups, and every point that was looked at."""
+    """The selected scales of the layer groups, and all candidates: `scales.json`."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class SelectedScales(Artefact):
         return record
 
     def in_place_of_the_limit(self, steps: Sequence[Step]) -> list[Step]:
-        """Merge steps, the first of which is the limit, with the scales that were found."""
+        """Return merge steps with the first, `max_forgetting`, replaced by the selected scales."""
         scales = GroupScales(**self.record["layers"], scale=self.record["chosen"]["scales"])
         return [InterpolateStep(interpolate=scales), *steps[1:]]
 
@@ -91,7 +91,7 @@ def find_scales(
 def select_scales(
     recipe: Recipe, start: Model, adapted: Model, held_out: HeldOutBlocks, work: Path
 ) -> SelectedScales | None:
-    """The scales that `max_forgetting` of a recipe leads to; None where it has none."""
+    """Select the scales of `max_forgetting`; None if the recipe has no such step."""
     if (limit := recipe.max_forgetting) is None:
         return None
     learn, retain = recipe.languages.learn, recipe.languages.retain
@@ -99,12 +99,12 @@ def select_scales(
 
 
 def merge_steps(recipe: Recipe, scales: SelectedScales | None) -> list[Step]:
-    """The merge steps of a run, with the scales that were selected in place of the limit."""
+    """Return the merge steps of a run with `max_forgetting` replaced by the selected scales."""
     return scales.in_place_of_the_limit(recipe.merge) if scales else list(recipe.merge)
 
 
 def warn_of_new_tokens(limit: MaxForgettingStep | None, forgotten: float | None) -> None:
-    """Log where new tokens alone cost retained languages more than the limit, which is of what training forgets."""
+    """Warn if new tokens alone cause more forgetting than the limit, which applies to training."""
     if limit is not None and forgotten is not None and forgotten > limit.max_forgetting:
         logger.warning(
             "max_forgetting %g is of what training forgets: retained languages lose %.1f %% by new tokens alone",

@@ -1,4 +1,4 @@
-"""Steps that let the base generate text, to be replayed in training (arXiv 2605.26097)."""
+"""Steps that sample text from the base, which is replayed in training (arXiv 2605.26097)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class _Progress:
 
 
 def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, work: Path) -> list[GeneratedText]:
-    """So many blocks of the base's own text that they are `replay.self_generated` of all tokens; none without replay.
+    """Sample text from the base until it is `replay.self_generated` of all tokens; return nothing without replay.
 
     Raises:
         ModelError: the base's tokenizer has no token to begin with.
@@ -101,13 +101,13 @@ def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, wo
 
 
 def generated_share(data: TrainingData, generated: Sequence[GeneratedText]) -> float:
-    """The share of all tokens that train which the base generated, as it came out."""
+    """Return the actual share of self-generated tokens among all that train."""
     tokens = sum(part.tokens for part in generated)
     return tokens / (tokens + data.tokens_of_text)
 
 
 def generated_record(data: TrainingData, generated: Sequence[GeneratedText]) -> dict[str, Any] | None:
-    """What `lingraft.json` says of it: tokens, their share, and what stands for the parts."""
+    """Record the tokens, their share and the fingerprints of the parts."""
     if not generated:
         return None
     fingerprints = [part.fingerprint for part in generated]
@@ -129,7 +129,7 @@ def generate_part(
     device: str,
     progress: _Progress,
 ) -> None:
-    """Blocks sampled from the base at temperature 1, all tokens of the language with this number.
+    """Sample blocks from the base at temperature 1; all tokens get this language number.
 
     With `loss` kl, each token but the last has the base's `top_k` likeliest next tokens beside it.
     """
@@ -159,7 +159,7 @@ def generate_part(
 
 @lru_cache(maxsize=1)
 def _loaded(folder: Path) -> PreTrainedModel:
-    """The base, loaded when the first part is to be generated."""
+    """Load the base for the first part; later parts share it."""
     model = model_to_measure(folder)
     model.eval()
     return model
@@ -192,7 +192,7 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: in
 
 @torch.inference_mode()
 def _distribution(model: PreTrainedModel, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The likeliest next tokens after each but the last, and their ln p: (B, (T - 1) * count) each."""
+    """Return the most likely next tokens and their ln p: (B, (T - 1) * count) each."""
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, D)
     count = min(count, model.config.get_text_config().vocab_size)
     best = top_k_log_probs(model, hidden.flatten(0, 1), count)

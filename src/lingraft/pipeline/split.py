@@ -1,4 +1,4 @@
-"""The step that parts text: what is measured, what early stopping and scale selection use, what may train."""
+"""The step that splits text: measured documents, the selection split, and training."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 class Split(Artefact):
-    """`held-out-<language>.jsonl`, measured; `selection-<language>.jsonl`, for decisions; an index of all of it."""
+    """Documents by language: `held-out-*.jsonl` is measured, `selection-*.jsonl` is the selection split; an index of both."""
 
     @property
     def fingerprint(self) -> str:
-        """Stands for the texts that are held out or measured, whatever they were chosen from."""
+        """Changes only when held-out or measured texts change."""
         patterns = ("*.jsonl", "held-out.json", "measured*")
         return files_fingerprint(sorted(path for pattern in patterns for path in self.folder.glob(pattern)))
 
@@ -53,7 +53,7 @@ class Split(Artefact):
 
 
 class HeldOut(NamedTuple):
-    """What is held out of the corpora of one language."""
+    """Held-out documents of one language."""
 
     digests: list[int]
     """Of whole documents."""
@@ -99,7 +99,7 @@ def split_documents(
 
 
 def _measured(evaluated: Sequence[str], texts: Mapping[str, Sequence[str]], questions: Questions) -> Iterator[Measured]:
-    """All that models are measured on or chosen by, named after where the recipe has it."""
+    """Yield all measured and selection texts, with their place in the recipe."""
     for code, documents in texts.items():
         source = f"{'evaluation.text' if code in evaluated else 'held-out'} {code}"
         yield from (Measured(source, text) for text in documents)
@@ -116,7 +116,7 @@ def _measured(evaluated: Sequence[str], texts: Mapping[str, Sequence[str]], ques
 def _of_language(
     language: str, documents: Sequence[Documents], is_evaluated: bool, validation: Validation, seed: int
 ) -> HeldOut:
-    """The held-out documents of one language, each different text once; of few and long ones, the end of one."""
+    """Hold out documents of one language, each text once; of few and long documents, the end of one."""
     tables = [of.table for of in documents]
     own = [column(table, "digest") for table in tables]
     sizes = [column(table, "num_tokens") for table in tables]
@@ -157,7 +157,7 @@ def _of_language(
 
 
 def _split_advice(documents: Iterable[Documents]) -> str:
-    """How plain text was cut into documents, to say where there are too few; "" where none was cut at blank lines."""
+    """Return advice on `split` if plain text was cut at blank lines; else an empty string."""
     for path in (path for of in documents for path in of.record["cut_at_blank_lines"]):
         return f"; {path} is cut into documents at blank lines: 'split: lines' takes each line for a document"
     return ""
@@ -172,7 +172,7 @@ def _length(texts: Iterator[str]) -> int:
 
 
 def _parted(texts: Sequence[str], validation: Validation, seed: int, language: str) -> tuple[list[str], list[str]]:
-    """The selection split, and the documents that are measured; texts that are one when compared stay together."""
+    """Split texts into the selection split and measured documents; equal texts stay together."""
     share = validation.selection_share
     assert share is not None, "the recipe is not resolved"
     marks = text_digests(texts)

@@ -1,4 +1,4 @@
-"""A step: a function from typed values to a folder, kept under a key that is derived from those values.
+"""A step: a function from typed values to a folder, cached under a key that is derived from these values.
 
     @step(Blocks)
     def pack(folder: Path, documents: Sequence[Documents], max_length: int, seed: int) -> None:
@@ -36,7 +36,7 @@ class Artefact:
 
     @property
     def fingerprint(self) -> str:
-        """Stands for what it was made from, and for what came out."""
+        """Changes when the inputs of the artefact or its files change."""
         return artefact_fingerprint(self.folder)
 
 
@@ -45,14 +45,14 @@ A = TypeVar("A", bound=Artefact)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step leaves its artefact, and where others left theirs: one with the same key is copied."""
+    """The folder of an artefact, and folders elsewhere from which one with the same key is copied."""
 
     folder: Path
     elsewhere: Sequence[Path] = ()
 
 
 class Step(Generic[P, A]):
-    """A function with a cache: called with a path and its arguments, it gives the artefact."""
+    """A cached function: call it with a path and its arguments, and it returns the artefact."""
 
     def __init__(
         self, make: Callable[Concatenate[Path, P], None], kind: type[A], version: int, unkeyed: Sequence[str]
@@ -62,7 +62,7 @@ class Step(Generic[P, A]):
         self.__doc__ = make.__doc__
 
     def __call__(self, at: Path | Place, /, *arguments: P.args, **named: P.kwargs) -> A:
-        """With several processes the first one works, and the others find what it made."""
+        """Return the artefact. With several processes the first one makes it."""
         place = at if isinstance(at, Place) else Place(at)
         key = self.key(*arguments, **named)
         with PartialState().main_process_first():
@@ -70,7 +70,7 @@ class Step(Generic[P, A]):
         return self._kind(place.folder)
 
     def key(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
-        """What the artefact of these arguments is known by: the name and version of the step, and each argument."""
+        """Return the key of these arguments: the name and version of the step, and each argument."""
         bound = self._signature.bind(*arguments, **named)
         bound.apply_defaults()
         keyed = {name: key_of(value) for name, value in bound.arguments.items() if name not in self._unkeyed}
@@ -80,7 +80,7 @@ class Step(Generic[P, A]):
 def step(
     kind: type[A], version: int = 1, unkeyed: Sequence[str] = ()
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Step[P, A]]:
-    """Make a step of a function that fills a folder.
+    """Turn a function that fills a folder into a step.
 
     `unkeyed` names arguments that change what is logged, and never what is made.
     """
@@ -88,7 +88,7 @@ def step(
 
 
 def key_of(value: object) -> Any:
-    """What stands for a value in a key: its `fingerprint`, its fields, or itself.
+    """Return the part of a key that represents a value: its `fingerprint`, its fields, or the value itself.
 
     Raises:
         TypeError: nothing stands for it, as for a path, whose content a key must hold.

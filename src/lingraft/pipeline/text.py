@@ -28,7 +28,7 @@ TrainableCorpora = Mapping[str, Sequence[Trainable]]
 
 @dataclass(frozen=True)
 class Text:
-    """All text of a run; the corpora in the tokens of one model."""
+    """All text of a run; corpora are tokenized by one model."""
 
     questions: Questions
     corpora: Corpora
@@ -36,7 +36,7 @@ class Text:
     trainable: TrainableCorpora
 
     def alone(self, recipe: Recipe) -> tuple[dict[str, list[Documents]], dict[str, list[Trainable]]]:
-        """By learned language, the documents of text in it alone, and how much of each may train."""
+        """Return, by learned language, its monolingual documents, and what of them may train."""
         found = _alone(recipe, self.corpora, self.trainable)
         return (
             {code: [documents for documents, _ in of] for code, of in found.items()},
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a stage trains on, and what is held out beside it."""
+    """The training data of a stage, and its held-out blocks."""
 
     training: Blocks | InstructionData
     held_out: HeldOutBlocks
@@ -65,12 +65,12 @@ class TrainingData:
 
 
 def stage_folder(recipe: Recipe, work: Path, stage: str) -> Path:
-    """Where a stage of a recipe leaves its artefacts; of a recipe in the short form, `work` itself."""
+    """Return the folder for artefacts of a stage; in the short form it is `work` itself."""
     return work if recipe.is_short else work / f"stage-{stage}"
 
 
 def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
-    """Read the corpora and what is measured; find what is held out, and what may train.
+    """Read the corpora and the measured text, hold documents out, and find what may train.
 
     Raises:
         CorpusError: no text, too little of it, or files that cannot be read.
@@ -82,13 +82,13 @@ def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
 
 
 def retokenize(recipe: Recipe, text: Text, model: Model, work: Path) -> Text:
-    """The same text, its corpora in the tokens of a model whose vocabulary grew."""
+    """Return the same text with corpora tokenized by a model with new tokens."""
     corpora = _read_corpora(recipe, model, work, "corpus-in-new-tokens")
     return replace(text, corpora=corpora, trainable=_decontaminated(recipe, corpora, text.split, model))
 
 
 def prepare_training(recipe: Recipe, name: str, text: Text, model: Model, work: Path) -> TrainingData:
-    """What a stage trains on, in the tokens of a model: blocks of text, or instructions."""
+    """Prepare a stage's training data in the tokens of a model: blocks of text, or instructions."""
     stage, folder = recipe.stages[name], stage_folder(recipe, work, name)
     validation, codes = recipe.validation, list(recipe.languages.roles)
     settings = {key: stage.training[key] for key in SCHEDULE_ARGUMENTS if key in stage.training}
@@ -157,7 +157,7 @@ def _read_instructions(
 
 
 def _read_corpora(recipe: Recipe, model: Model, work: Path, name: str) -> Corpora:
-    """The documents of every corpus of every stage, in the tokens of a model."""
+    """Tokenize every corpus of every stage."""
     return {
         stage: tokenize_corpus(
             of.corpus,
@@ -188,7 +188,7 @@ def _split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) -
 
 
 def _decontaminated(recipe: Recipe, corpora: Corpora, split: Split, model: Model) -> TrainableCorpora:
-    """How much of each document of every corpus may train."""
+    """Decontaminate every corpus."""
     found: dict[str, list[Trainable]] = {}
     for name, stage in recipe.stages.items():
         found[name] = []
@@ -205,7 +205,7 @@ def _decontaminated(recipe: Recipe, corpora: Corpora, split: Split, model: Model
 def _alone(
     recipe: Recipe, corpora: Corpora, trainable: TrainableCorpora | None = None
 ) -> dict[str, list[tuple[Documents, Trainable | None]]]:
-    """By learned language the tables of text in it alone, of all stages; what two stages train on is there once."""
+    """Return, by learned language, its monolingual documents in all stages, each table once."""
     found: dict[str, dict[str, tuple[Documents, Trainable | None]]] = {code: {} for code in recipe.languages.learn}
     for name, stage in recipe.stages.items():
         for i, (entry, documents) in enumerate(zip(stage.corpus, corpora[name], strict=True)):

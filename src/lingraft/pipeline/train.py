@@ -1,4 +1,4 @@
-"""The step that trains: a model adapted by a method, on text or on instructions; it goes on at its last checkpoint."""
+"""The step that trains a model by a method, on text or on instructions; it resumes from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AdaptedModel(ModelArtefact):
 
 @dataclass(frozen=True)
 class Trainee:
-    """A model that is to train, and all that its training follows from."""
+    """A model to train, and everything that determines the result."""
 
     start: Model
     data: TrainingData
@@ -87,7 +87,7 @@ class Trainee:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that the trained model follows from, and no more: not the text that is only looked at."""
+        """Everything that determines the trained model; validation text does not."""
         stage = self.stage
         tokenizer = tokenizer_for_chat(self.start.folder, stage.chat_template) if stage.instructions else None
         return {
@@ -108,14 +108,14 @@ class Trainee:
 
 
 def training_began(work: Path) -> bool:
-    """Whether there is training in this folder that would be lost with it."""
+    """Whether a folder contains training that would be lost with it."""
     return any(any(work.glob(f"{stage}{of}")) for stage in ("", "stage-*/") for of in ("adapted", _CHECKPOINTS))
 
 
 def adapt(
     recipe: Recipe, name: str, start: Model, data: TrainingData, generated: Sequence[GeneratedText], work: Path
 ) -> AdaptedModel:
-    """The model after a stage: trained, or found as it was trained before; all processes take part.
+    """Train a model in a stage, or return the model that was trained before; all processes take part.
 
     Raises:
         TrainingError: a loss that is not a number, or text that is less than a batch.
@@ -154,7 +154,7 @@ def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A live model that trained."""
+    """The trained model in memory."""
 
     adaptation: Adaptation
     training: TrainingOutcome
@@ -187,7 +187,7 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
 
 @step(AdaptedModel, unkeyed=("outcome",))
 def write_adapted(folder: Path, trainee: Trainee, outcome: _Outcome | None) -> None:
-    """Fold what trained into a plain model, check it against the live one, and write it."""
+    """Fold adapters into a plain model, compare its logits with the live model, and write it."""
     assert outcome is not None
     difference = _write_adapted(trainee, outcome.adaptation, outcome.tokenizer, folder)
     training = outcome.training
@@ -247,7 +247,7 @@ def _validation(trainee: Trainee) -> dict[str, Dataset]:
 
 
 def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
-    """Blocks of the selection split: about as many as are validated on, for both are at every evaluation."""
+    """Return blocks of the selection split, about as many as for validation: both are read at every evaluation."""
     table = trainee.data.held_out.selection(code)
     most = trainee.blocks_to_decide or max(FEWEST_THAT_DECIDE, num_validated)
     return table.select(range(min(len(table), most)))
@@ -260,7 +260,7 @@ def _has_old_text(stage: Stage, languages: Languages) -> bool:
 
 
 def _log_what_trains(method: str, parts: Sequence[Part]) -> None:
-    """Before the first step, per layer group."""
+    """Log the trained parameters per layer group."""
     trained = {group: of.in_full + of.in_adapters for group, of in by_group(parts).items()}
     shown = ", ".join(f"{group} {count:,}" for group, count in trained.items() if count)
     logger.info("%s trains %s weights: %s", method, f"{sum(trained.values()):,}", shown)
@@ -289,7 +289,7 @@ def _write_adapted(trainee: Trainee, adaptation: Adaptation, tokenizer: PreTrain
 
 
 def _write_adapter(trainee: Trainee, adapter: PeftModel, folder: Path) -> None:
-    """Save an adapter, its base's tokenizer and a card; the base by a name that says nothing of this machine."""
+    """Save an adapter, its base's tokenizer and a model card; the base is named without a local path."""
     given = trainee.start_name
     config = adapter.peft_config["default"]
     config.base_model_name_or_path = public_name(given)

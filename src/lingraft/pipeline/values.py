@@ -1,4 +1,4 @@
-"""Values that steps take and give, beside artefacts: models, tokenizers, files, questions."""
+"""Values that steps take and return, besides artefacts: models, tokenizers, files, questions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class ChatTokenizer:
-    """A folder with a tokenizer, and where its chat template comes from: a file, a model, or its own."""
+    """A folder with a tokenizer, and the source of its chat template: a file, a model, or None for its own."""
 
     folder: Path
     template: str | None
@@ -47,7 +47,7 @@ class Model:
 
     @classmethod
     def load(cls, name: str) -> Model:
-        """A model by folder or hub name.
+        """Find a model by folder or hub name.
 
         Raises:
             ModelError: it is not there, or is no model.
@@ -73,7 +73,7 @@ class ModelArtefact(Artefact):
 
 @dataclass(frozen=True)
 class Files:
-    """Files by paths and patterns; their content counts, not where they lie."""
+    """Files by paths and patterns; the fingerprint depends on their content only."""
 
     patterns: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""The step that adds tokens: the base's tokenizer continued on text of the learned languages, and rows for them."""
+"""The step that adds tokens: it continues the base's tokenizer on text of the learned languages, and adds rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ExtendedModel(ModelArtefact):
 
 
 def extend_vocabulary(recipe: Recipe, base: Model, text: Text, work: Path) -> ExtendedModel | None:
-    """The base with the new tokens of a recipe; None where it adds none.
+    """Add the new tokens of a recipe to the base; None if the recipe adds none.
 
     Raises:
         CorpusError: too little text for so many tokens.
@@ -81,7 +81,7 @@ def add_tokens(
 
 
 def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_bytes: int, seed: int) -> Iterator[str]:
-    """Documents that may train, in an order of their own, up to so many bytes; the last one is cut."""
+    """Yield documents that may train in random order, up to so many bytes; the last one is cut."""
     text_of = [of.text_of(table) for of, table in zip(trainable, documents, strict=True)]
     rows = [np.flatnonzero(of.tokens) for of in trainable]
     places = np.concatenate([np.stack([np.full(len(of), i), of], axis=1) for i, of in enumerate(rows)])
@@ -95,7 +95,7 @@ def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_b
 
 
 def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Model) -> FertilityChange:
-    """What tokenizers make of measured text, `before` and, with new tokens, `after`; warns where it is little."""
+    """Measure the fertility of the tokenizer `before` and, with new tokens, `after`; warn of over-segmentation."""
     found: dict[str, Any] = {}
     for when, model in {"before": base, **({"after": start} if start != base else {})}.items():
         if not read_tokenizer(model.folder).is_fast:

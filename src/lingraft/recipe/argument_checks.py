@@ -1,4 +1,4 @@
-"""Whether the Trainer takes the settings under `training:`, as far as can be told before it trains."""
+"""Check the settings under `training:` as far as possible before training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = {"use_liger_kernel": ("liger_kernel", "liger-kernel")}
 
 
 def training_problems(stage: Stage, runs_here: bool = True) -> Iterator[str]:
-    """Problems of one training; where it does not run here, not those of this machine's devices."""
+    """Yield the problems of one stage's settings; device problems only where the run happens on this machine."""
     settings = {**stage.method.training, **stage.training}
     wrong = dict(_problems_of_each(stage.training))
     missing = missing_here({name: value for name, value in settings.items() if name not in wrong})

@@ -1,4 +1,4 @@
-"""What one value of a recipe cannot tell: all problems of fit at once, then everything filled in."""
+"""Checks across the sections of a recipe, all reported at once; then every default is filled in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SELECTION_SHARE = 0.5
 
 
 class Check(NamedTuple):
-    """What can be wrong between sections of a recipe, all of which must be well-formed for it to be looked for."""
+    """A check across sections of a recipe; it runs only if all sections that it needs are well-formed."""
 
     needs: frozenset[str]
     problems: Callable[..., Iterable[str]]
@@ -53,7 +53,7 @@ OF_STAGE = (
 
 
 def problems_of_fit(recipe: Recipe, broken: Broken, runs_here: bool) -> tuple[Any, list[str]]:
-    """The base's config where it can be had, and every problem that the well-formed sections show."""
+    """Return the base's config, if it can be read, and every problem of the well-formed sections."""
     problems: list[str] = []
     for check in OF_RECIPE:
         if not check.needs & keys_of(broken):
@@ -73,7 +73,7 @@ def problems_of_fit(recipe: Recipe, broken: Broken, runs_here: bool) -> tuple[An
 
 
 def filled_in(recipe: Recipe, config: Any) -> Recipe:
-    """The recipe with everything said that it leaves open."""
+    """Return the recipe with all defaults filled in."""
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
     tasks = {name: {code: _absolute(of) for code, of in files.items()} for name, files in evaluation.tasks.items()}
@@ -98,7 +98,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
 
 
 def _stage_filled_in(stage: Stage, handed_on: str | None) -> Stage:
-    """A stage of instructions takes the template that was handed on, where it has none of its own."""
+    """Fill in the defaults of a stage; a stage of instructions inherits the chat template of the stage before it."""
     instructions = stage.instructions
     template = stage.chat_template or (handed_on if instructions else None)
     return stage.model_copy(

@@ -15,7 +15,7 @@ from lingraft.recipe.merge_steps import Step
 def combination(
     steps: Sequence[Step], adapted: SourceModel, base: SourceModel, made_from: SourceModel | None = None
 ) -> Combination:
-    """The steps as one combination in float32, with all that can be checked before it is computed.
+    """Combine merge steps into one sum in float32; everything that can be checked beforehand is checked.
 
     Before training, the base can stand for the model that is to come of it. Where the base got new tokens for this
     run, `made_from` is what it was without them, as other runs know it.

@@ -18,7 +18,7 @@ from lingraft.recipe.yaml import read_yaml
 
 
 def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = (), runs_here: bool = True) -> Recipe:
-    """The resolved recipe of a YAML file (or of a mapping), with `key.path=value` overrides.
+    """Load and resolve the recipe of a YAML file (or of a mapping), with `key.path=value` overrides.
 
     Relative paths in a file start at the folder that it is in; those of overrides, and of a mapping, at the current
     folder. Where it does not run here, this machine need not have the devices that it asks for.
@@ -55,6 +55,6 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 
 def _check_bounds(values: Any, source: str) -> None:
-    """Refuse what no library can walk through: a recipe that is too deep, or that aliases make too large."""
+    """Refuse a recipe that is nested too deeply, or that aliases make too large."""
     if problem := unbounded(values, MAX_VALUES):
         raise RecipeError(source, [problem])

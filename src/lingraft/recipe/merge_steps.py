@@ -1,4 +1,4 @@
-"""`merge:` of a recipe: what is done with the trained model, in order, without training.
+"""`merge:` of a recipe: arithmetic on the trained model, step by step, without training.
 
 Each step makes an expression of the one before, so that the whole list is one sum of checkpoints:
 computed in one pass, in float32, and rounded once.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def absolute(model: str) -> str:
-    """A model's folder as an absolute path; a hub name as it is."""
+    """Return a model's folder as an absolute path, and a hub name unchanged."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
@@ -50,26 +50,26 @@ class GroupScales(Layers):
 
 
 class Step(Section, ABC):
-    """One entry of `merge:`, told by its verb."""
+    """One entry of `merge:`; its first key names its kind."""
 
     @property
     def models(self) -> Sequence[str]:
-        """Other models that it takes."""
+        """Names of the other models that the step needs."""
         return ()
 
     @property
     def are_vectors(self) -> bool:
-        """Whether they are measured from the base, so that it must be theirs."""
+        """Whether these models enter as vectors from the base, so that they must share it."""
         return False
 
     @property
     def like(self) -> str | None:
-        """The model that config, tokenizer and chat template come from, if not the one before."""
+        """The model whose config, tokenizer and chat template the result has; None keeps those of the model before."""
         return None
 
     @abstractmethod
     def expression(self, adapted: Expression, base: SourceModel, opened: Open) -> Expression:
-        """What becomes of `adapted`.
+        """Return the expression that the step makes of `adapted`.
 
         Raises:
             SelectionError: layers or layer groups that the model does not have.
@@ -153,7 +153,7 @@ class InterpolateStep(Step):
 
 
 class MaxForgettingStep(Step):
-    """Of the trained vector as much as learns most and forgets no more than a limit, found on text kept for it.
+    """Scale the task vector so that learning is highest while forgetting stays within a limit, on the selection split.
 
     It becomes an `interpolate`, with a factor for each layer group.
     """

@@ -1,4 +1,4 @@
-"""Whether a base can be trained as a recipe says, and combined with what it names."""
+"""Check that a base can be trained as a recipe says, and merged with the models that it names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lingraft.vocabulary.model import read_bpe
 
 
 def placed(place: str, problems: Iterable[str]) -> Iterator[str]:
-    """Problems of a stage, with its place before theirs."""
+    """Prefix problems of a stage with its place in the recipe."""
     return (f"{place}{problem}" for problem in problems)
 
 
 def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) -> Iterator[str]:
-    """Of sections that are well-formed."""
+    """Yield the problems of well-formed sections with this base."""
     if not is_base(config):
         yield f"base: a '{config.model_type}' is what lingraft exports; it can be measured, and not trained further"
         return
@@ -49,7 +49,7 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
 
 
 def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
-    """Of one training: its method, and its penalties, on this base."""
+    """Yield the problems of a stage: its method and penalties on this base."""
     name = stage.method.name
     try:
         stage.method.check(config)
@@ -70,7 +70,7 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
 
 
 def _stage_problems(stage: Stage, config: Any, hands_on: bool) -> Iterator[str]:
-    """Of one of several stages, which may not be the last."""
+    """Yield the problems of a stage that hands its model on, or merges it."""
     adds_weights = "plain" not in stage.method.exports(config)
     if adds_weights and stage.merge:
         yield f"merge: '{stage.method.name}' adds weights that the base does not have, so they cannot be combined"
@@ -85,7 +85,7 @@ def _stage_problems(stage: Stage, config: Any, hands_on: bool) -> Iterator[str]:
 
 
 def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]:
-    """What can be done with weights that stay as they are, and not with weights that are added."""
+    """Yield exports and merge steps that are not possible with added parameters."""
     forms, name = method.exports(config), method.name
     if recipe.export is not None and recipe.export not in forms:
         settings = "" if forms[0] == "plain" else " with these settings"
@@ -95,7 +95,7 @@ def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]
 
 
 def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:
-    """Whether the tokenizer can be continued at all; one that is not here yet is looked at when the run begins."""
+    """Yield why the tokenizer cannot be extended; one on the hub is checked when the run begins."""
     if recipe.vocabulary and Path(recipe.base).is_dir():
         try:
             read_bpe(find_model(recipe.base))
@@ -104,7 +104,7 @@ def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _merge_problems(recipe: Recipe) -> Iterator[str]:
-    """What would fail after hours of training. Weights on the hub are looked at when the run begins."""
+    """Yield problems of merge steps before training. Weights on the hub are checked when the run begins."""
     missing = False
     steps = [(f"merge.{i}", step) for i, step in enumerate(recipe.merge)]
     for name, stage in recipe.stages.items():

@@ -1,4 +1,4 @@
-"""`key.path=value` on the command line, in place of what a recipe says."""
+"""Overrides of a recipe on the command line: `key.path=value`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def override(recipe: dict[str, Any], assignments: list[str]) -> None:
 
 
 def _drop_settings_of_another(recipe: dict[str, Any], keys: list[str], value: Any) -> None:
-    """Empty the section that an override makes another kind of: `method.name`, or the verb below `merge.N`."""
+    """Empty a section whose kind an override changes: `method.name`, or the kind of step at `merge.N`."""
     section = _found(recipe, keys[:-1])
     if not isinstance(section, dict):
         return
@@ -49,7 +49,7 @@ def _drop_settings_of_another(recipe: dict[str, Any], keys: list[str], value: An
 
 
 def _found(value: Any, keys: list[str]) -> Any:
-    """What stands at a path; None where there is nothing."""
+    """Return the value at a path; None if there is none."""
     for key in keys:
         if isinstance(value, list):
             value = value[int(key)] if _is_number(key) and int(key) < len(value) else None

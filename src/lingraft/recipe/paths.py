@@ -1,4 +1,4 @@
-"""Relative paths in a recipe's file: they start at the folder that the file is in.
+"""Relative paths in a recipe's file start at the folder of the file.
 
 Those on the command line, and those of a recipe that is given as a mapping, start at the current folder, as all
 paths of a program do; so nothing has to be done for them.
@@ -26,7 +26,7 @@ _MODELS_AS_KEYS = re.compile(r"merge\.\d+\.(vectors|soup)")
 
 
 def anchored(values: Any, folder: Path, source: str) -> Any:
-    """The values of a recipe's file with paths that start at `folder`, which is the file's.
+    """Return the values of a recipe's file with relative paths joined to `folder`, the folder of the file.
 
     Raises:
         RecipeError: a model is not there, and the current folder has one of its name.
@@ -45,12 +45,12 @@ def anchored(values: Any, folder: Path, source: str) -> Any:
 
 
 def unshared(values: Any) -> Any:
-    """A copy in which a value that stands in two places becomes two."""
+    """Return a copy in which no two places share one object."""
     return _changed(values, "", str, str)
 
 
 def _changed(value: Any, place: str, file: Callable[[str], str], model: Callable[[str], str]) -> Any:
-    """A copy in which every path is changed."""
+    """Return a copy with `file` and `model` applied to every path."""
     inside = _STAGE.sub("", place, count=1)
     if isinstance(value, list):
         return [_changed(of, f"{place}.{i}", file, model) for i, of in enumerate(value)]
@@ -68,12 +68,12 @@ def _changed(value: Any, place: str, file: Callable[[str], str], model: Callable
 
 
 def _below(place: str, key: Any) -> str:
-    """The place of a key's value; a dot in a key separates nothing."""
+    """Return the place of a key's value; a dot inside a key is not a separator."""
     name = str(key).replace(".", "_")
     return f"{place}.{name}" if place else name
 
 
 def _joined(folder: Path, pattern: str) -> str:
-    """A path or glob pattern below a folder whose own name may hold what a pattern is made of."""
+    """Join a path or pattern to a folder, whose own name is escaped."""
     is_pattern = glob.has_magic(pattern) and not (folder / pattern).exists()
     return str(Path(glob.escape(str(folder))) / pattern) if is_pattern else str(folder / pattern)

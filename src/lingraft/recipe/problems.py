@@ -1,4 +1,4 @@
-"""What is wrong with the form of a recipe, as its writer reads it: `path.to.key: what is wrong (given: value)`."""
+"""Messages about the form of a recipe: `path.to.key: what is wrong (given: value)`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def describe(problem: dict[str, Any]) -> str:
-    """One of pydantic's errors in a line."""
+    """Turn one of pydantic's errors into a line."""
     location, section = _place([str(part) for part in problem["loc"]])
     path = ".".join(location)
     kind, given = problem["type"], problem["input"]
@@ -59,12 +59,12 @@ def describe(problem: dict[str, Any]) -> str:
 
 
 def shown(place: Sequence[str | int]) -> str:
-    """A place in a recipe, as messages name it."""
+    """Return a place in a recipe as messages name it."""
     return ".".join(map(str, place))[:200] or "recipe"
 
 
 def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
-    """A location as the recipe's writer sees it, and the section that it lies in.
+    """Return pydantic's location as the recipe has it, and the section that contains it.
 
     pydantic puts the name there by which it told methods, or steps, apart.
     """
@@ -75,7 +75,7 @@ def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
 
 
 def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
-    """The same within a recipe, or within one of its stages."""
+    """Do the same within a recipe, or within one stage."""
     if len(location) > 1:
         section = SECTIONS.get(location[0], section)
     if location[:1] == ["penalties"] and len(location) > 2:

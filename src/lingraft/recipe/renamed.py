@@ -1,4 +1,4 @@
-"""Keys and values of the first edition of recipes, and what they are called now."""
+"""Keys and values of recipes that were renamed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RENAMED_VALUES: Mapping[str, Mapping[str, str]] = {
 
 
 def new_key(place: Sequence[str]) -> str | None:
-    """What a key at a place is called now; None where it was never another."""
+    """Return the new name of a key at a place; None if it was not renamed."""
     return RENAMED_KEYS.get(".".join(_without_numbers(place)))
 
 
 def new_value(place: Sequence[str], value: object) -> str | None:
-    """What a value at a place is called now; None where it was never another."""
+    """Return the new name of a value at a place; None if it was not renamed."""
     return RENAMED_VALUES.get(".".join(_without_numbers(place)), {}).get(str(value))
 
 

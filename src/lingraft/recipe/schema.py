@@ -1,4 +1,4 @@
-"""The keys of a recipe: what is grafted onto what, by one training or by several."""
+"""The keys of a recipe."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ STAGE_KEYS = tuple(key for key in Stage.model_fields if key != "merge")
 
 
 def is_short_form(values: Any) -> bool:
-    """Whether the values of a recipe are those of one stage, without `stages`."""
+    """Whether the values of a recipe have no `stages`, so that they are the short form of one stage."""
     return isinstance(values, dict) and values.get("stages") is None
 
 
 class Recipe(Section):
-    """A run. `load_recipe` fills in what is not given, so that a resolved recipe says everything.
+    """A run. `load_recipe` fills in all defaults.
 
     `method:` and its like beside `base:` are the short form of one stage.
     """
@@ -86,20 +86,20 @@ class Recipe(Section):
 
     @property
     def is_short(self) -> bool:
-        """Whether it has one stage, whose keys are its own."""
+        """Whether the recipe was given in the short form of one stage."""
         return self._is_short
 
     def place(self, stage: str) -> str:
-        """What stands before the keys of a stage in the recipe's file."""
+        """Return the prefix of a stage's keys in messages: `stages.NAME.`, or nothing in the short form."""
         return "" if self.is_short else f"stages.{stage}."
 
     def shown_name(self, stage: str) -> str | None:
-        """The name of a stage in what is published; None for the one stage of a recipe in the short form."""
+        """Return the name of a stage in published files; None in the short form."""
         return None if self.is_short else stage
 
     @property
     def only(self) -> Stage:
-        """The stage of a recipe that has one."""
+        """The only stage of a recipe that has one."""
         (stage,) = self.stages.values()
         return stage
 
@@ -109,17 +109,17 @@ class Recipe(Section):
         return list(self.stages)[-1]
 
     def form_of(self, stage: str) -> Export:
-        """What a stage's model is written as: a model that is handed on is a plain one."""
+        """Return the export form of a stage; every stage but the last is exported as `plain`."""
         return self.form if stage == self.last else "plain"
 
     @property
     def instruct(self) -> str | None:
-        """The instruct model that `merge:` adds the language to, where there is one."""
+        """The instruct model that `merge:` adds the language to, if any."""
         return next((step.like for step in reversed(self.merge) if step.like), None)
 
     @property
     def max_forgetting(self) -> MaxForgettingStep | None:
-        """The step of `merge:` that selects how much of the trained vector is kept, where there is one."""
+        """The `max_forgetting` step of `merge:`, if any."""
         return next((step for step in self.merge if isinstance(step, MaxForgettingStep)), None)
 
     @property

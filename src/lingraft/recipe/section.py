@@ -1,4 +1,4 @@
-"""What every mapping of a recipe is: strict, without unknown keys, its numbers finite."""
+"""The base of every mapping of a recipe: strict types, no unknown keys, finite numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stage, which is one training: on what, by which method, regularized by what, and what is done afterwards."""
+"""One stage of a recipe: its text, method, penalties, replay, training settings and merge steps."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Replay(Section):
         return values
 
     def weights(self, share: float) -> tuple[float, float]:
-        """What a token of text, and a self-generated one, counts for in a mean over both.
+        """Return the weights of a token of text and of a self-generated token in a mean over both.
 
         For kl so that the loss is, in expectation over batches, the mean over text + kl_weight * the mean over
         written tokens. `share`: that of written tokens among all. Where it is small, a batch with one of their
@@ -70,14 +70,14 @@ class Replay(Section):
 
 
 class EarlyStopping(Section):
-    """Stage ends when the loss on learned text that is kept for it has not fallen (arXiv 2606.00284 §3.1)."""
+    """End training when the loss on the selection split stops falling (arXiv 2606.00284 §3.1)."""
 
     patience: Count = 6
     """Evaluations, which are `training.eval_steps` apart."""
 
 
 class Stage(Section):
-    """The keys of one training: those of each stage, or of a recipe that is the short form of one."""
+    """The keys of a stage; in the short form they are keys of the recipe."""
 
     corpus: list[CorpusEntry] = []
     instructions: list[Instructions] | None = None

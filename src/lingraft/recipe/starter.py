@@ -1,4 +1,4 @@
-"""Write a first recipe for a base and its languages, with the places to fill in named."""
+"""Write a first recipe for a base and its languages, with comments where to fill in."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def write_recipe(
 
 
 def _from(out: Path, base: str) -> str:
-    """A base as the recipe says it: a hub name as it is, a folder by its path from the recipe's own."""
+    """Return a hub name unchanged, and a folder as a path relative to the recipe's folder."""
     if not Path(base).exists() or Path(base).is_absolute():
         return base
     above = out.absolute().parent.resolve()

@@ -1,4 +1,4 @@
-"""Text in a recipe: which languages there are, what trains, what is held out, what is measured."""
+"""Languages, corpora, validation and evaluation in a recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 
 
 class Languages(Section):
-    """Which languages are learned, which are to be kept, which are only watched."""
+    """Languages by role: learned, retained, or only observed."""
 
     learn: list[LanguageCode] = Field(min_length=1)
     retain: list[LanguageCode] = []
@@ -51,12 +51,12 @@ class _TextLanguages(Section):
 
     @property
     def languages(self) -> list[str]:
-        """One, or the two of pairs."""
+        """The language of the entry, or both languages of aligned pairs."""
         return list(self.parallel) if self.parallel else [str(self.language)]
 
     @property
     def title(self) -> str:
-        """The language, or both, as messages and records name it."""
+        """The languages as messages and records show them."""
         return BETWEEN.join(self.languages)
 
 
@@ -103,7 +103,7 @@ class Instructions(Section):
 
 
 class Validation(Section):
-    """The part of a learned language's documents that never trains."""
+    """The share of a learned language's documents that is held out."""
 
     share: Share = 0.05
     max_tokens: Count = 1_000_000
@@ -118,7 +118,7 @@ class Validation(Section):
 
 
 class Evaluation(Section):
-    """What is measured before and after: text, which never trains even where it stands in the corpus, and tasks."""
+    """What is measured before and after. Measured text never trains, even if it is in the corpus."""
 
     text: ByLanguage = {}
     text_field: str = "text"

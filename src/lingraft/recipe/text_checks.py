@@ -1,4 +1,4 @@
-"""Whether the languages, corpora and instructions of a recipe fit each other."""
+"""Check that the languages, corpora and instructions of a recipe fit each other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def selection_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def text_problems(recipe: Recipe) -> Iterator[str]:
-    """Whether there is text of each learned language to learn from, and to measure on."""
+    """Yield learned languages without text to train on, or to measure."""
     stages = recipe.stages.values()
     alone = {entry.language for stage in stages for entry in stage.corpus}
     others = {code for stage in stages for entry in stage.corpus for code in entry.languages}

@@ -1,4 +1,4 @@
-"""Values that stand in more than one section of a recipe."""
+"""Types of values that several sections of a recipe share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lingraft.languages import by_code, code_of
 
 
 def _made_by(make: Callable[[Any], Any]) -> AfterValidator:
-    """What `make` makes of a value; its error is one of the recipe's."""
+    """Convert a value with `make`; its `UserError` becomes a problem of the recipe."""
 
     def validate(value: Any) -> Any:
         try:

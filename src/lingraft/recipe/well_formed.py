@@ -1,4 +1,4 @@
-"""The well-formed part of a recipe, so that one mistake of form hides no other problem."""
+"""Validate a recipe section by section, so that one mistake does not hide the other problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Broken = frozenset[tuple[str, ...]]
 
 
 def keys_of(broken: Broken, stage: str | None = None) -> set[str]:
-    """Keys of broken sections: those that one stage sees, or all."""
+    """Return the keys of broken sections: all, or those that concern one stage."""
     return {place[-1] for place in broken if len(place) == 1 or stage is None or place[1] == stage}
 
 
@@ -30,7 +30,7 @@ PLACEHOLDERS: dict[str, Callable[[], Any]] = {
 
 
 def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str]]:
-    """The recipe, whose broken sections are left out; which those are; and what is wrong with their form.
+    """Return the recipe without its broken sections, the places of these sections, and their problems.
 
     There is no recipe where what is wrong is its whole, or a whole stage.
     """
@@ -51,7 +51,7 @@ def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str
 
 
 def _as_written(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The place of a problem where the recipe has it: in the short form, the stage's keys are the recipe's."""
+    """Return the place of a problem as written; in the short form, keys of the stage are keys of the recipe."""
     return place[2:] if place[:2] == ("stages", ALONE) else place
 
 

@@ -1,4 +1,4 @@
-"""YAML as recipes have it: no tags, no key twice, `3e-4` is a number and `no` is a word."""
+"""Read YAML for recipes: no tags, no duplicate keys; `3e-4` is a number and `no` is a string."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lingraft.plain_data import MAX_DEPTH
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe (no tag builds an object), and a repeated key is an error instead of the last one's win."""
+    """A safe loader: no tag builds an object, and a duplicate key is an error."""
 
     depth = 0
 
@@ -57,7 +57,7 @@ _Loader.add_implicit_resolver(  # YAML 1.1 reads 3e-4 as text: its floats need a
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML text.
+    """Parse a YAML text.
 
     Raises:
         RecipeError: it is not YAML, has a tag, or has a key twice; names the line.
@@ -72,7 +72,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+    """Read the mapping in a YAML file.
 
     Raises:
         RecipeError: no such file, not text, or something else than `key: value` lines.
