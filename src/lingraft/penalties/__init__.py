@@ -1,8 +1,11 @@
 """What pulls trained weights back to the base, beside any method; listed here."""
 
 from lingraft.penalties.base import Penalty, PenaltyTerm
+from lingraft.penalties.context import PenaltyContext
 from lingraft.penalties.l2sp import L2SP
 
-PENALTIES: dict[str, type[Penalty]] = {"l2sp": L2SP}
+PENALTIES: dict[str, type[Penalty]] = {
+    "l2sp": L2SP,
+}
 
-__all__ = ["L2SP", "PENALTIES", "Penalty", "PenaltyTerm"]
+__all__ = ["PENALTIES", "Penalty", "PenaltyContext", "PenaltyTerm"]
