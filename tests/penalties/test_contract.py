@@ -16,6 +16,7 @@ from one_step import penalty_context
 
 PENALTIES_UNDER_TEST = {
     "l2sp": {"first": 1, "last": 1, "weight": {"middle": 0.7, "first": 0.2}},
+    "ewc": {"weight": 3.0, "num_blocks": 4},
 }
 METHODS_BESIDE = {
     "full": {"name": "full"},
