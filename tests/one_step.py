@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from command_line import FORKED, two_ranks
+from lingraft.layer_groups import LayerRange
 from lingraft.methods import METHODS, Adaptation
-from lingraft.penalties import L2SP
+from lingraft.penalties import PENALTIES, PenaltyContext
 from lingraft.training.arguments import training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.trainer import train
@@ -57,6 +59,14 @@ def adapted(settings: dict[str, Any], double: bool = False) -> Adaptation:
     return adaptation
 
 
+def penalty_context(adaptation: Adaptation, base: Path, max_length: int = 12, seed: int = 0) -> PenaltyContext:
+    """What a penalty is prepared from, on a CPU in float32; token 256 stands before text."""
+    tokenizer = SimpleNamespace(bos_token_id=256, eos_token_id=257)
+    return PenaltyContext(
+        adaptation, LayerRange(1, 1, 4), base, tokenizer, max_length, seed, torch.device("cpu"), autocast=None
+    )
+
+
 def gradients_of_a_step(settings: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     """By name, as the optimizer got them."""
     taken: dict[str, Tensor] = {}
@@ -68,11 +78,12 @@ def gradients_of_a_step(settings: dict[str, Any], folder: Path) -> dict[str, Ten
                     taken[name] = parameter.grad.detach().clone().float()
 
     adaptation = adapted(settings)
-    penalties = [L2SP(**settings["l2sp"])] if "l2sp" in settings else []
-    pulls = [penalty.prepare(adaptation.model, Path(settings["base"])) for penalty in penalties]
     defaults = {"per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1}
     defaults |= {"max_steps": 1, "eval_strategy": "no", "use_cpu": True}
     arguments = training_arguments({**defaults, **settings["training"]}, folder, seed=0)
+    given = settings.get("penalties", {})
+    context = penalty_context(adaptation, Path(settings["base"])) if given else None
+    pulls = [PENALTIES[name](**of).prepare(context) for name, of in given.items()]
     text = TrainingText(blocks(), LANGUAGES, ["swh_Latn"], {})
     outcome = train(adaptation, text, arguments, pulls, callbacks=[Take()])
     taken["log"] = torch.tensor([entry.get("local_l1", 0.0) for entry in outcome.log if "loss" in entry])

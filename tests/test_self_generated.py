@@ -12,12 +12,12 @@ from torch.nn.functional import kl_div, log_softmax
 
 from lingraft import run
 from lingraft.checkpoints.read import read_model
+from lingraft.corpus.sample import sample
 from lingraft.corpus.tokenize import open_table
 from lingraft.errors import RecipeError
 from lingraft.methods import METHODS
 from lingraft.nn.chunked_cross_entropy import distillation_kl, per_token_loss, top_k_log_probs
 from lingraft.pipeline import self_generated as stage
-from lingraft.pipeline.self_generated import sample
 from lingraft.recipe import load_recipe
 from lingraft.recipe.stage import Replay
 from lingraft.training.arguments import training_arguments
@@ -146,6 +146,7 @@ def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
     model.generation_config.temperature, model.generation_config.top_k = 0.1, 1
     torch.manual_seed(0)
     rows = sample(model, tokenizer, 4000, 2)
+    assert (model.generation_config.temperature, model.generation_config.top_k) == (0.1, 1), "the model's again"
     p = log_softmax(model(torch.tensor([[256]])).logits[0, -1], -1).exp()
     drawn = torch.bincount(rows[:, 1], minlength=258) / 4000
     assert (drawn - p).abs().max() < 5 * (p.max() / 4000) ** 0.5

@@ -10,12 +10,11 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 import one_step
-from lingraft.errors import SelectionError
 from lingraft.layer_groups import LayerRange, layer_group, plain_name
 from lingraft.methods import METHODS
-from lingraft.penalties import L2SP
+from lingraft.penalties.l2sp import L2SP
 from lingraft.training.trainer import LanguageTrainer
-from one_step import assert_equal
+from one_step import assert_equal, penalty_context
 
 PULL = {"first": 1, "last": 1, "weight": {"middle": 0.7, "first": 0.2, "embeddings": 0.4, "head": 0.1}}
 ADAPTED = {
@@ -36,7 +35,12 @@ def base(tmp_path) -> Path:
 
 
 def settings(method: dict, base: Path, **training) -> dict:
-    return {"method": method, "l2sp": PULL, "base": str(base), "training": {"max_grad_norm": CLIP, **training}}
+    return {
+        "method": method,
+        "penalties": {"l2sp": PULL},
+        "base": str(base),
+        "training": {"max_grad_norm": CLIP, **training},
+    }
 
 
 def merged_weights(adaptation) -> dict[str, torch.Tensor]:
@@ -86,14 +90,9 @@ def test_it_is_the_same_in_two_processes(base, tmp_path) -> None:
 
 def test_it_joins_where_nothing_is_clipped_too(base, tmp_path) -> None:
     with_it = one_step.gradients_of_a_step(settings(ADAPTED["full"], base, max_grad_norm=0), tmp_path / "with")
-    nothing = {
-        **settings(ADAPTED["full"], base, max_grad_norm=0),
-        "l2sp": {
-            "weight": dict.fromkeys(("first", "middle", "last", "embeddings", "head", "final_norm"), 0.0),
-            "first": 1,
-            "last": 1,
-        },
-    }
+    weight = dict.fromkeys(("first", "middle", "last", "embeddings", "head", "final_norm"), 0.0)
+    nothing = settings(ADAPTED["full"], base, max_grad_norm=0)
+    nothing["penalties"] = {"l2sp": {"weight": weight, "first": 1, "last": 1}}
     without = one_step.gradients_of_a_step(nothing, tmp_path / "without")
     assert all(not torch.equal(with_it[name], without[name]) for name in without if name != "log")
 
@@ -106,7 +105,7 @@ def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, rank) -> 
     method = {"name": "layra", "first": 2, "last": 1, "rank": rank} if rank else {"name": "full"}
     adaptation = METHODS[name](**method).apply(make_model())
     pull = L2SP(**PULL)
-    prepared = pull.prepare(adaptation.model, tmp_path)
+    prepared = pull.prepare(penalty_context(adaptation, tmp_path))
     assert sum(prepared.values().values()) == 0
     with torch.no_grad():
         for trained in adaptation.trainable:
@@ -122,18 +121,11 @@ def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, rank) -> 
     assert all(value == 0 for name, value in expected.items() if name not in values)
 
 
-def test_what_has_no_weight_of_the_base_is_refused(make_model, tmp_path) -> None:
-    make_model().save_pretrained(tmp_path)
-    adaptation = METHODS["adapters"](rank=4).apply(make_model())
-    with pytest.raises(SelectionError, match="nothing to regularize"):
-        L2SP(first=1, last=1).prepare(adaptation.model, tmp_path)
-
-
 def test_the_reference_is_the_file_and_no_copy(make_model, tmp_path) -> None:
     """bf16 as on disk, mapped: neither float32 nor memory of its own."""
     make_model().to(torch.bfloat16).save_pretrained(tmp_path)
     adaptation = METHODS["full"]().apply(make_model())
-    prepared = L2SP(first=1, last=1).prepare(adaptation.model, tmp_path)
+    prepared = L2SP(first=1, last=1).prepare(penalty_context(adaptation, tmp_path))
     starts = [start for term in prepared.terms for _, start in term.pairs]
     assert {start.dtype for start in starts} == {torch.bfloat16}
     spans = [

@@ -669,6 +669,12 @@ def test_what_pulls_back_has_a_figure_of_its_own_only_where_something_does(draw,
     assert "Regularization" not in draw(results, names=("x",), training={"log": [{"loss": 2.0, "step": 1}]})
 
 
+def test_what_a_penalty_logged_has_a_title_by_layer_group_in_the_models_order_then_others(draw, results) -> None:
+    log = [{"l2sp_own": 0.1, "l2sp_head": 0.2, "l2sp_first": 0.3, "other_first": 1.0, "step": 1}]
+    lines = figures(draw(results, training={"log": log}))[-1]["data"]
+    assert [line["name"] for line in lines] == ["L2-SP first layers", "L2-SP head", "L2-SP own"]
+
+
 @pytest.mark.parametrize(("small", "kind"), [(1e-5, "log"), (0.1, None), (0.0, None)])
 def test_lines_that_lie_far_apart_are_drawn_by_powers_of_ten_unless_one_is_nothing(draw, results, small, kind) -> None:
     page = draw(results, training={"log": [{"local_ce": 0.7, "l2sp_first": small, "step": 1}]})

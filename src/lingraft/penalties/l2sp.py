@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from lingraft.errors import SelectionError, nearest
-from lingraft.layer_groups import LayerGroup, LayerRange, is_adapter_factor, layer_group, num_layers
+from lingraft.layer_groups import LayerGroup, LayerRange, depth, layer_group, num_layers
 from lingraft.penalties.base import Penalty, PenaltyTerm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lingraft.penalties.squared_distance import Term
+    from lingraft.methods.base import Method
+    from lingraft.penalties.context import PenaltyContext
+    from lingraft.penalties.terms import Term
 
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -33,6 +35,9 @@ class L2SP(Penalty):
     pair theta - theta_0 is scale * B A. What is frozen does not move and adds nothing; what a method adds
     beside the base's weights has no theta_0, and is free.
     """
+
+    name: ClassVar[str] = "l2sp"
+    title: ClassVar[str] = "L2-SP"
 
     first: int = Field(9, ge=0)
     last: int = Field(6, ge=0)
@@ -53,24 +58,26 @@ class L2SP(Penalty):
         """Lambda of a layer group."""
         return self.weight.get(group, MIDDLE if group == LayerGroup.MIDDLE else OUTER)
 
-    def prepare(self, model: nn.Module, base: Path) -> PenaltyTerm:
-        from peft.tuners.lora import LoraLayer
+    def problems(self, config: Any, method: Method) -> Iterator[str]:
+        try:
+            LayerRange(self.first, self.last, depth(config))
+        except SelectionError as error:
+            yield str(error)
+        yield from super().problems(config, method)
 
-        from lingraft.checkpoints.mmap_weights import MappedWeights
-        from lingraft.penalties.squared_distance import InFull, Product, Sum
+    def prepare(self, context: PenaltyContext) -> PenaltyTerm:
+        from lingraft.penalties.squared_distance import InFull, Product
+        from lingraft.penalties.terms import Sum
 
-        starts = MappedWeights(base)
-        layers = LayerRange(self.first, self.last, num_layers(name for name, _ in model.named_parameters()))
+        names = (name for name, _ in context.model.named_parameters())
+        layers = LayerRange(self.first, self.last, num_layers(names))
         in_full: dict[LayerGroup, list[tuple[nn.Parameter, Tensor]]] = {}
-        for name, parameter in model.named_parameters():
-            is_the_bases = not is_adapter_factor(name) and starts.shape(name) == tuple(parameter.shape)
-            if parameter.requires_grad and is_the_bases:
-                in_full.setdefault(layer_group(name, layers), []).append((parameter, starts[name]))
-        terms: list[Term] = [InFull(group, self.of(group), of) for group, of in in_full.items()]
-        for name, module in model.named_modules():
-            if isinstance(module, LoraLayer):
-                group = layer_group(f"{name}.weight", layers)
-                terms += [Product(group, self.of(group), module, adapter) for adapter in module.lora_A]
+        for of in context.full_rank():
+            in_full.setdefault(layer_group(of.name, layers), []).append((of.weight, of.start))
+        terms: list[Term] = [InFull(group, self.of(group), pairs) for group, pairs in in_full.items()]
+        for pair in context.low_rank():
+            group = layer_group(pair.name, layers)
+            terms.append(Product(group, self.of(group), pair))
         if not terms:
-            raise SelectionError("l2sp: the method trains no weight of the base, so there is nothing to regularize")
-        return Sum(terms)
+            raise SelectionError("l2sp: the method trains no parameter of the base, so there is nothing to regularize")
+        return Sum(self.name, terms)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lingraft.layer_groups import LayerGroup
-
-
-class Term(Protocol):
-    """lambda |theta - theta_0|^2 of weights of one layer group."""
-
-    @property
-    def group(self) -> LayerGroup: ...
-
-    def add_gradient(self, scale: float) -> None: ...
-
-    def value(self) -> Tensor: ...
+from lingraft.penalties.trained import LowRank, gradient_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +22,7 @@ class InFull:
 
     def add_gradient(self, scale: float) -> None:
         factor = 2 * self.weight * scale
-        gradients = [_gradient(parameter) for parameter, _ in self.pairs]
+        gradients = [gradient_of(parameter) for parameter, _ in self.pairs]
         torch._foreach_add_(gradients, [parameter.detach() for parameter, _ in self.pairs], alpha=factor)
         for gradient, (_, start) in zip(gradients, self.pairs, strict=True):  # one at a time on an accelerator
             gradient.sub_(start.to(gradient.device), alpha=factor)
@@ -49,51 +38,18 @@ class Product:
 
     group: LayerGroup
     weight: float
-    layer: Any
-    adapter: str
-
-    @property
-    def _factors(self) -> tuple[nn.Parameter, nn.Parameter, float]:
-        down, up = self.layer.lora_A[self.adapter].weight, self.layer.lora_B[self.adapter].weight
-        return down, up, float(self.layer.scaling[self.adapter])
+    pair: LowRank
 
     def add_gradient(self, scale: float) -> None:
-        down, up, scaling = self._factors
+        down, up, scaling = self.pair.factors
         factor = 2 * self.weight * scale * scaling**2
         for own, gradient in (
             (up, up.detach() @ (down.detach() @ down.detach().T)),
             (down, (up.detach().T @ up.detach()) @ down.detach()),
         ):
-            _gradient(own).add_(gradient, alpha=factor)
+            gradient_of(own).add_(gradient, alpha=factor)
 
     def value(self) -> Tensor:
-        down, up, scaling = self._factors
+        down, up, scaling = self.pair.factors
         inner = (up.detach().T @ up.detach()) * (down.detach() @ down.detach().T)  # (rank, rank)
         return self.weight * scaling**2 * inner.sum()
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
-
-
-@dataclass(frozen=True)
-class Sum:
-    """All terms of a model, as one `PenaltyTerm`."""
-
-    terms: Sequence[Term]
-
-    @torch.no_grad()
-    def add_gradients(self, scale: float) -> None:
-        for term in self.terms:
-            term.add_gradient(scale)
-
-    @torch.no_grad()
-    def values(self) -> dict[str, float]:
-        sums: dict[str, Tensor] = {}
-        for term in self.terms:
-            value = term.value()
-            sums[term.group] = sums[term.group] + value if term.group in sums else value
-        found: Mapping[str, Tensor] = {group: sums[group] for group in LayerGroup if group in sums}
-        return {f"l2sp_{group}": float(value) for group, value in found.items()}

@@ -54,7 +54,7 @@ class Plan:
     tokens_per_step: int
     steps: int | None
     memory: dict[str, int]
-    """Bytes by part on this machine: weights, gradients, optimizer, logits, activations."""
+    """Bytes by part on this machine: weights, gradients, optimizer, logits, activations, penalties that need some."""
     memory_mixed: dict[str, int]
     """The same in mixed precision, as on a GPU that has bf16."""
     written: int | None
@@ -222,12 +222,14 @@ def _memory(
     width = ACTIVATION_BYTES * (1 if mixed else 2)
     layers = text.num_hidden_layers
     activations = tokens * text.hidden_size * (4 * layers + width if _checkpoints(stage) else width * layers)
+    penalties = sum(penalty.memory(model) for penalty in stage.penalties.given.values())
     return {
         "weights": frozen * frozen_bytes + trained * 4,
         "gradients": trained * 4,
         "optimizer": trained * state,
         "logits": min(tokens * text.vocab_size, LOGITS_PER_CHUNK) * BYTES_PER_LOGIT,
         "activations": int(activations),
+        **({"penalties": penalties} if penalties else {}),
     }
 
 

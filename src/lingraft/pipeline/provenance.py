@@ -37,7 +37,7 @@ def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
 
 def _beside(stage: Stage) -> dict[str, Any]:
     """Record penalties, replay, early stopping and merge steps, if given."""
-    penalties = {name: penalty.model_dump() for name, penalty in stage.penalties.given.items()}
+    penalties = stage.penalties.record
     others = {"replay": stage.replay, "early_stopping": stage.early_stopping}
     return {
         **({"penalties": penalties} if penalties else {}),

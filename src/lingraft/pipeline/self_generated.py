@@ -17,8 +17,8 @@ from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.pack import SCHEMA
 from lingraft.corpus.read import write_texts
-from lingraft.corpus.tokenize import bos_ids, open_table
-from lingraft.errors import ModelError
+from lingraft.corpus.sample import sample
+from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 from lingraft.pipeline.step import Artefact, step
@@ -29,7 +29,7 @@ from lingraft.recipe import Recipe
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -163,31 +163,6 @@ def _loaded(folder: Path) -> PreTrainedModel:
     model = model_to_measure(folder)
     model.eval()
     return model
-
-
-@torch.inference_mode()
-def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, length: int) -> Tensor:
-    """(count, length) tokens drawn from the model at temperature 1, each row from BOS on, past the ends of documents.
-
-    Where a tokenizer has no BOS, EOS stands at the beginning: in training, it is what the next document follows.
-
-    Raises:
-        ModelError: it has neither.
-    """
-    from transformers import GenerationConfig
-
-    start = bos_ids(tokenizer) or ([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])
-    if not start:
-        raise ModelError(
-            "replay.self_generated: the base's tokenizer has neither BOS nor EOS, so there is no token to write from"
-        )
-    settings = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=length - 1, pad_token_id=start[0]
-    )
-    model.generation_config = GenerationConfig()  # what the model's own says of temperature and EOS is not ours
-    given = torch.full((count, 1), start[0], device=model.device)
-    drawn: Tensor = model.generate(given, attention_mask=torch.ones_like(given), generation_config=settings)  # type: ignore[operator]
-    return drawn
 
 
 @torch.inference_mode()

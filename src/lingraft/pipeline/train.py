@@ -23,6 +23,7 @@ from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation, Export
 from lingraft.methods.parameter_counts import Part, by_group, stack
+from lingraft.penalties import PenaltyContext
 from lingraft.pipeline.blocks import Blocks
 from lingraft.pipeline.instructions import InstructionData
 from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
@@ -99,7 +100,7 @@ class Trainee:
             "replay": stage.replay and stage.replay.model_dump(),
             "method": stage.method.model_dump(),
             "chat_template": tokenizer and tokenizer.chat_template,
-            "penalties": stage.penalties.model_dump(),
+            "penalties": stage.penalties.record,
             "early_stopping": stage.early_stopping and stage.early_stopping.model_dump(),
             "training": stage.training,
             "export": self.export,
@@ -171,11 +172,16 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     model = read_model(start, "auto" if mixed_precision(stage.training) else torch.float32)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adaptation = stage.method.apply(model)
-    parts = stack(sizes, adaptation, stage.method.layers(depth(adaptation.plain.config)))
+    layers = stage.method.layers(depth(adaptation.plain.config))
+    parts = stack(sizes, adaptation, layers)
     _log_what_trains(stage.method.name, parts)
     if adaptation.local_loss is not None and not _has_old_text(stage, trainee.languages):
         logger.warning("no text of retained languages trains: the local loss cannot tell old text from new")
-    pulls = [penalty.prepare(adaptation.model, start) for penalty in stage.penalties.given.values()]
+    autocast = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+    context = PenaltyContext(
+        adaptation, layers, start, tokenizer, trainee.max_length, trainee.seed, arguments.device, autocast
+    )
+    pulls = [penalty.prepare(context) for penalty in stage.penalties.given.values()]
     if stage.instructions:
         outcome = _learn_instructions(trainee, adaptation, tokenizer, arguments, pulls)
     else:

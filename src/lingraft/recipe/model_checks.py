@@ -8,7 +8,7 @@ from typing import Any
 
 from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model
 from lingraft.errors import UserError
-from lingraft.layer_groups import LayerRange, depth, is_base
+from lingraft.layer_groups import depth, is_base
 from lingraft.merging.source_model import open_source_model
 from lingraft.methods.base import Method
 from lingraft.recipe.combination import combination
@@ -57,14 +57,8 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
     except UserError as error:
         yield f"method: {error}"
     forms = stage.method.exports(config)
-    if stage.penalties.l2sp:
-        layers = stage.penalties.l2sp
-        try:
-            LayerRange(layers.first, layers.last, depth(config))
-        except UserError as error:
-            yield f"penalties.l2sp: {error}"
-        if "plain" not in forms:
-            yield f"penalties.l2sp: '{name}' trains no weight of the base, so there is nothing to regularize; remove it"
+    for penalty in stage.penalties.given.values():
+        yield from placed(f"penalties.{penalty.name}: ", penalty.problems(config, stage.method))
     if stage.instructions and "plain" not in forms:
         yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
 

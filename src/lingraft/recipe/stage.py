@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from lingraft.methods import METHODS
 from lingraft.methods.base import Method
-from lingraft.penalties import L2SP, Penalty
+from lingraft.penalties import PENALTIES, Penalty
 from lingraft.recipe.merge_steps import AnyStep
 from lingraft.recipe.section import Section
 from lingraft.recipe.text import CorpusEntry, Instructions
@@ -20,14 +20,28 @@ else:
     AnyMethod = Annotated[Union[tuple(METHODS.values())], Field(discriminator="name")]
 
 
-class Penalties(Section):
-    """Penalties on the distance to the base (regularization), beside any method."""
-
-    l2sp: L2SP | None = None
-
+class _Penalties(Section):
     @property
     def given(self) -> dict[str, Penalty]:
+        """The penalties that the recipe names."""
         return {name: of for name in type(self).model_fields if (of := getattr(self, name)) is not None}
+
+    @property
+    def record(self) -> dict[str, dict[str, Any]]:
+        """Settings of each penalty that the recipe names, as `lingraft.json` has them."""
+        return {name: of.model_dump() for name, of in self.given.items()}
+
+
+if TYPE_CHECKING:
+    Penalties = _Penalties
+else:
+    Penalties = create_model(
+        "Penalties",
+        __base__=_Penalties,
+        __doc__="Penalties on the distance to the base (regularization), beside any method.",
+        __module__=__name__,
+        **{name: (penalty | None, None) for name, penalty in PENALTIES.items()},
+    )
 
 
 TOP_K = 64

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from math import ceil
 from typing import Any
 
+from lingraft.penalties import PENALTIES
 from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS
 
@@ -33,12 +34,22 @@ def losses(training: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[st
 def regularization(stage: Mapping[str, Any]) -> dict[str, Any] | None:
     """Local losses and penalties over steps, as a figure, and where each line starts, is highest and ends."""
     log = stage.get("log") or []
-    titles = LOCAL | {f"l2sp_{group}": f"L2-SP {title}" for group, title in GROUPS.items()}
-    lines = {title: line for key, title in titles.items() if (line := _line(log, key))}
+    lines = {title: line for key, title in (LOCAL | _penalty_titles(log)).items() if (line := _line(log, key))}
     if not lines:
         return None
     rows = [(title, (line[0], max(line, key=lambda point: point[1]), line[-1])) for title, line in lines.items()]
     return {"figure": curves(lines, list(lines), unit="", height=260), "rows": rows}
+
+
+def _penalty_titles(log: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Title of each value that penalties logged: by layer group, in the order of the model, then others."""
+    logged = dict.fromkeys(key for entry in log for key in entry)
+    titles: dict[str, str] = {}
+    for name, penalty in PENALTIES.items():
+        parts = [key.removeprefix(f"{name}_") for key in logged if key.startswith(f"{name}_")]
+        ordered = [part for part in GROUPS if part in parts] + [part for part in parts if part not in GROUPS]
+        titles |= {f"{name}_{part}": f"{penalty.title} {GROUPS.get(part, part)}" for part in ordered}
+    return titles
 
 
 def gates(stage: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Any] | None:
