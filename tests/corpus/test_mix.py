@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from lingraft.corpus.mix import Source, hold_out, mix
+from lingraft.corpus.mix import MixComponent, hold_out, mix
 from lingraft.errors import CorpusError
 
 SEEDS = range(20)
@@ -14,7 +14,7 @@ def lengths(seed, documents=200):
 
 
 def source(seed, documents=200, **settings):
-    return Source(f"corpus.{seed}", "swh_Latn", lengths(seed, documents), **settings)
+    return MixComponent(f"corpus.{seed}", "swh_Latn", lengths(seed, documents), **settings)
 
 
 def times_seen(source, draw):
@@ -101,9 +101,9 @@ def test_repeat_gives_a_share_that_one_pass_could_not():
 
 
 def test_a_share_that_its_source_cannot_give_is_an_error_that_names_needed_and_available():
-    replay = Source("corpus.1", "eng_Latn", np.full(10, 50), share=0.5)
+    replay = MixComponent("corpus.1", "eng_Latn", np.full(10, 50), share=0.5)
     with pytest.raises(CorpusError) as caught:
-        mix([Source("corpus.0", "swh_Latn", np.full(100, 20)), replay], 0)
+        mix([MixComponent("corpus.0", "swh_Latn", np.full(100, 20)), replay], 0)
     message = str(caught.value)
     assert "corpus.1 (eng_Latn)" in message
     assert "4,000 tokens is 2,000" in message
@@ -125,7 +125,7 @@ def test_the_repeat_that_the_error_names_is_the_least_that_is_enough():
 @pytest.mark.parametrize("num_tokens", [[], [0, 0]])
 def test_a_source_without_a_token_is_an_error_that_names_it(num_tokens):
     with pytest.raises(CorpusError, match=r"corpus\.4 \(yor_Latn\)"):
-        mix([source(0), Source("corpus.4", "yor_Latn", np.array(num_tokens, dtype=np.int64))], 0)
+        mix([source(0), MixComponent("corpus.4", "yor_Latn", np.array(num_tokens, dtype=np.int64))], 0)
 
 
 def drawn(seed):

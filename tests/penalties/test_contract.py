@@ -120,10 +120,10 @@ def test_preparing_it_changes_neither_the_model_nor_the_random_numbers_of_traini
 
 @every_penalty
 def test_it_is_refused_where_no_parameter_of_the_base_trains(adapt, start, recipe, name) -> None:
-    with pytest.raises(SelectionError, match="nothing to pull back"):
+    with pytest.raises(SelectionError, match="nothing to regularize"):
         prepare(name, adapt({"name": "adapters", "extra_parameters": 0.2}), start)
     recipe |= {"method": {"name": "adapters"}, "penalties": {name: PENALTIES_UNDER_TEST[name]}}
-    with pytest.raises(RecipeError, match=f"penalties.{name}: 'adapters' trains no weight of the base"):
+    with pytest.raises(RecipeError, match=f"penalties.{name}: 'adapters' trains no parameter of the base"):
         load_recipe(recipe)
 
 

@@ -68,7 +68,7 @@ BROKEN = {
     "a gate's loss without a gate": (["method={name: adapters, loss: ce}"], "gate 'none' is no gate"),
     "a pull on nothing": (
         ["method={name: adapters}", "penalties={l2sp: {first: 1, last: 1}}"],
-        "penalties.l2sp: 'adapters' trains no weight of the base",
+        "penalties.l2sp: 'adapters' trains no parameter of the base",
     ),
     "a pull on too many layers": (["penalties={l2sp: {}}"], "penalties.l2sp: first=9 and last=6 are 15 layers"),
     "an unknown penalty": (["penalties={l2: {}}"], "penalties.l2: unknown key (did you mean 'l2sp'?)"),

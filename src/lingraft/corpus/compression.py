@@ -1,4 +1,4 @@
-"""Compressed files, opened as what they hold. What is cut or damaged is an error, never a shorter file."""
+"""Open compressed files as a stream of their content. A cut or damaged file is an error, never a shorter file."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
-"""What reading a file may raise."""
+"""Errors that reading a file may raise."""
 _CHUNK = 1 << 16
 _LONGEST_WINDOW: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
-"""`zstd --long=31`; the library takes no more than 2^27 bytes unasked."""
+"""The window of `zstd --long=31`; the default limit of the library is 2^27 bytes."""
 
 
 class _Members(io.RawIOBase):
-    """What the members (streams, frames) of a compressed file hold, one after another.
+    """The decompressed members (streams, frames) of a file, one after another.
 
-    `bz2.open` and `lzma.open` take a member that they cannot read for the end of the file; here it is an error.
+    `bz2.open` and `lzma.open` treat a member that they cannot read as the end of the file; here it is an error.
     """
 
     def __init__(self, path: Path, new_decompressor: Callable[[], Any]) -> None:
@@ -88,12 +88,12 @@ COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """The bytes that a file holds, decompressed if its name says so; buffered, with `peek`."""
+    """Open the content of a file, decompressed by the suffix of its name. The stream is buffered and has `peek`."""
     return COMPRESSIONS.get(path.suffix, _whole)(path)
 
 
 def unreadable(path: Path, place: str, error: Exception) -> CorpusError:
-    """What to say of a file that the system does not let us read, or that is broken, here."""
+    """The error for a file that the system does not let us read, or that is damaged at `place`."""
     if isinstance(error, OSError) and error.errno is not None:
         return CorpusError(f"{path} cannot be read: {error.strerror}")
     return CorpusError(

@@ -1,4 +1,4 @@
-"""Where documents are few and long: the end of one is held out, and its beginning trains."""
+"""Hold out the end of one document, where documents are few and long; its beginning trains."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from lingraft.corpus.indices import Indices
 from lingraft.errors import CorpusError
 
 MOST = 2.0
-"""How many times the share that was asked for may be held out."""
+"""The largest allowed ratio of the size that is held out to the size that was asked for."""
 
 _BREAKS = (re.compile(r"\n[^\S\n]*\n\s*"), re.compile(r"\n\s*"))
-"""Between paragraphs; between lines, of a document without paragraphs that fit."""
+"""Where a document may be cut: between paragraphs; or between lines, if no paragraph is small enough."""
 
 
 def are_few_and_long(sizes: Indices, limit: float) -> bool:
-    """Whether no document, of sizes in the order in which they are drawn, can be held out whole for such a limit."""
+    """Whether no document can be held out whole within `limit`. `sizes`: (documents,), in the order of the draw."""
     return len(sizes) < 2 or bool(sizes[0] > MOST * limit)
 
 
 class Cut(NamedTuple):
-    """A document in two: characters before `at`, and paragraphs after it."""
+    """A document that is cut: the characters before `at` train, and `paragraphs` after it are held out."""
 
     digest: int
     at: int
@@ -32,10 +32,10 @@ class Cut(NamedTuple):
 def cut_one(
     documents: Iterable[tuple[int, str, int]], limit: float, total: int, setting: Callable[[float], str]
 ) -> Cut:
-    """Cut the first document that can be, so that its last paragraphs come to about `limit`.
+    """Cut the first document whose last paragraphs have a size of about `limit`.
 
-    Documents are digest, text and size; sizes are in any unit, the limit and their total too. `setting` says what a
-    user can set so that the limit is at least so much.
+    `documents`: digest, text and size of each. Sizes, `limit` and `total` have the same unit, which may be any.
+    `setting` words the setting of a recipe that raises the limit to a given size.
 
     Raises:
         CorpusError: the last paragraph, or line, of each is more than twice the limit.
@@ -48,7 +48,7 @@ def cut_one(
             if not starts:
                 continue
             sizes = [size * (len(text) - start) / len(text) for start in starts]
-            first = next((i for i, of in enumerate(sizes) if of <= limit), len(starts) - 1)
+            first = next((i for i, size_after in enumerate(sizes) if size_after <= limit), len(starts) - 1)
             if sizes[first] <= MOST * limit:
                 paragraphs = [part for part in breaks.split(text[starts[first] :]) if part.strip()]
                 return Cut(digest, starts[first], paragraphs)

@@ -1,4 +1,4 @@
-"""What was left out of a corpus, and why."""
+"""Text that was left out of a corpus, counted by reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DroppedText:
         self.counts: Counter[str] = Counter()
         self.first_place: dict[str, str] = {}
         self.unused: Counter[str] = Counter()
-        """Fields of records that were read, by name: nothing is done with what they hold."""
+        """Fields of records that were read and whose values are not used, by name."""
 
     def add(self, reason: str, place: str, count: int = 1) -> None:
         self.counts[reason] += count
@@ -33,7 +33,7 @@ class DroppedText:
 
 
 class NothingDropped(DroppedText):
-    """For files of which every record counts: the first that cannot be used is an error."""
+    """For files whose every record is needed: the first that cannot be used raises an error."""
 
     def add(self, reason: str, place: str, count: int = 1) -> None:
         raise CorpusError(f"{place}: {reason}; here every record is needed: correct the file")

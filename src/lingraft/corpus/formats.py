@@ -1,4 +1,4 @@
-"""The files that text and records are read from, by their names: one table of formats, one of compressions."""
+"""Formats of files with text or records, told by the suffix of a name, with or without compression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lingraft.corpus.parquet_records import read_parquet
 from lingraft.errors import CorpusError
 
 RecordReader = Callable[[Path, Sequence[str] | None, DroppedText], Iterator[tuple[str, Any]]]
-"""A file, the fields that are wanted (`None`: all) -> the place of each record, and the record."""
+"""(file, fields to read or `None` for all, dropped text) -> the place and value of each record."""
 
 RECORDS: dict[str, RecordReader] = {".jsonl": read_json_lines, ".json": read_json, ".parquet": read_parquet}
 """Formats whose records have fields."""
@@ -41,12 +41,12 @@ def format_of(path: Path) -> str:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file holds more bytes than it takes on the disk."""
+    """Whether the content of a file is larger than the file."""
     return path.suffix in COMPRESSIONS or path.suffix == COMPRESSED_INSIDE
 
 
 def record_reader(path: Path) -> RecordReader:
-    """How the records of a file are read.
+    """The function that reads the records of a file.
 
     Raises:
         CorpusError: the file is plain text, which has no fields, or of no format that is read.

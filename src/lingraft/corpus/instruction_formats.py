@@ -1,4 +1,4 @@
-"""The records in which the field writes instructions -> who said what, and which answers are learned.
+"""Read the common formats of instruction data: the turns of a conversation, and which answers are learned.
 
 | format | fields | learned |
 |---|---|---|
@@ -7,7 +7,8 @@
 | `instruction` (Alpaca) | `instruction`, `input`, `output`; `system`, `history` | all answers, as in LLaMA-Factory |
 | `prompt` (trl, OpenAI) | `prompt`, `completion`: texts, or messages each | those of `completion` |
 
-A field that a format defines is used, or its record refused by name. `None` and what is empty stand for no field.
+A field that a format defines is used, or its record is refused with the name of the field. `None` and empty values
+count as a missing field.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _REFUSED = {
     **dict.fromkeys(("chosen", "rejected", "kto_tag", "label"), "preferences"),
     "chat_template_kwargs": "settings of a chat template",
 }
-"""Fields of records that mean something that is not learned here, and what."""
+"""Fields whose records are refused, with what they hold."""
 _REFUSED_IN_MESSAGES = {
     **dict.fromkeys(("tool_calls", "function_call", "tool_call_id"), "tools"),
     **dict.fromkeys(("images", "image", "videos", "video", "audios", "audio"), "images and sound"),
@@ -42,43 +43,43 @@ _REFUSED_IN_MESSAGES = {
     "name": "names of those who speak",
 }
 _LEARNED_IF = ("weight", "loss_weight", "train", "training")
-"""Of a message, whether it is learned: OpenAI's 0 and 1, axolotl's and LLaMA-Factory's true and false."""
+"""Fields that say whether a message is learned: 0 and 1 (OpenAI), true and false (axolotl, LLaMA-Factory)."""
 
 
 _MESSAGE_FIELDS = frozenset({"role", "from", "content", "value", *_LEARNED_IF})
 
 
 class UnusableRecordError(ValueError):
-    """A record that is not learned, for a reason that can be counted."""
+    """A record that cannot be used. The message is the reason, as `DroppedText` counts it."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side said at once."""
+    """One message of a conversation."""
 
     role: str
     content: str
     is_learned: bool
     parts: tuple[str, ...] = ()
-    """The texts that `content` was made of, where there are several."""
+    """The texts that `content` was joined from, if there are several."""
 
 
 @dataclass(frozen=True)
 class InstructionFormat:
-    """How one kind of record is told, and read."""
+    """A format of records: how it is recognized and read."""
 
-    marks: tuple[str, ...]
-    """The fields that are there, and not empty."""
+    required: tuple[str, ...]
+    """Fields by which the format is recognized: a record has them all, not empty."""
     fields: frozenset[str]
-    """All that are used."""
+    """All fields that are used."""
     read: Callable[[Mapping[str, Any]], list[Turn]]
 
 
 def read_turns(record: Any) -> tuple[list[Turn], list[str]]:
-    """Who said what in a record, and the fields of it that no format knows.
+    """The turns of a record, and the names of its fields that are not used.
 
     Raises:
-        UnusableRecordError: no conversation, or one with something that cannot be learned; says what, by name.
+        UnusableRecordError: the record is no conversation, or has a field that cannot be learned; names the field.
     """
     if not isinstance(record, dict):
         raise UnusableRecordError("lines that are not a JSON object")
@@ -86,10 +87,14 @@ def read_turns(record: Any) -> tuple[list[Turn], list[str]]:
     for name, meaning in _REFUSED.items():
         if name in given and (name != "label" or isinstance(given[name], bool)):  # trl's; others name a class so
             raise UnusableRecordError(f"records with '{name}': {meaning} are not learned")
-    found = next((form for form in FORMATS if all(record.get(mark) not in (None, []) for mark in form.marks)), None)
+    found = next((form for form in FORMATS if _has_all(record, form.required)), None)
     if found is None:
         raise UnusableRecordError(f"records in none of the forms {WANTED}")
     return _with_system(found.read(record), given), _unused(given, found)
+
+
+def _has_all(record: Mapping[str, Any], names: Sequence[str]) -> bool:
+    return all(record.get(name) not in (None, []) for name in names)
 
 
 def _not_empty(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,14 +107,16 @@ def _not_empty(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unused(given: Mapping[str, Any], form: InstructionFormat) -> list[str]:
     """The fields of a record, and of its messages, that are not read."""
-    messages = [(name, message) for name in form.marks if isinstance(given.get(name), list) for message in given[name]]
+    messages = [
+        (name, message) for name in form.required if isinstance(given.get(name), list) for message in given[name]
+    ]
     return [name for name in given if name not in form.fields] + [
         f"{name}.{key}" for name, message in messages for key in _not_empty(message) if key not in _MESSAGE_FIELDS
     ]
 
 
 def _with_system(turns: list[Turn], record: Mapping[str, Any]) -> list[Turn]:
-    """With what stands in a field beside the turns as the first of them."""
+    """The turns, after the system message that stands in a field of its own."""
     for name in _SYSTEM_FIELDS:
         if name in record:
             text = _text(record[name], f"records whose '{name}' is not text")
@@ -173,15 +180,15 @@ def _content(content: Any) -> str:
 
 
 def _is_learned(message: Mapping[str, Any], role: str) -> bool:
-    marks = {name: message[name] for name in _LEARNED_IF if name in message}
-    for name, value in marks.items():
+    weights = {name: message[name] for name in _LEARNED_IF if name in message}
+    for name, value in weights.items():
         if not isinstance(value, bool | int | float) or value not in (0, 1):
             raise UnusableRecordError(f"messages whose '{name}' is neither 0 nor 1 (false, true)")
         if value and role != ASSISTANT:
             raise UnusableRecordError(f"messages with '{name}' that are no answer: only answers are learned")
-    if len(set(marks.values())) > 1:
-        raise UnusableRecordError(f"messages whose {' and '.join(map(repr, marks))} disagree")
-    return role == ASSISTANT and all(marks.values())
+    if len(set(weights.values())) > 1:
+        raise UnusableRecordError(f"messages whose {' and '.join(map(repr, weights))} disagree")
+    return role == ASSISTANT and all(weights.values())
 
 
 def _of_instruction(record: Mapping[str, Any]) -> list[Turn]:
@@ -224,6 +231,6 @@ FORMATS = (
     ),
     InstructionFormat(("prompt", "completion"), frozenset({"prompt", "completion", *_SYSTEM_FIELDS}), _of_prompt),
 )
-"""The first whose marks a record has is the one it is read as."""
+"""A record is read in the first format whose required fields it has."""
 
 WANTED = "'messages', 'conversations', 'instruction' with 'output', 'prompt' with 'completion'"

@@ -1,7 +1,7 @@
-"""Instructions with their answers: conversations out of files -> prompts, and the answers that are learned.
+"""Read conversations from files, as examples of a prompt and a completion.
 
-The forms of records are in `corpus.instruction_formats`. Every answer of a conversation that is learned is an example:
-all that was said before it is its prompt.
+The formats of records are in `corpus.instruction_formats`. Each answer that is learned is an example; all messages
+before it are its prompt.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ _METADATA = frozenset({
     "category", "topic", "task", "type", "tags", "meta", "metadata", "text",
 })
 # fmt: on
-"""Fields that say where a record is from, or, as `text`, all of it once more."""
+"""Fields that describe a record, or repeat it as a whole (`text`); not using them is no loss."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Who said what, in order; the last to speak is the assistant."""
+    """The messages of a conversation, in order; the last one is the assistant's."""
 
     messages: list[Message]
     texts: list[str]
-    """What was said; an instruction and its input are two texts of one message."""
+    """The texts of the messages; an instruction and its input are two texts of one message."""
     place: str = ""
     """`file:line`."""
     context: frozenset[int] = frozenset()
-    """Which of the messages are answers that are not learned."""
+    """Positions of the answers that are not learned."""
 
     @property
     def examples(self) -> list[Example]:
-        """One for every answer to a question that is learned."""
+        """One for each answer to a question, if the answer is learned."""
         first = next(i for i, message in enumerate(self.messages) if message["role"] == USER)
-        answers = [i for i, of in enumerate(self.messages) if of["role"] == ASSISTANT and i > first]
+        answers = [i for i, message in enumerate(self.messages) if message["role"] == ASSISTANT and i > first]
         return [
             {"prompt": self.messages[:i], "completion": [self.messages[i]]} for i in answers if i not in self.context
         ]
 
 
 def read_conversations(files: Sequence[Path], dropped: DroppedText) -> Iterator[Conversation]:
-    """The conversations of files, in order; what is none is counted by reason, and so is what is not used of a record.
+    """The conversations of files, in order. Unusable records and unused fields are counted in `dropped`.
 
     Raises:
         CorpusError: a file of plain text, or one without a conversation.
@@ -74,10 +74,10 @@ def _of_file(path: Path, dropped: DroppedText) -> Iterator[Conversation]:
 
 
 def _conversation(turns: list[Turn], place: str) -> Conversation:
-    """Turns up to the last answer, and all texts.
+    """The turns up to the last answer, as a conversation with the texts of all turns.
 
     Raises:
-        UnusableRecordError: nothing in it can be learned.
+        UnusableRecordError: there is no answer that can be learned.
     """
     texts = [text for turn in turns for text in turn.parts or (turn.content,)]
     while turns and turns[-1].role != ASSISTANT:

@@ -1,7 +1,7 @@
-"""Records out of JSON Lines (`.jsonl`) and JSON (`.json`: an array of records, or records one after another).
+"""Read records from JSON Lines (`.jsonl`) and JSON (`.json`: an array of records, or records one after another).
 
-A field that is given twice, of which one would be lost, is counted and not read. NaN and Infinity, which Python and
-pandas write though JSON has no such numbers, are read: text beside them is text.
+A record that gives a field twice is counted as dropped, since one of the values would be lost. NaN and Infinity are no
+JSON, but Python and pandas write them; they are read, so that the text of such records is kept.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ REPEATED = "records that give a field twice"
 
 
 class _NoRecordsError(ValueError):
-    """JSON, but no array of records that ends, and no objects."""
+    """The file is JSON, but neither a complete array of records nor a sequence of objects."""
 
 
 class _Decoder(json.JSONDecoder):
-    """Python's, which also notes whether a field was given twice."""
+    """Python's decoder, which also notes whether a record gave a field twice."""
 
     def __init__(self) -> None:
         super().__init__(object_pairs_hook=self._record)
@@ -42,7 +42,7 @@ class _Decoder(json.JSONDecoder):
 
 
 def _reason(error: Exception) -> str:
-    """Why a text gave no record, in words that follow a count."""
+    """Why a text gave no record, worded to follow a count."""
     if isinstance(error, RecursionError):
         return "records that are nested too deeply"
     if isinstance(error, json.JSONDecodeError):
@@ -51,7 +51,7 @@ def _reason(error: Exception) -> str:
 
 
 def read_json_lines(path: Path, fields: Sequence[str] | None, dropped: DroppedText) -> Records:
-    """A record a line; lines that are none are counted."""
+    """One record a line; lines that are no JSON are counted in `dropped`."""
     decoder = _Decoder()
     for place, line in read_lines(path, dropped):
         if not line.strip():
@@ -69,10 +69,10 @@ def read_json_lines(path: Path, fields: Sequence[str] | None, dropped: DroppedTe
 
 
 def read_json(path: Path, fields: Sequence[str] | None, dropped: DroppedText) -> Records:
-    """The records of one array, or objects one after another; no more is held than the longest record.
+    """The records of one array, or objects one after another; memory grows with the longest record only.
 
     Raises:
-        CorpusError: this is not JSON; after a fault nothing tells where the next record begins.
+        CorpusError: the file is not JSON. After a fault the start of the next record is not known.
     """
     number, decoder = 0, _Decoder()
     try:
@@ -96,17 +96,17 @@ def read_json(path: Path, fields: Sequence[str] | None, dropped: DroppedText) ->
 
 
 class _Reader:
-    """Values out of a file, of which as much is held as the value that is being read needs."""
+    """Values of a file, read piece by piece: memory holds the value that is being read."""
 
     def __init__(self, file: TextIO, decoder: json.JSONDecoder) -> None:
         self._file, self._decoder = file, decoder
         self._text, self._position, self._ended = "", 0, False
 
     def records(self) -> Iterator[Any]:
-        """Each value in its turn.
+        """The values, in order.
 
         Raises:
-            ValueError: no JSON; or `_NoRecordsError`.
+            ValueError: the file is not JSON, or `_NoRecordsError`.
         """
         if self._next_sign() != "[":
             while sign := self._next_sign():
@@ -129,7 +129,7 @@ class _Reader:
             raise _NoRecordsError("something follows the array")
 
     def _next_sign(self) -> str:
-        """The character that comes next, white space aside; "" at the end."""
+        """The next character that is not white space; "" at the end."""
         while True:
             while self._position < len(self._text) and self._text[self._position].isspace():
                 self._position += 1
@@ -158,7 +158,7 @@ class _Reader:
             self._read_on()
 
     def _read_on(self) -> None:
-        """Hold at least twice of what is held, so that a long value is not tried often."""
+        """Read on, at least as much as is held: the text doubles, so that a long value is tried few times."""
         more = self._file.read(max(_CHUNK, len(self._text) - self._position))
         self._ended = not more
         self._text, self._position = self._text[self._position :] + more, 0

@@ -1,4 +1,4 @@
-"""The lines of text files: UTF-8, whole or compressed, in bounded memory."""
+"""Read the lines of text files in UTF-8, compressed or not, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lingraft.corpus.dropped import DroppedText
 from lingraft.errors import CorpusError
 
 MAX_BYTES = 64 * 2**20
-"""Of one line, record or document. None in the field's corpora is near; it is more likely another format."""
+"""The limit of one line, record or document. Published corpora stay far below it; more suggests another format."""
 TOO_LONG = f"longer than {MAX_BYTES // 2**20} MiB"
 
 BYTE_ORDER_MARKS = {  # the longer mark of UTF-32 begins with that of UTF-16
@@ -27,7 +27,7 @@ def check_encoding(path: Path, file: IO[bytes]) -> None:
     """Refuse text in another encoding than UTF-8, by its first bytes.
 
     Raises:
-        CorpusError: it begins with the mark of UTF-16 or UTF-32, or holds zero bytes, as these do.
+        CorpusError: the file begins with the byte order mark of UTF-16 or UTF-32, or its beginning holds zero bytes.
     """
     head: bytes = _peek(file)
     for mark, name in BYTE_ORDER_MARKS.items():
@@ -45,7 +45,7 @@ def _peek(file: Any) -> bytes:
 
 
 def read_lines(path: Path, dropped: DroppedText) -> Iterator[tuple[str, str]]:
-    """Lines that are UTF-8 and not too long, each with its place `file:line`; others are counted.
+    """The lines, each with its place `file:line`. Lines that are not UTF-8 or too long are counted in `dropped`.
 
     Raises:
         CorpusError: the file is cut or damaged, not UTF-8 as a whole, or may not be read.

@@ -1,7 +1,7 @@
-"""Which documents train and how much of each: budgets and shares in tokens, drawn by seed.
+"""Draw the documents that train, by seed, from budgets and shares in tokens.
 
-Sources without a share give up to their budget; the sources with one are replay, a share of
-*all* tokens, so N other tokens and shares of s in all make N / (1 - s) tokens together
+A component without a share gives up to its budget. A component with one is replay: its share is
+of *all* tokens, so N tokens without a share, and shares that add up to s, make N / (1 - s) tokens
 (arXiv 2410.02744 Tables 1, 2: p = 0.01, 0.1, 0.5).
 """
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
-    """What the mix has to know of a corpus: where it stands in the recipe, and its documents' sizes."""
+class MixComponent:
+    """A corpus entry as the mix sees it: its place in the recipe, the sizes of its documents, and how much to draw."""
 
     place: str  # corpus.0
     language: str
@@ -33,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Draw:
-    """Documents drawn from one source: positions into `Source.num_tokens`, and tokens taken of each."""
+    """Documents drawn from one component: positions in `num_tokens`, and the tokens taken of each."""
 
     documents: Indices  # (drawn,)
     tokens: Indices  # (drawn,), the last one may be cut
@@ -43,13 +43,13 @@ class Draw:
         return int(self.tokens.sum())
 
 
-def mix(sources: Sequence[Source], seed: int, elsewhere: float = 0.0) -> list[Draw]:
-    """Draw from every source; the same sources and seed draw the same.
+def mix(sources: Sequence[MixComponent], seed: int, elsewhere: float = 0.0) -> list[Draw]:
+    """Draw from every component; the same components and seed draw the same documents.
 
-    `elsewhere`: the share of all tokens that comes from somewhere else.
+    `elsewhere`: the share of all tokens that is not drawn here, such as self-generated text.
 
     Raises:
-        CorpusError: a share asks for more tokens than its source has.
+        CorpusError: a component has no document, or a share asks for more tokens than it has.
     """
     taken: list[int] = []
     for source in sources:
@@ -76,7 +76,7 @@ def mix(sources: Sequence[Source], seed: int, elsewhere: float = 0.0) -> list[Dr
     return draws
 
 
-def _check_share(source: Source, tokens: int, total: float) -> None:
+def _check_share(source: MixComponent, tokens: int, total: float) -> None:
     available = int(source.num_tokens.sum())
     if tokens > available * source.max_epochs:
         raise CorpusError(
@@ -86,8 +86,8 @@ def _check_share(source: Source, tokens: int, total: float) -> None:
         )
 
 
-def _draw(source: Source, tokens: int, random: np.random.Generator) -> Draw:
-    """Whole passes in a new order each, the last document cut so that `tokens` is met exactly."""
+def _draw(source: MixComponent, tokens: int, random: np.random.Generator) -> Draw:
+    """Passes over all documents, each in a new order; the last document is cut so that `tokens` is met exactly."""
     available = int(source.num_tokens.sum())
     passes = max(1, -(-tokens // available))
     order = np.concatenate([random.permutation(len(source.num_tokens)) for _ in range(passes)])
@@ -101,11 +101,10 @@ def _draw(source: Source, tokens: int, random: np.random.Generator) -> Draw:
 
 
 def hold_out(digests: Indices, num_tokens: Indices, share: float, max_tokens: int, seed: int) -> Indices:
-    """The digests of the documents that are kept from training, of all documents of one language.
+    """The digests of held-out documents, of all documents of one language.
 
-    Documents are taken in an order of their own, given by text and seed, while they stay within
-    `share` of all tokens and `max_tokens`; at least one is taken. Equal texts have one digest and
-    so go together.
+    Documents are taken in an order that depends on their text and the seed, up to `share` of all
+    tokens and `max_tokens`; at least one is taken. Equal texts have one digest, so they go together.
 
     Raises:
         CorpusError: there are fewer than two different documents.
@@ -120,12 +119,12 @@ def hold_out(digests: Indices, num_tokens: Indices, share: float, max_tokens: in
 
 
 def drawn_order(digests: Indices, num_tokens: Indices, seed: int) -> tuple[Indices, Indices]:
-    """Different digests in the order in which documents are held out, and the tokens of all that have each."""
+    """Unique digests in the order in which documents are held out, and the tokens of all documents with each digest."""
     unique, inverse = np.unique(digests, return_inverse=True)
     order = np.random.default_rng([seed, 0x5EED]).permutation(len(unique))
     return unique[order], np.bincount(inverse, weights=num_tokens, minlength=len(unique))[order].astype(np.int64)
 
 
 def most_held_out(num_tokens: Indices, share: float, max_tokens: int) -> float:
-    """How many tokens may be held out of documents of so many."""
+    """The largest number of tokens that may be held out. `num_tokens`: (documents,)."""
     return min(share * float(num_tokens.sum()), max_tokens)

@@ -1,14 +1,14 @@
-"""Which training documents hold text that is measured (contamination, as the field calls it).
+"""Find training documents that share text with measured text (contamination).
 
-A document shares text with what is measured if both have
+A document shares text with a measured text if
 
-- the same run of 13 words (arXiv 2005.14165 §C), or of 26 letters where letters are words;
-- a line of 50 characters and more: a whole line here and there;
-- a short measured text, of five words and more, which is a whole line or paragraph of the document;
-- nothing else: the document is the measured text, however short. A turn of a conversation is compared as a document
-  is, from three words on: "Yes." is measured somewhere, and answers many questions.
+- both have the same run of 13 words (arXiv 2005.14165 §C), or of 26 letters where letters are words;
+- both have the same whole line, of 50 characters or more;
+- the measured text, of five words or more, is a whole line or paragraph of the document;
+- both are the same text, of any length. A turn of a conversation is compared as a document from three words on, since
+  short answers such as "Yes." occur in many conversations.
 
-Texts are compared in one form (`words`). The measured side is held as sorted hashes; documents stream past it.
+Texts are compared in the normal form of `words`. Hashes of the measured texts are held sorted; documents are streamed.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from lingraft.corpus.words import WORD, Hashes, Runs, Words, words_of
 
 WINDOW = 13 * WORD
 SHORTEST_PART = 5 * WORD
-"""Of a measured text that is a line within a document: a shorter one is a heading that many documents have."""
+"""The least weight of a measured text that is compared with lines; many documents share shorter headings."""
 SHORTEST_TURN = 3 * WORD
 SHORTEST_LINE = 50
 
 _PREFIX_BITS = 24
 _SHOWN = 100
 _BATCH = {"most": 2**14, "most_size": 2**18}
-"""Texts, and characters, that are compared at once."""
+"""The largest number of texts, and of characters, that are compared at once."""
 
 
 class Measured(NamedTuple):
-    """A text that is measured, and what it is: `text swh_Latn`, `held-out swh_Latn`, `question cloze swh_Latn`."""
+    """A measured text and its source: `text swh_Latn`, `held-out swh_Latn`, `question cloze swh_Latn`."""
 
     source: str
     text: str
     whole: bool = True
-    """Whether it is also compared as a whole; an option of a question is not, for it may be a word."""
+    """Whether it is also compared as a whole; an option of a question is not, since it may be one word."""
 
 
 class Match(NamedTuple):
-    """What a document shares with what is measured."""
+    """A passage that a document shares with a measured text."""
 
     kind: str
     source: str
     passage: str
-    """Of the document, in the form in which texts are compared; cut where it is long."""
+    """The passage of the document in normal form, shortened."""
 
 
 _NOTHING = (np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int16))
@@ -60,30 +60,30 @@ _NOTHING = (np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int16))
 
 @dataclass(frozen=True)
 class _Table:
-    """Hashes in ascending order, and for each the number of its source."""
+    """(hashes,) in ascending order, and (hashes,) the number of the source of each."""
 
     hashes: Hashes
     sources: npt.NDArray[np.int16]
 
     @classmethod
     def of(cls, parts: Sequence[tuple[Hashes, npt.NDArray[np.int16]]]) -> _Table:
-        """Of hashes with their sources, in any order; what two sources have is the first one's."""
-        hashes, sources = (np.concatenate(of) for of in zip(_NOTHING, *parts, strict=True))
+        """A table of hashes in any order; a hash that two sources have belongs to the first."""
+        hashes, sources = (np.concatenate(arrays) for arrays in zip(_NOTHING, *parts, strict=True))
         unique, first = np.unique(hashes, return_index=True)
         return cls(unique, sources[first])
 
     def prefixes(self) -> npt.NDArray[np.bool_]:
-        """(2**24,): which first bits there are at all; most hashes of a corpus need no search."""
-        there = np.zeros(2**_PREFIX_BITS, dtype=np.bool_)
-        there[self.hashes >> np.uint64(64 - _PREFIX_BITS)] = True
-        return there
+        """(2**24,): whether some hash begins with these bits; most hashes of a corpus need no search."""
+        present = np.zeros(2**_PREFIX_BITS, dtype=np.bool_)
+        present[self.hashes >> np.uint64(64 - _PREFIX_BITS)] = True
+        return present
 
 
 class Index:
-    """The measured side: hashes of runs of words, of lines, and of whole texts."""
+    """Hashes of measured texts: of runs of words, of lines, and of whole texts."""
 
     KINDS = ("document", "line", "n-gram")
-    """The whole document; a whole line or paragraph of it; a run of 13 words."""
+    """What is shared: the whole document, a whole line or paragraph of it, or a run of 13 words."""
 
     def __init__(self, sources: Sequence[str], tables: Sequence[_Table]) -> None:
         self.sources, self._tables = sources, dict(zip(self.KINDS, tables, strict=True))
@@ -91,14 +91,14 @@ class Index:
 
     @classmethod
     def of(cls, measured: Iterable[Measured]) -> Index:
-        """Of texts that are measured."""
+        """The index of these texts."""
         numbers: dict[str, int] = {}
         parts: dict[str, list[tuple[Hashes, npt.NDArray[np.int16]]]] = {kind: [] for kind in cls.KINDS}
-        for batch in batches((of for of in measured if of.text.strip()), lambda of: len(of.text), **_BATCH):
-            words = words_of([of.text for of in batch])
-            sources = np.array([numbers.setdefault(of.source, len(numbers)) for of in batch], dtype=np.int16)
+        for batch in batches((one for one in measured if one.text.strip()), lambda one: len(one.text), **_BATCH):
+            words = words_of([one.text for one in batch])
+            sources = np.array([numbers.setdefault(one.source, len(numbers)) for one in batch], dtype=np.int16)
             whole, lines = words.whole(), words.lines()
-            whole = whole.only(np.array([of.whole for of in batch]))
+            whole = whole.only(np.array([one.whole for one in batch]))
             runs = [
                 ("document", whole),
                 ("line", whole.only(words.weights(whole) >= SHORTEST_PART)),
@@ -124,20 +124,20 @@ class Index:
         return cls(read_json(folder / "measured.json"), tables)
 
     def matches(self, documents: Iterable[Sequence[str]], shortest: int = 0) -> Iterator[Match | None]:
-        """For each document, given as its texts (one, or those of a pair or a conversation), what it shares.
+        """The match of each document, or None. A document is one text, or the texts of a pair or a conversation.
 
-        `shortest`: of a lower weight, a text that is measured as a whole does not count.
+        `shortest`: the least weight of a text that is compared as a whole.
         """
         for batch in batches(documents, lambda texts: sum(map(len, texts)), **_BATCH):
-            texts = [text for of in batch for text in of]
-            owner = np.repeat(np.arange(len(batch)), [len(of) for of in batch])
+            texts = [text for document in batch for text in document]
+            owner = np.repeat(np.arange(len(batch)), [len(document) for document in batch])
             found: list[Match | None] = [None] * len(batch)
             for text, match in self._found(words_of(texts), shortest).items():
                 found[owner[text]] = found[owner[text]] or match
             yield from found
 
     def _found(self, words: Words, shortest: int) -> dict[int, Match]:
-        """The first match of each text, by its number; the kind that says most comes first."""
+        """The first match of each text, by the number of the text; the most specific kind is tried first."""
         whole = words.whole()
         whole = whole.only(words.weights(whole) >= shortest)
         sought = [("document", whole), ("line", words.paragraphs()), ("line", words.lines())]

@@ -1,7 +1,7 @@
-"""Documents -> blocks of `max_length` tokens, each token with its language.
+"""Pack documents into blocks of `max_length` tokens, each token with its language.
 
-Documents of all sources are put in one seeded order, set end to end, and cut into blocks; the
-last block may be shorter. Every token is used once, but for a last one that is left alone.
+The documents of all sources are shuffled by seed, concatenated, and cut into blocks; the last
+block may be shorter. Every token is used once, except a single token at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_blocks(
     max_length: int,
     seed: int,
 ) -> int:
-    """Pack what was drawn of each table of documents into the table of blocks `path`.
+    """Pack the documents drawn from each table into the table of blocks `path`.
 
     `languages[i]` is the language number of the i-th source, or the two of aligned pairs. Returns the number of blocks.
     """

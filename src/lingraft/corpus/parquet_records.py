@@ -1,4 +1,4 @@
-"""Records out of Parquet, a row each."""
+"""Read records from Parquet, one a row."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def read_parquet(path: Path, fields: Sequence[str] | None, dropped: DroppedText)
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            names = there if fields is None else _columns(there, fields)
-            if missing := [name for name in names if name not in there]:
-                place = f"{path}, with the fields {', '.join(there)}"
+            present = file.schema_arrow.names
+            names = present if fields is None else _columns(present, fields)
+            if missing := [name for name in names if name not in present]:
+                place = f"{path}, with the fields {', '.join(present)}"
                 dropped.add(f"records without the field '{missing[0]}'", place, file.metadata.num_rows)
                 return
             for batch in file.iter_batches(batch_size=256, columns=names):
@@ -41,13 +41,13 @@ def read_parquet(path: Path, fields: Sequence[str] | None, dropped: DroppedText)
         raise unreadable(path, f"{path}:row {row + 1}", error) from None
 
 
-def _columns(there: Sequence[str], fields: Sequence[str]) -> list[str]:
-    """The columns in which fields lie: `outer.inner` in `outer`, unless there is one of the whole name."""
-    return list(dict.fromkeys(field if field in there else field.partition(".")[0] for field in fields))
+def _columns(present: Sequence[str], fields: Sequence[str]) -> list[str]:
+    """The columns that hold `fields`: `outer.inner` is in `outer`, unless a column has the whole name."""
+    return list(dict.fromkeys(field if field in present else field.partition(".")[0] for field in fields))
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
-    """Each row, or `None` where text in it is not UTF-8: one such row does not cost the others."""
+    """Each row of a batch, or `None` for a row with text that is not UTF-8; the other rows are kept."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:

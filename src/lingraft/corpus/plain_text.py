@@ -1,4 +1,4 @@
-"""Plain text, cut into documents: at blank lines, at every line, or not at all."""
+"""Cut plain text into documents: at blank lines, at every line, or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDS_BEFORE: dict[Split, Callable[[str], bool]] = {
 
 
 def warn_of_one_document(files: Sequence[Path], split: Split | None, num_documents: int) -> None:
-    """Say how plain text was cut, where nobody said how and there is one document: it may be meant as many."""
+    """Warn where the default split made a single document of plain text, which may be meant as many."""
     if num_documents == 1 and split is None and format_of(files[0]) == PLAIN_TEXT:
         logger.warning(
             "%s: one document, since plain text is cut at blank lines; 'split: lines' takes each line for one, "
@@ -40,7 +40,7 @@ def read_plain_text(path: Path, split: Split | None, dropped: DroppedText) -> It
     """The documents of a text file, each with the place where it begins.
 
     Raises:
-        CorpusError: as `read_lines`; or a document is too long to be one.
+        CorpusError: as `read_lines`, or a document is longer than `MAX_BYTES`.
     """
     split = split or DEFAULT_SPLIT
     ends_before = ENDS_BEFORE[split]

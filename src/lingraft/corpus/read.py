@@ -1,7 +1,7 @@
-"""Documents and records out of files, of every format and compression in `corpus.formats`.
+"""Read documents and records from files, in every format and compression of `corpus.formats`.
 
-What cannot be used is counted by reason, with the file and line where it first stood. A file of which nothing can be
-used, or that is cut or damaged, is an error. Memory does not grow with a file.
+Records that cannot be used are counted by reason, with the place of the first. A file that is cut or damaged, or
+without one usable record, is an error. Memory does not grow with the size of a file.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _Read = TypeVar("_Read")
 def read_documents(
     files: Sequence[Path], text_field: str, dropped: DroppedText, split: Split | None = None
 ) -> Iterator[str]:
-    """The documents of files, in order; one a record, in plain text one a part that `split` tells.
+    """The documents of files, in order: one a record; of plain text, as `split` says.
 
     Raises:
-        CorpusError: a file of which not one document could be read; says what stood in the way.
+        CorpusError: a file without one usable document; the message has the reasons.
     """
     return (texts[0] for texts in read_rows(files, [text_field], dropped, split))
 
@@ -54,10 +54,10 @@ def read_documents(
 def read_rows(
     files: Sequence[Path], fields: Sequence[str], dropped: DroppedText, split: Split | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """As `read_documents`, with the texts of several fields of each record, in their order.
+    """As `read_documents`, with the texts of several fields of each record, in the order of `fields`.
 
     Raises:
-        CorpusError: as there, or plain text, which has no fields, is to have several.
+        CorpusError: as `read_documents`; or several fields of plain text, which has none.
     """
     return (texts for _, texts in placed_rows(files, fields, dropped, split))
 
@@ -65,12 +65,12 @@ def read_rows(
 def placed_rows(
     files: Sequence[Path], fields: Sequence[str], dropped: DroppedText, split: Split | None = None
 ) -> _Rows:
-    """As `read_rows`, each with its place, `file:line`."""
+    """As `read_rows`; each row has its place, `file:line`."""
     return read_each(files, lambda path, dropped: file_rows(path, fields, split, dropped), dropped, "document")
 
 
 def file_rows(path: Path, fields: Sequence[str], split: Split | None, dropped: DroppedText) -> _Rows:
-    """The place and texts of each record of one file, which may have none that can be used."""
+    """The place and texts of each usable record of one file; there may be none."""
     for place, texts in _rows(path, fields, split, dropped):
         if all(text.strip() for text in texts):
             yield place, texts
@@ -81,25 +81,23 @@ def file_rows(path: Path, fields: Sequence[str], split: Split | None, dropped: D
 def read_each(
     files: Sequence[Path], read: Callable[[Path, DroppedText], Iterator[_Read]], dropped: DroppedText, what: str
 ) -> Iterator[_Read]:
-    """What `read` makes of each file, in order.
-
-    A file that holds nothing is counted; one that holds something, of which nothing can be used, is no short corpus.
+    """The values that `read` yields for each file, in order. An empty file is counted in `dropped`.
 
     Raises:
-        CorpusError: such a file, or nothing in all of them.
+        CorpusError: a file has content, none of which can be used; or no file has a value.
     """
     has_any = False
     for path in files:
-        of_file, is_used = DroppedText(), False
+        dropped_here, is_used = DroppedText(), False
         try:
-            for one in read(path, of_file):
+            for one in read(path, dropped_here):
                 is_used = has_any = True
                 yield one
         finally:
-            dropped.include(of_file)
-        if not is_used and set(of_file.counts) - {_EMPTY}:
-            raise CorpusError(f"{path}: no {what} could be read: {of_file}")
-        if not is_used and not of_file:
+            dropped.include(dropped_here)
+        if not is_used and set(dropped_here.counts) - {_EMPTY}:
+            raise CorpusError(f"{path}: no {what} could be read: {dropped_here}")
+        if not is_used and not dropped_here:
             dropped.add("empty files", str(path))
     if not has_any:
         raise CorpusError(f"{', '.join(map(str, files))}: no {what} could be read: {dropped}")
@@ -117,10 +115,10 @@ def _rows(path: Path, fields: Sequence[str], split: Split | None, dropped: Dropp
 
 
 def read_records(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    """Every record of files with its place; nothing is left out.
+    """Every record of files, with its place.
 
     Raises:
-        CorpusError: what is no record, with its place, or files without a record.
+        CorpusError: something is no record; the message has its place. Or there is no record at all.
     """
     seen = False
     for path in files:
@@ -132,10 +130,10 @@ def read_records(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
 
 
 def check_split(split: Split | None, files: Sequence[Path]) -> None:
-    """Refuse a setting that would do nothing.
+    """Refuse a `split` that is unknown or has no effect.
 
     Raises:
-        CorpusError: no way to cut plain text; or one, where no file is plain text.
+        CorpusError: there is no such way to cut plain text, or no file is plain text.
     """
     if split is not None and split not in ENDS_BEFORE:
         raise CorpusError(f"split: {split}: allowed are {', '.join(ENDS_BEFORE)}{nearest(split, ENDS_BEFORE)}")
@@ -145,7 +143,7 @@ def check_split(split: Split | None, files: Sequence[Path]) -> None:
 
 
 def field_texts(record: Any, fields: Sequence[str], place: str, dropped: DroppedText) -> _Rows:
-    """The place and texts of a record, or nothing, with the reason counted."""
+    """The place and texts of a record; or nothing, and the reason is counted in `dropped`."""
     if not isinstance(record, dict):
         dropped.add("lines that are not a JSON object", place)
         return
@@ -172,7 +170,7 @@ def field_texts(record: Any, fields: Sequence[str], place: str, dropped: Dropped
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text has no lone surrogate, which JSON can write as an escape."""
+    """Whether a text can be encoded: JSON escapes can write a lone surrogate, which cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -181,10 +179,10 @@ def is_unicode(text: str) -> bool:
 
 
 def _value(record: Mapping[str, Any], field: str) -> Any:
-    """What stands under a name, or under `outer.inner` in a mapping within the record.
+    """The value of a field; of `outer.inner`, the value of `inner` in the mapping `outer`.
 
     Raises:
-        KeyError: nothing.
+        KeyError: there is no such field.
     """
     if field in record:
         return record[field]
@@ -195,17 +193,17 @@ def _value(record: Mapping[str, Any], field: str) -> Any:
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """JSON Lines, as `read_records` reads them."""
+    """Write records as JSON Lines, which `read_records` reads."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def write_texts(path: Path, texts: Iterable[str]) -> None:
-    """Texts as JSON Lines with the field `text`."""
+    """Write texts as JSON Lines with the field `text`."""
     write_records(path, ({"text": text} for text in texts))
 
 
 def read_texts(path: Path) -> list[str]:
-    """What `write_texts` wrote."""
+    """The texts of a file that `write_texts` wrote."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line)["text"] for line in file]

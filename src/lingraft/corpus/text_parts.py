@@ -1,7 +1,9 @@
-"""Long texts in parts, and texts in batches of a bounded size: a tokenizer takes some 250 bytes for each byte.
+"""Cut long texts into parts, and group texts into batches of bounded size.
 
-A text is cut after a line, or before a space, where tokenizers that cut at white space cut too: the tokens of the
-parts are then those of the whole. Where SentencePiece puts a space before every text, it does so before every part.
+A tokenizer needs about 250 bytes of memory per byte of text.
+
+A text is cut after a line or before a space. Tokenizers that split at white space split there too, so the tokens of the
+parts are the tokens of the whole. SentencePiece models that put a space before each text put one before each part.
 """
 
 from __future__ import annotations
@@ -11,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 LONGEST_PART = 2**20
-"""Characters. Few documents have as many; a book has about half."""
+"""Characters; about two books. Few documents have as many."""
 BATCH_SIZE = 2**20
-"""Characters that are tokenized at once: some 250 megabytes, whatever the documents are."""
+"""Characters that are tokenized at once, which takes about 250 megabytes."""
 _CUTS = (re.compile(r"(?<=\S\n)(?=\S)"), re.compile(r"(?<=\w)(?= \w)"))
 _One = TypeVar("_One")
 
 
 def text_parts(text: str) -> Iterator[str]:
-    """The text itself, or parts that make it up, of `LONGEST_PART` characters at most."""
+    """The parts of a text, of at most `LONGEST_PART` characters each; joined, they are the text."""
     start = 0
     while len(text) - start > LONGEST_PART:
         end = start + LONGEST_PART
@@ -34,7 +36,7 @@ def text_parts(text: str) -> Iterator[str]:
 def batches(
     items: Iterable[_One], size: Callable[[_One], int], most: int, most_size: int | None = None
 ) -> Iterator[list[_One]]:
-    """Items in order, `most` at once, and no more than `most_size` (`BATCH_SIZE`), or one that is larger."""
+    """Batches of at most `most` items and at most `most_size` (`BATCH_SIZE`) in all, or of one larger item."""
     most_size = most_size or BATCH_SIZE
     batch: list[_One] = []
     total = 0

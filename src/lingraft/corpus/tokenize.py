@@ -1,7 +1,7 @@
-"""Documents -> token ids, kept on disk as a table of documents that is memory-mapped.
+"""Tokenize documents into a table on disk, which is memory-mapped when it is read.
 
-A document in training is `[BOS] + ids + [EOS]`, each mark where the tokenizer has it. Text that
-looks like a special token stays text.
+A document in training is `[BOS] + ids + [EOS]`; a tokenizer may lack either token. Text that
+looks like a special token is tokenized as text.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ SCHEMA = pa.schema(
         ("digest", pa.int64()),
     ]
 )
-"""One row a document. `num_tokens` counts the marks; by `digest` documents are drawn (`text_digest`)."""
+"""One row a document. `num_tokens` includes BOS and EOS; documents are drawn by `digest` (`text_digest`)."""
 
 PAIRS = pa.schema([*list(SCHEMA)[:3], ("second", pa.int32()), ("sides", pa.large_list(pa.int8()))])
-"""The same of aligned pairs: the character that the second text begins at, and of each token the language, 0 or 1."""
+"""One row a pair in one order. `second`: the character at which the second text begins; `sides`: the language of each
+token, 0 or 1."""
 
 BETWEEN = "\n"
-"""What stands between the two texts of a pair."""
+"""The separator of the two texts of a pair."""
 
 _BATCH_DOCUMENTS = 512
 _Row = TypeVar("_Row", str, tuple[str, ...])
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts, without marks; `<|endoftext|>` written in a text is no end of text."""
+    """Token ids of texts, without BOS and EOS; `<|endoftext|>` written in a text is tokenized as text."""
     ids: list[list[int]] = [[] for _ in texts]
     parts = ((i, part) for i, text in enumerate(texts) for part in text_parts(text))
-    for batch in batches(parts, lambda of: len(of[1]), _BATCH_DOCUMENTS):
+    for batch in batches(parts, lambda numbered: len(numbered[1]), _BATCH_DOCUMENTS):
         some = [part for _, part in batch]
         rows = tokenizer(some, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
         for (i, _), row in zip(batch, rows, strict=True):
@@ -56,7 +57,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[lis
 
 
 def bos_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What stands before a text: BOS, or nothing where the tokenizer has none."""
+    """The tokens before a text: BOS, or none if the tokenizer has no BOS."""
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
@@ -67,19 +68,19 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -
 
 
 def text_digest(text: str) -> int:
-    """A 64-bit signed number that texts of the same words share, whatever white space is between them.
+    """A 64-bit signed hash of the words of a text; white space between them makes no difference.
 
-    It orders documents for a draw. What else is one text is told by `lingraft.corpus.words`.
+    It orders documents for a draw. `lingraft.corpus.words` decides whether two texts are the same when compared.
     """
     words = " ".join(text.split())
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def text_digests(texts: Sequence[str]) -> Indices:
-    """(texts,) digests by which texts are drawn, one for all that are the same text when compared."""
+    """(texts,) digests by which texts are drawn; texts that are the same when compared share one."""
     same: dict[int, int] = {}
     hashes = words_of(texts).whole().hashes.tolist()
-    digests = [same.setdefault(of, text_digest(text)) for of, text in zip(hashes, texts, strict=True)]
+    digests = [same.setdefault(whole, text_digest(text)) for whole, text in zip(hashes, texts, strict=True)]
     return np.array(digests, dtype=np.int64)
 
 
@@ -98,7 +99,7 @@ def write_documents(
 def write_pairs(
     path: Path, pairs: Iterator[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
 ) -> int:
-    """As `write_documents`, of aligned pairs: each is a document in both orders, the second text on a line of its own.
+    """As `write_documents`, for aligned pairs: each is a document in both orders, the second text on a line of its own.
 
     Next-token prediction on text in two languages aligns new tokens with old ones (arXiv 2412.13375).
     """
@@ -125,7 +126,7 @@ def _write_table(
     columns: Callable[[list[_Row]], list[list[Any]]],
     max_tokens: int | None,
 ) -> int:
-    """Write what `columns` makes of rows, some at a time, until there are `max_tokens`; returns the tokens."""
+    """Write the columns of rows, batch by batch, until there are `max_tokens`; returns the number of tokens."""
     total = 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as table:
         for batch in batches(rows, _num_characters, _BATCH_DOCUMENTS):
@@ -142,19 +143,19 @@ def _num_characters(row: str | tuple[str, ...]) -> int:
 
 
 def open_table(path: Path) -> Dataset:
-    """A table written by this package, memory-mapped by 🤗 datasets; nothing is loaded."""
+    """Open a table that this package wrote, memory-mapped by 🤗 datasets."""
     from datasets import Dataset
 
     return Dataset.from_file(str(path))
 
 
 def column(table: Dataset, name: str) -> Indices:
-    """One whole column of numbers, of shape (rows,)."""
+    """A column of numbers, of shape (rows,)."""
     return np.asarray(table.with_format("numpy", columns=[name])[:][name], dtype=np.int64)
 
 
 def read_texts_of(table: Dataset) -> Iterator[tuple[str, ...]]:
-    """Each document as its texts: one, or the two of a pair."""
+    """The texts of each document: one, or the two of a pair."""
     is_of_pairs = "second" in table.column_names
     columns = table.select_columns(["text", "second"] if is_of_pairs else ["text"])
     for start in range(0, len(columns), _BATCH_DOCUMENTS):

@@ -1,8 +1,8 @@
-"""Texts as sequences of hashed words, in the one form in which they are compared.
+"""Hash the words of texts in a normal form, in which texts are compared.
 
-The form is Unicode's compatibility caseless match (The Unicode Standard, D146) without characters that cannot be
-seen: NFD and NFC, wide and narrow letters, upper and lower case, a soft hyphen or a joiner inside a word make no
-difference. Words are runs of letters, marks and digits; white space and punctuation only part them.
+The normal form is that of Unicode's compatibility caseless match (The Unicode Standard, D146) without invisible
+characters: NFD and NFC, wide and narrow letters, upper and lower case, a soft hyphen or a joiner inside a word make no
+difference. Words are runs of letters, marks and digits; white space and punctuation separate them.
 
 Chinese, Japanese, Thai, Khmer and others are written without spaces. Each letter of such a script, with its marks, is
 a word of its own here, and counts half: 13 words are 26 of those letters.
@@ -25,7 +25,7 @@ from lingraft.corpus.indices import Indices
 Hashes = npt.NDArray[np.uint64]
 
 WORD, LETTER = 2, 1
-"""The weight of a word, and of a letter that is one by itself."""
+"""The weight of a word, and of a letter that is a word by itself."""
 
 _INVISIBLE = (
     *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164)),
@@ -45,7 +45,7 @@ _WITHOUT_SPACES = (
     *((0x17000, 0x18DFF), (0x1B170, 0x1B2FF)),  # Tangut, Khitan, Nushu
 )
 _ASSIGNED = ((0x0000, 0x3FFFF), (0xE0000, 0xE0FFF))
-"""All that Unicode has given a character, but for private use: to ask of each of the million would take a second."""
+"""Ranges with assigned characters, without private use; looking up all code points would take a second."""
 _SEPARATOR, _MARK, _SPACED, _UNSPACED, _IGNORED = range(5)
 _CODE_POINTS = 0x110000
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
@@ -53,7 +53,7 @@ _INVERSE = pow(_BASE, -1, 2**64)
 
 
 def normal_form(text: str) -> str:
-    """The text as it is compared: decomposed, without case and without what cannot be seen."""
+    """The text in normal form: decomposed, caseless, without invisible characters."""
     return _folded(text if text.isascii() else text.translate(_invisible()))
 
 
@@ -65,13 +65,13 @@ def _folded(text: str) -> str:
 
 
 class Runs(NamedTuple):
-    """Some words that follow each other, of several texts at once; every field of shape (runs,)."""
+    """Runs of consecutive words, in several texts; every field has the shape (runs,)."""
 
     text: Indices
-    """The number of the text that they stand in."""
+    """The number of the text that holds the run."""
     start: Indices
     end: Indices
-    """Words `start` to `end` of the batch."""
+    """The run is words `start` to `end` of the batch."""
     hashes: Hashes
 
     def only(self, those: npt.NDArray[np.bool_]) -> Runs:
@@ -80,26 +80,26 @@ class Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a batch of texts, those of each text after those of the one before."""
+    """The words of a batch of texts, text after text."""
 
     texts: Sequence[str]
     """In normal form."""
     offsets: Indices
-    """(texts + 1,), where each begins among the characters of the batch."""
+    """(texts + 1,), the first character of each text in the batch."""
     first: Indices
     """(texts + 1,), the first word of each text."""
     start: Indices
     end: Indices
-    """(words,), the characters of each."""
+    """(words,), each word is characters `start` to `end` of the batch."""
     weight: Indices
     """(words,), `WORD` or `LETTER`."""
     line: Indices
-    """(words,), how many line breaks stand before it in the batch."""
+    """(words,), the number of line breaks before each word in the batch."""
     sums: Hashes
-    """(words + 1,), of the hashes of words times powers of the base."""
+    """(words + 1,), cumulative sums of hash_i * base**i modulo 2**64."""
 
     def windows(self, weight: int) -> Runs:
-        """The shortest run of at least this weight from each word on, within its text."""
+        """For each word, the shortest run that begins there, lies in one text, and has at least this weight."""
         before = np.concatenate([[0], np.cumsum(self.weight)])
         end = np.searchsorted(before, before[:-1] + weight)
         text = self._text_of(np.arange(len(self.start)))
@@ -107,7 +107,7 @@ class Words:
         return self._run(text[whole], whole, end[whole])
 
     def whole(self) -> Runs:
-        """All words of each text; one without a letter or digit is told by its other characters."""
+        """One run a text, of all its words. A text without words is hashed by its other characters."""
         run = self._run(np.arange(len(self.texts)), self.first[:-1], self.first[1:])
         for i in np.flatnonzero(self.first[:-1] == self.first[1:]).tolist():
             signs = "".join(self.texts[i].split()).encode()
@@ -115,11 +115,11 @@ class Words:
         return run
 
     def lines(self) -> Runs:
-        """Lines that have a word."""
+        """One run a line that has a word."""
         return self._parted(0)
 
     def paragraphs(self) -> Runs:
-        """Runs of lines between blank ones."""
+        """One run a paragraph: lines without a blank line between them."""
         return self._parted(1)
 
     def weights(self, run: Runs) -> Indices:
@@ -127,19 +127,19 @@ class Words:
         return np.asarray(before[run.end] - before[run.start])
 
     def lengths(self, run: Runs) -> Indices:
-        """Characters, with one between two words."""
+        """(runs,), characters of each run, with one between two words."""
         before = np.concatenate([[0], np.cumsum(self.end - self.start + (self.weight == WORD))])
         return np.asarray(before[run.end] - before[run.start] - 1)
 
     def shown(self, run: Runs, number: int) -> str:
-        """The passage itself, on one line."""
+        """The words of one run as text, on one line."""
         text, first, last = int(run.text[number]), int(run.start[number]), int(run.end[number]) - 1
         begin = int(self.offsets[text])
         inside = slice(int(self.start[first]) - begin, int(self.end[last]) - begin) if first <= last else slice(None)
         return unicodedata.normalize("NFC", " ".join(self.texts[text][inside].split()))
 
     def _parted(self, breaks: int) -> Runs:
-        """Runs of words that have at most so many line breaks between each other, within a text."""
+        """The longest runs within a text that have at most `breaks` line breaks between two words."""
         text = self._text_of(np.arange(len(self.start)))
         apart = (np.diff(self.line) > breaks) | (np.diff(text) > 0)
         start = np.concatenate([np.zeros(min(len(text), 1), dtype=np.int64), np.flatnonzero(apart) + 1])
@@ -182,7 +182,7 @@ def words_of(texts: Sequence[str]) -> Words:
 
 
 def _codes(forms: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-    """(characters,): code points of texts, a line break after each, and what they are."""
+    """(characters,): the code points of the texts, with a line break after each text, and their kinds."""
     codes = np.frombuffer("\n".join([*forms, "", ""]).encode("utf-32-le"), dtype=np.uint32)
     return codes, _kinds()[codes]
 
@@ -194,7 +194,7 @@ def _sums(values: Hashes) -> Hashes:
 
 
 def _hashes(sums: Hashes, start: Indices, end: Indices) -> Hashes:
-    """Of the runs from `start` to `end`; equal for equal values, wherever they stand (Karp and Rabin 1987)."""
+    """(runs,) hashes of words `start` to `end`; equal runs have equal hashes at any place (Karp and Rabin 1987)."""
     return _mixed((sums[end] - sums[start]) * _powers(_INVERSE, len(sums))[start])
 
 
@@ -209,7 +209,7 @@ _POWERS: dict[int, Hashes] = {}
 
 
 def _powers(base: int, count: int) -> Hashes:
-    """(count,), base**i modulo 2**64; kept, and made longer when more are needed."""
+    """(count,), base**i modulo 2**64; cached, and extended when more are needed."""
     if base not in _POWERS or len(_POWERS[base]) < count:
         steps = np.full(max(count, 2**16), base, dtype=np.uint64)
         steps[0] = 1
@@ -224,13 +224,13 @@ def _values() -> Hashes:
 
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """(code points,): what each is in a text."""
-    of = {"L": _SPACED, "N": _SPACED, "M": _MARK, "C": _SPACED}  # of C: unassigned ones, and those of private use
-    of |= {"Cc": _SEPARATOR, "Cf": _IGNORED}
-    kinds = np.full(_CODE_POINTS, of["C"], dtype=np.uint8)
+    """(code points,): the kind of each."""
+    kind_of = {"L": _SPACED, "N": _SPACED, "M": _MARK, "C": _SPACED}  # C here: unassigned, and private use
+    kind_of |= {"Cc": _SEPARATOR, "Cf": _IGNORED}
+    kinds = np.full(_CODE_POINTS, kind_of["C"], dtype=np.uint8)
     for first, last in _ASSIGNED:
         categories = (unicodedata.category(chr(code)) for code in range(first, last + 1))
-        kinds[first : last + 1] = [of.get(name, of.get(name[0], _SEPARATOR)) for name in categories]
+        kinds[first : last + 1] = [kind_of.get(name, kind_of.get(name[0], _SEPARATOR)) for name in categories]
     for first, last in _WITHOUT_SPACES:
         kinds[first : last + 1][kinds[first : last + 1] == _SPACED] = _UNSPACED
     for first, last in _INVISIBLE:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
-from lingraft.corpus.mix import Draw, Source, mix
+from lingraft.corpus.mix import Draw, MixComponent, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.tokenize import open_table
 from lingraft.pipeline.decontaminate import Trainable
@@ -85,7 +85,7 @@ def pack(
     rows = [np.flatnonzero(of) for of in lengths]
     draws = mix(
         [
-            Source(f"corpus.{i}", of.title, lengths[i][rows[i]], of.tokens, of.share, of.max_epochs)
+            MixComponent(f"corpus.{i}", of.title, lengths[i][rows[i]], of.tokens, of.share, of.max_epochs)
             for i, of in enumerate(budgets)
         ],
         seed,

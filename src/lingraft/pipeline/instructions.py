@@ -42,7 +42,7 @@ class Conversations:
 
     @property
     def fingerprint(self) -> list[Any]:
-        forms = {" ".join(form.marks): sorted(form.fields) for form in FORMATS}
+        forms = {" ".join(form.required): sorted(form.fields) for form in FORMATS}
         return [self.language, self.files.fingerprint, forms]
 
 

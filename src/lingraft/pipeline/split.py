@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Split(Artefact):
-    """Documents by language: `held-out-*.jsonl` is measured, `selection-*.jsonl` is the selection split; an index of both."""
+    """By language: `held-out-*.jsonl` is measured, `selection-*.jsonl` is the selection split; an index of both."""
 
     @property
     def fingerprint(self) -> str:
