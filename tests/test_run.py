@@ -24,6 +24,7 @@ from lingraft.corpus.read import read_texts
 from lingraft.corpus.sources.hub import hub_revision
 from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation import NUM_SAMPLES
+from lingraft.schema import Origin, Results, Training
 
 pytestmark = pytest.mark.integration
 
@@ -82,6 +83,18 @@ def test_a_run_learns_and_leaves_all_that_it_promises(recipe, tmp_path) -> None:
     held_out = read_texts(out / "work" / "split" / "held-out-swh_Latn.jsonl")
     assert held_out
     assert all(text.encode() not in trained for text in held_out)
+
+
+def test_the_models_of_the_files_know_every_key_that_a_run_writes(recipe, tmp_path) -> None:
+    """What a model does not know would not be written, or not be drawn."""
+    recipe["training"]["max_steps"] = 1
+    recipe["replay"] = {"self_generated": 0.2}
+    recipe["vocabulary"] = {"new_tokens": 5}
+    recipe["merge"] = [{"max_forgetting": 0.5}, {"scale": 0.9}]
+    lingraft.run(recipe, tmp_path / "out")
+    for name, model in {"results": Results, "lingraft": Origin, "training": Training}.items():
+        written = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert json.loads(json.dumps(model.model_validate(written).to_json())) == written
 
 
 def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, texts, tmp_path) -> None:

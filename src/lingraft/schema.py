@@ -167,6 +167,14 @@ class SelectedScales(Record):
 class Fertility(Record):
     """Fertility of a tokenizer in a language; `cost` where English was measured too."""
 
+    words: int = 0
+    """Counted at white space."""
+    characters: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    byte_tokens: int = 0
+    """Tokens that are single bytes of letters."""
+    unknown: int = 0
     tokens_per_word: float
     bytes_per_token: float
     byte_share: float
