@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import lingraft
+from lingraft.corpus.sources import files as source_files
 from lingraft.errors import OutputError, UserError
-from lingraft.pipeline import documents as text_steps
 from lingraft.pipeline.inputs import RecipeFiles
 from lingraft.pipeline.run_directory import check_output
 from lingraft.recipe import load_recipe
@@ -201,14 +201,14 @@ def test_a_base_that_changes_while_it_trains_publishes_nothing_and_nothing_of_it
 
 def test_what_was_made_of_text_that_changed_while_it_was_read_is_not_kept(short, tmp_path, monkeypatch) -> None:
     file, out = tmp_path / "swh_Latn.jsonl", tmp_path / "out"
-    right, read = file.read_bytes(), text_steps.read_rows
+    right, read = file.read_bytes(), source_files.placed_rows
 
     def change_and_read(*arguments):
         file.write_bytes(right.replace(b"maji", b"soda"))
         return read(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(text_steps, "read_rows", change_and_read)
+        patched.setattr(source_files, "placed_rows", change_and_read)
         with pytest.raises(UserError, match=r"corpus: .*swh_Latn\.jsonl"):
             lingraft.run(short, out)
     assert not out.exists()

@@ -225,7 +225,7 @@ def test_system_and_history_reach_the_prompts_that_train_and_unused_fields_are_t
     with caplog.at_level("WARNING"):
         learned(record, short)
     assert "instructions swh_Latn: fields that are not used, and in how many records: mood (1)" in caplog.text
-    looked_at = [tmp_path / "out/work/blocks" / name for name in ("training.jsonl", "validation-swh_Latn.jsonl")]
+    looked_at = [tmp_path / "out/work/instructions" / name for name in ("training.jsonl", "validation-swh_Latn.jsonl")]
     examples = [json.loads(line) for path in looked_at for line in path.read_text().splitlines()]
     prompts = [[of["content"] for of in one["prompt"]] for one in examples if len(one["prompt"]) > 1]
     assert prompts == [["s", "a"], ["s", "a", "b", "c"]]
