@@ -39,7 +39,7 @@ METHODS_UNDER_TEST = {
 }
 IN_FULL = {"full", "layer-selective", "freeze", "embeddings"}
 
-ONE_OF_A_KIND = ("full", "freeze", "lora with embeddings", "layra", "lora-ffn", "adapters", "neutral-residues sigmoid")
+ONE_OF_A_KIND = ("full", "layra", "lora-ffn", "adapters")
 """Methods that every architecture is put through; all methods are put through `BROADLY`."""
 BROADLY = ("llama", "qwen2", "gemma3_text", "gemma3")
 
