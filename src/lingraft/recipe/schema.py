@@ -47,8 +47,11 @@ class Recipe(Section):
     """
 
     base: str = Field(min_length=1)
+    """Folder or hub name of the pretrained model."""
     languages: Languages
+    """The role of each language."""
     max_length: Annotated[int, Field(ge=8)] | None = None
+    """Tokens in a block; 2048 by default, or the context of the base if that is shorter."""
     vocabulary: Vocabulary | None = None
     stages: dict[str, Stage] = Field(min_length=1)
     """Trainings one after another, by name; each starts from what the one before it left."""
