@@ -104,6 +104,7 @@ class Trainee:
             "early_stopping": stage.early_stopping and stage.early_stopping.model_dump(),
             "training": stage.training,
             "export": self.export,
+            "max_length": self.max_length,
             "seed": self.seed,
         }
 
