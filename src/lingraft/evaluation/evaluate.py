@@ -13,12 +13,10 @@ from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
-from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.compare import compare
 from lingraft.evaluation.measure import measure, measured_with
-from lingraft.evaluation.multiple_choice import MultipleChoice, read_tasks
-from lingraft.evaluation.samples import Continuations, draw_prompts
-from lingraft.evaluation.suite import Suite
+from lingraft.evaluation.multiple_choice import read_tasks
+from lingraft.evaluation.suites import list_suites
 from lingraft.input_files import Sources
 from lingraft.languages import Role, by_code, code_of
 from lingraft.output_paths import file_target, is_results
@@ -50,11 +48,8 @@ def evaluate_model(
     _check_languages(text, questions, learn, retain)
     target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
-    suites: list[Suite[Any]] = [
-        BitsPerByte(texts),
-        *(MultipleChoice(task, by_language) for task, by_language in read_tasks(questions).items()),
-        Continuations({code: draw_prompts(documents) for code, documents in texts.items()}),
-    ]
+    of_text, others = list_suites(texts, read_tasks(questions))
+    suites = [of_text, *others]
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     for folder in folders.values():
         check_model(folder)

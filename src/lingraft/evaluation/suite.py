@@ -1,7 +1,7 @@
 """The interface of an evaluation suite: texts or questions, measured under a model, compared before and after.
 
 A suite is one file of this package. It has a fingerprint of its data, measures a model, converts measurements to and
-from JSON, and turns two measurements into its part of `results.json`. `build_suites` lists the suites of a run.
+from JSON, and turns two measurements into its part of `results.json`. `suites.py` lists them.
 """
 
 from __future__ import annotations

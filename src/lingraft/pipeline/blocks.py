@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from lingraft.pipeline.split import Split
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Tokenizer
 from lingraft.recipe.text import CorpusEntry
-from lingraft.training.schedule import num_steps, validation_blocks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,8 +129,3 @@ def pack_held_out(
             ("selection", split.selection(language), num_selection),
         ):
             write_text_blocks(folder / f"{name}-{language}.arrow", texts, loaded, max_length, most)
-
-
-def num_validation_blocks(schedule: Mapping[str, Any], num_rows: int, num_languages: int) -> int:
-    """Return the default number of validation blocks per language."""
-    return validation_blocks(schedule, num_steps(schedule, num_rows), num_languages)

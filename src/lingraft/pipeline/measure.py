@@ -9,9 +9,8 @@ from typing import Any
 
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.measure import Measurement, measure, measuring_device, read_measurement, write_measurement
-from lingraft.evaluation.multiple_choice import MultipleChoice
-from lingraft.evaluation.samples import Continuations, draw_prompts
 from lingraft.evaluation.suite import Suite
+from lingraft.evaluation.suites import list_suites
 from lingraft.pipeline.step import Artefact, Place, step
 from lingraft.pipeline.text import Text
 from lingraft.pipeline.values import Model
@@ -61,6 +60,4 @@ class Suites:
 def build_suites(recipe: Recipe, text: Text) -> Suites:
     """Build the suites: own text or held-out documents of each language, questions, and prompts from the texts."""
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
-    prompts = {code: draw_prompts(documents, recipe.evaluation.num_samples) for code, documents in texts.items()}
-    tasks = [MultipleChoice(task, questions) for task, questions in text.questions.tasks.items()]
-    return Suites(BitsPerByte(texts), [*tasks, Continuations(prompts)], recipe.length)
+    return Suites(*list_suites(texts, text.questions.tasks, recipe.evaluation.num_samples), recipe.length)

@@ -99,7 +99,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     after = suites.measure(work / "after", exported.model)
     measured = Measured(before, between, unrounded, after, instruct)
     results = build_results(recipe, base, suites, measured, fertility, stages, scales)
-    record = provenance(recipe, base, extended, stages, exported, measured)
     files.raise_if_changed()
+    record = provenance(recipe, base, extended, stages, exported, measured)
     publish(folder, recipe, exported, stages, results, record)
     return results

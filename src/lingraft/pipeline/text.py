@@ -12,14 +12,14 @@ from lingraft.checkpoints.chat_template import check_template, tokenizer_for_cha
 from lingraft.checkpoints.read import num_rows as num_rows_of
 from lingraft.errors import TrainingError
 from lingraft.evaluation.multiple_choice import read_tasks
-from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, num_validation_blocks, pack, pack_held_out
+from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, pack, pack_held_out
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
 from lingraft.pipeline.documents import Documents, read_measured_text, text_of, tokenize_corpus
 from lingraft.pipeline.instructions import Conversations, InstructionData, read_instructions
 from lingraft.pipeline.split import Split, split_documents
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions
 from lingraft.recipe import Recipe, Stage
-from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, sequences_at_once
+from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, num_steps, sequences_at_once, validation_blocks
 
 Corpora = Mapping[str, Sequence[Documents]]
 """Stage -> the documents of each entry of its corpus."""
@@ -112,7 +112,7 @@ def prepare_training(recipe: Recipe, name: str, text: Text, model: Model, work: 
         overlap = [of.overlap for of in text.trainable[name]]
         blocks, share = training.mix["blocks"], stage.self_generated_share
         num_rows = ceil(blocks / (1 - share))
-        num_validation = validation.blocks or num_validation_blocks(schedule, num_rows, len(codes))
+        num_validation = validation.blocks or validation_blocks(schedule, num_steps(schedule, num_rows), len(codes))
     _check_takes_a_step(stage, num_rows)
     held_out = pack_held_out(
         folder / "held-out-blocks",

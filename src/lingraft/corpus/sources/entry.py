@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 from lingraft.corpus.sources import SOURCES, Source
 from lingraft.errors import CorpusError
 
 
+@cache
 def entry_fields() -> dict[str, tuple[Any, Any]]:
     """The keys of all sources as fields of a pydantic model, each with its type and default.
 
