@@ -70,7 +70,7 @@ OLD: Runs = {
 L2SP: Runs = {
     f"full-l2sp-{weight:g}": {
         "method": {"name": "full"},
-        "penalties": {"l2sp": {"first": 3, "last": 2, "weight": {"middle": weight}}},
+        "penalties": {"l2sp": {"first": 2, "last": 1, "weight": {"middle": weight}}},
     }
     for weight in (0.0, 0.005, 0.05, 0.5)
 }

@@ -32,6 +32,9 @@ TRAINING = {
 }
 RUNS: Mapping[str, Mapping[str, Any]] = {
     **DEMO,
+    "full-l2sp": {"method": {"name": "full"}, "penalties": {"l2sp": {"first": 3, "last": 2}}},
+    "freeze": {"method": {"name": "freeze", "first": 3, "last": 2}},
+    "layra": {"method": {"name": "layra", "first": 4, "last": 1}},
     "neutral-residues-sigmoid": {
         "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
         "old_text": OLD_TEXT,
@@ -40,7 +43,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "full-revert": {"method": {"name": "full"}, "merge": [{"revert": {"first": 3, "last": 2}}]},
     "full-forget-at-most": {"method": {"name": "full"}, "merge": [{"max_forgetting": 0.02, "first": 3, "last": 2}]},
 }
-"""What tells the recipes apart: the demo's, whose base has twelve layers too, and more."""
+"""What tells the recipes apart: the demo's, with ranges of layers for twelve layers, and more."""
 
 
 def stories(corpora: Path, language: str) -> Iterator[str]:

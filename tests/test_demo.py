@@ -27,6 +27,7 @@ def small(monkeypatch, tmp_path) -> None:
     """A demo of seconds, whose base is cached in a folder of its own."""
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(files, "TRAINING_DOCUMENTS", 200)
+    monkeypatch.setattr(files, "NEW_DOCUMENTS", 200)
     monkeypatch.setattr(files, "MEASURED_DOCUMENTS", 2)
     monkeypatch.setattr(files, "QUESTIONS", 2)
     monkeypatch.setattr(base, "SHAPE", {**base.SHAPE, "vocab_size": 300, "num_hidden_layers": 5})

@@ -41,7 +41,7 @@ IN_FULL = {"full", "layer-selective", "freeze", "embeddings"}
 
 ONE_OF_A_KIND = ("full", "layra", "lora-ffn", "adapters")
 """Methods that every architecture is put through; all methods are put through `BROADLY`."""
-BROADLY = ("llama", "qwen2", "gemma3_text", "gemma3")
+BROADLY = ("llama", "gemma3")
 
 
 def _cases():
@@ -90,7 +90,7 @@ def forms(base, settings) -> tuple[str, ...]:
     return tuple(METHODS[settings["name"]](**settings).exports(base.config))
 
 
-def train(adaptation, steps: int = 3) -> None:
+def train(adaptation, steps: int = 2) -> None:
     """A few steps with noise on the zero factors, so that every trained tensor moves."""
     torch.manual_seed(1)
     parameters = [p for p in adaptation.model.parameters() if p.requires_grad]
@@ -120,7 +120,9 @@ def test_exactly_the_declared_names_train_and_the_rest_stays_bit_for_bit(adapt) 
 
 
 @every_case
-def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(base, adapt, forms, tmp_path) -> None:
+def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(
+    base, adapt, forms, tied, tmp_path
+) -> None:
     of_base = probe_logits(base, base.config)
     for form in forms:
         adaptation = adapt()
@@ -129,6 +131,7 @@ def test_every_export_saves_and_loads_and_computes_what_the_adapted_model_does(b
         exported = adaptation.exports[form]()
         assert not torch.allclose(adapted, of_base, atol=1e-2)
         torch.testing.assert_close(probe_logits(exported, base.config), adapted, atol=2e-5, rtol=1e-5)
+        assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
         for added in _widths_added(exported, base):
             assert added % 64 == 0
         exported.save_pretrained(tmp_path / form)
@@ -154,15 +157,6 @@ def test_a_plain_export_has_the_bases_class_and_keys(base, adapt, forms) -> None
 @every_case
 def test_the_forms_are_known_before_training(adapt, forms) -> None:
     assert tuple(adapt().exports) == forms
-
-
-@every_case
-def test_a_tied_head_stays_the_embeddings(adapt, forms, tied) -> None:
-    for form in forms:
-        adaptation = adapt()
-        train(adaptation)
-        exported = adaptation.exports[form]()
-        assert (exported.get_input_embeddings().weight is exported.get_output_embeddings().weight) == tied
 
 
 @every_refusal

@@ -35,28 +35,28 @@ logger = logging.getLogger(__name__)
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 800,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
     "max_position_embeddings": 128,
 }
-"""Config of a Llama with an untied head: 2.2 M parameters."""
+"""Config of a Llama with an untied head: 0.7 M parameters."""
 
 
 class Training(NamedTuple):
     """How the base is trained; rates are peak learning rates."""
 
-    steps: int = 550
-    batch: int = 16  # blocks of `max_position_embeddings` tokens
+    steps: int = 650
+    batch: int = 8  # blocks of `max_position_embeddings` tokens
     muon_rate: float = 0.02
     embeddings_rate: float = 0.01
     head_rate: float = 0.005
     embeddings_scale: float = 0.25  # standard deviation at the start
     clip: float = 1.0  # norm of the gradients
-    warmup: float = 0.05  # share of the steps
-    decay: float = 0.4  # share of the steps, at the end
+    warmup: float = 0.02  # share of the steps
+    decay: float = 0.5  # share of the steps, at the end
 
 
 TRAINING = Training()

@@ -32,10 +32,11 @@ OLD = tuple(birth.code for birth in BIRTHS if birth.code != NEW)
 
 TASKS = ("cloze", "comprehension", "translation")
 
-TRAINING_DOCUMENTS = 9000
-"""Per language."""
+TRAINING_DOCUMENTS = 6000
+"""Per old language, of which the base is trained."""
+NEW_DOCUMENTS = 2000
 MEASURED_DOCUMENTS = 80
-QUESTIONS = 100
+QUESTIONS = 64
 """Per task and language."""
 KINDS = {"knowledge": 25, "reading": 53, "translation": 22}
 """Kinds per hundred documents. The new language has no translations, only text of its own."""
@@ -64,7 +65,7 @@ def write_testbed(folder: Path, seed: int) -> None:
         measured = list(islice(documents, MEASURED_DOCUMENTS))
         others = (document for document in documents if document not in measured)
         write_texts(measured_file(folder, code), measured)
-        write_texts(training_file(folder, code), islice(others, TRAINING_DOCUMENTS))
+        write_texts(training_file(folder, code), islice(others, NEW_DOCUMENTS if code == NEW else TRAINING_DOCUMENTS))
         for task in TASKS:
             draw = random.Random(f"{task} {seed} {code}")
             questions = _questions(world, languages, code, task, draw)

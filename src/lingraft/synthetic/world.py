@@ -10,10 +10,10 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-NUM_PEOPLE = 32
-NUM_STRANGERS = 32
+NUM_PEOPLE = 20
+NUM_STRANGERS = 16
 NUM_PROPERTIES = 6
-NUM_VALUES = 16
+NUM_VALUES = 10
 
 PEOPLE = tuple(f"person.{i}" for i in range(NUM_PEOPLE))
 STRANGERS = tuple(f"stranger.{i}" for i in range(NUM_STRANGERS))
