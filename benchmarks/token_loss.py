@@ -1,4 +1,4 @@
-"""Forward and backward of the loss over a large vocabulary: in chunks, against all logits at once.
+"""Forward and backward of the loss over a large vocabulary: in our chunks, in torch's, and all logits at once.
 
 Each in a process of its own, in turn, three times; time and peak resident memory (the whole process,
 imports included) as medians, and their ratios.
@@ -19,7 +19,8 @@ TOKENS, HIDDEN, VOCABULARY, RUNS = 4096, 512, 65_536, 3
 def measure(kind: str) -> None:
     """One forward and backward pass; prints seconds and bytes as JSON."""
     import torch
-    from torch.nn.functional import cross_entropy
+    from torch.nn import LinearCrossEntropyOptions
+    from torch.nn.functional import cross_entropy, linear_cross_entropy
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from lingraft.nn.chunked_cross_entropy import token_losses
@@ -34,6 +35,9 @@ def measure(kind: str) -> None:
     started = time.perf_counter()
     if kind == "chunks":
         losses = token_losses(model, hidden, targets)
+    elif kind == "torch's chunks":
+        options = LinearCrossEntropyOptions()
+        losses = linear_cross_entropy(hidden, model.lm_head.weight, targets, reduction="none", options=options)
     else:
         losses = cross_entropy(model.lm_head(hidden).float(), targets, reduction="none")
     losses.mean().backward()
@@ -42,8 +46,8 @@ def measure(kind: str) -> None:
 
 
 def main() -> None:
-    """Run both in turn and print a table."""
-    kinds = ("all at once", "chunks")
+    """Run all in turn and print a table."""
+    kinds = ("all at once", "chunks", "torch's chunks")
     seen: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for _ in range(RUNS):
         for kind in kinds:
@@ -54,9 +58,10 @@ def main() -> None:
     }
     print(f"{TOKENS:,} tokens, vocabulary {VOCABULARY:,}, hidden {HIDDEN}")
     for kind in kinds:
-        print(f"{kind:12} {median[kind]['seconds']:6.2f} s  {median[kind]['bytes'] / 2**30:6.2f} GiB")
-    for of in ("seconds", "bytes"):
-        print(f"chunks / all at once, {of}: {median['chunks'][of] / median['all at once'][of]:.2f}")
+        print(f"{kind:14} {median[kind]['seconds']:6.2f} s  {median[kind]['bytes'] / 2**30:6.2f} GiB")
+    for kind in kinds[1:]:
+        for figure in ("seconds", "bytes"):
+            print(f"{kind} / all at once, {figure}: {median[kind][figure] / median['all at once'][figure]:.2f}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # torch takes seconds to load, and the tests of recipes, lang
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is neither an integration test nor one in a browser is a unit test."""
+    """What is neither an integration test nor one in a browser is a unit test; the longest begin first."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     for item in items:
         if not any(map(item.get_closest_marker, ("integration", "browser"))):
             item.add_marker(pytest.mark.unit)

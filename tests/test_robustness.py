@@ -1,4 +1,4 @@
-"""A thousand wrong inputs and a few kills, and that what judges them can find a fault."""
+"""Hundreds of wrong inputs and a few kills, and that what judges them can find a fault."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def run_benchmark(name: str, *options: object) -> None:
 
 
 @pytest.mark.xdist_group("fuzz")
-def test_a_thousand_wrong_inputs_end_with_a_message_in_time_and_leave_nothing() -> None:
-    run_benchmark("fuzz.py", "--inputs", 1000, "--seconds", 600)
+def test_wrong_inputs_end_with_a_message_in_time_and_leave_nothing() -> None:
+    run_benchmark("fuzz.py", "--inputs", 300, "--seconds", 600)
 
 
 @pytest.mark.xdist_group("kills")

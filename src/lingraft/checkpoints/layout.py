@@ -100,7 +100,7 @@ def _layer(settings: Settings, width: int) -> dict[str, Shape]:
     switched = [linears for key, linears in row.bias_switches.items() if settings.stated(key)]
     biased = {*row.biases, *chain.from_iterable(switched)}
     parts: dict[str, Shape] = {f"{linear}.weight": shape for linear, shape in shapes.items()}
-    parts |= {f"{of}.bias": shape[:1] for of, shape in shapes.items() if of.rpartition(".")[2] in biased}
+    parts |= {f"{linear}.bias": shape[:1] for linear, shape in shapes.items() if linear.rpartition(".")[2] in biased}
     if row.query_norm:
         sizes = (head, head) if row.query_norm == "head" else (queries, keys)
         parts |= {"self_attn.q_norm.weight": sizes[:1], "self_attn.k_norm.weight": sizes[1:]}
@@ -127,6 +127,6 @@ def _linears(row: Architecture, width: int, queries: int, keys: int, ffn: int, e
         places |= {f"{FFN}.experts.{i}.{name}": name for i in range(experts) for name in row.experts.linears}
         routers = {f"{FFN}.{row.experts.router}": (experts, width)}
     return routers | {
-        place: (sum(rows[of] for of in row.fused.get(name, (name,))), columns.get(name, width))
+        place: (sum(rows[part] for part in row.fused.get(name, (name,))), columns.get(name, width))
         for place, name in places.items()
     }

@@ -57,8 +57,8 @@ def _title(place: _Place) -> str:
 def by_group(parts: Iterable[Part]) -> dict[LayerGroup, Part]:
     """The sums of each layer group, in the model's order."""
     groups: dict[LayerGroup, Part] = {}
-    for of in parts:
-        sums = groups.get(of.group, Part(str(of.group), of.group, 0, 0, 0))
-        weights, in_full = sums.weights + of.weights, sums.in_full + of.in_full
-        groups[of.group] = Part(sums.part, of.group, weights, in_full, sums.in_adapters + of.in_adapters)
+    for part in parts:
+        sums = groups.get(part.group, Part(str(part.group), part.group, 0, 0, 0))
+        weights, in_full = sums.weights + part.weights, sums.in_full + part.in_full
+        groups[part.group] = Part(sums.part, part.group, weights, in_full, sums.in_adapters + part.in_adapters)
     return groups

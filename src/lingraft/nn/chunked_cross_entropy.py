@@ -120,7 +120,7 @@ def per_token_loss(model: PreTrainedModel) -> Iterator[None]:
         alone = len(labels) - (len(taught[0]) if taught else 0)
         losses = token_losses(model, hidden[:alone].flatten(0, 1), labels[:alone, 1:].flatten())
         if taught:
-            teacher = (of.flatten(0, 1) for of in taught)
+            teacher = (tensor.flatten(0, 1) for tensor in taught)
             losses = torch.cat([losses, distillation_kl(model, hidden[alone:].flatten(0, 1), *teacher)])
         return CausalLMOutput(loss=losses.view(len(labels), -1))
 

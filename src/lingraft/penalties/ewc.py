@@ -60,9 +60,13 @@ class EWC(Penalty):
     def memory(self, model: nn.Module) -> int:
         from peft.tuners.lora import LoraLayer
 
-        trained = [of for name, of in model.named_parameters() if of.requires_grad and not is_adapter_factor(name)]
-        adapted = [of.get_base_layer().weight for of in model.modules() if isinstance(of, LoraLayer)]
-        return sum(FISHER_BYTES * int(of.numel()) for of in (*trained, *adapted))
+        trained = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and not is_adapter_factor(name)
+        ]
+        adapted = [module.get_base_layer().weight for module in model.modules() if isinstance(module, LoraLayer)]
+        return sum(FISHER_BYTES * int(weight.numel()) for weight in (*trained, *adapted))
 
     def prepare(self, context: PenaltyContext) -> PenaltyTerm:
         """As every penalty's; estimates F, which takes about as long as generating the blocks.
@@ -78,8 +82,8 @@ class EWC(Penalty):
         if not trained:
             raise SelectionError("ewc: the method trains no parameter of the base, so there is nothing to regularize")
         fisher = self.fisher(context, trained)
-        groups = [layer_group(of.name, context.layers) for of in trained]
-        terms = (_Term(*of, self.weight) for of in zip(groups, trained, fisher, strict=True))
+        groups = [layer_group(parameter.name, context.layers) for parameter in trained]
+        terms = (_Term(*one, self.weight) for one in zip(groups, trained, fisher, strict=True))
         return Sum(self.name, list(terms))
 
     def fisher(self, context: PenaltyContext, trained: Sequence[Trained]) -> list[Tensor]:
@@ -89,11 +93,13 @@ class EWC(Penalty):
         from accelerate.utils import reduce
 
         started, processes = time.monotonic(), PartialState()
-        with context.evaluating(), _differentiating(context.model, [of.weight for of in trained]):
-            sums = [torch.zeros_like(of.weight, dtype=torch.float32, requires_grad=False) for of in trained]
+        with context.evaluating(), _differentiating(context.model, [parameter.weight for parameter in trained]):
+            sums = [
+                torch.zeros_like(parameter.weight, dtype=torch.float32, requires_grad=False) for parameter in trained
+            ]
             hooks = [
-                of.weight.register_post_accumulate_grad_hook(partial(_add_square, total))
-                for of, total in zip(trained, sums, strict=True)
+                parameter.weight.register_post_accumulate_grad_hook(partial(_add_square, total))
+                for parameter, total in zip(trained, sums, strict=True)
             ]
             for number, first in enumerate(range(0, self.num_blocks, self.batch_size)):
                 if number % processes.num_processes == processes.process_index:
@@ -104,13 +110,13 @@ class EWC(Penalty):
                 hook.remove()
         count = self.num_blocks * (context.max_length - 1)
         found: list[Tensor] = [reduce(total, "sum").div_(count) for total in sums]
-        for of, information in zip(trained, found, strict=True):
+        for parameter, information in zip(trained, found, strict=True):
             if not information.isfinite().all():
                 raise TrainingError(
-                    f"ewc: the Fisher information of {of.name} is no finite number in this precision; train in bf16 or "
-                    "float32, or remove penalties.ewc"
+                    f"ewc: the Fisher information of {parameter.name} is no finite number in this precision; "
+                    "train in bf16 or float32, or remove penalties.ewc"
                 )
-        shown = (f"{sum(of.numel() for of in found):,}", self.num_blocks, time.monotonic() - started)
+        shown = (f"{sum(information.numel() for information in found):,}", self.num_blocks, time.monotonic() - started)
         logger.info("ewc: Fisher information of %s weights, on %d blocks that the base generated, in %.0f s", *shown)
         return found
 
@@ -152,13 +158,13 @@ def _add_square(total: Tensor, weight: nn.Parameter) -> None:
 @contextmanager
 def _differentiating(model: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[None]:
     """Within the block these weights have gradients and no other has."""
-    required = {of: of.requires_grad for of in model.parameters()}
-    for of in required:
-        of.requires_grad_(False)
-    for of in weights:
-        of.requires_grad_(True)
+    required = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    for parameter in required:
+        parameter.requires_grad_(False)
+    for parameter in weights:
+        parameter.requires_grad_(True)
     try:
         yield
     finally:
-        for of, was in required.items():
-            of.requires_grad_(was)
+        for parameter, was in required.items():
+            parameter.requires_grad_(was)

@@ -72,8 +72,8 @@ class L2SP(Penalty):
         names = (name for name, _ in context.model.named_parameters())
         layers = LayerRange(self.first, self.last, num_layers(names))
         in_full: dict[LayerGroup, list[tuple[nn.Parameter, Tensor]]] = {}
-        for of in context.full_rank():
-            in_full.setdefault(layer_group(of.name, layers), []).append((of.weight, of.start))
+        for parameter in context.full_rank():
+            in_full.setdefault(layer_group(parameter.name, layers), []).append((parameter.weight, parameter.start))
         terms: list[Term] = [InFull(group, self.of(group), pairs) for group, pairs in in_full.items()]
         for pair in context.low_rank():
             group = layer_group(pair.name, layers)

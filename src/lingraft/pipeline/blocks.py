@@ -79,19 +79,21 @@ def pack(
     seed: int,
 ) -> None:
     """Draw documents by budget and share, and pack them into blocks of `max_length` tokens, shuffled."""
-    tables = [of.table for of in documents]
-    lengths = [of.tokens for of in trainable]
-    rows = [np.flatnonzero(of) for of in lengths]
+    tables = [each.table for each in documents]
+    lengths = [each.tokens for each in trainable]
+    rows = [np.flatnonzero(length) for length in lengths]
     draws = mix(
         [
-            MixComponent(f"corpus.{i}", of.title, lengths[i][rows[i]], of.tokens, of.share, of.max_epochs)
-            for i, of in enumerate(budgets)
+            MixComponent(
+                f"corpus.{i}", budget.title, lengths[i][rows[i]], budget.tokens, budget.share, budget.max_epochs
+            )
+            for i, budget in enumerate(budgets)
         ],
         seed,
         generated_share,
     )
     draws = [Draw(rows[i][draw.documents], draw.tokens) for i, draw in enumerate(draws)]
-    numbers = [[languages.index(code) for code in of.languages] for of in budgets]
+    numbers = [[languages.index(code) for code in budget.languages] for budget in budgets]
     blocks = write_blocks(folder / "training.arrow", tables, draws, numbers, max_length, seed)
     total = round(sum(draw.total for draw in draws) / (1 - generated_share))
     entries = []

@@ -94,19 +94,19 @@ def tokenize_corpus(
         """Estimate how many tokens are held out of so many, and must be read in addition."""
         return min(int(tokens * validation.share) + 1, validation.max_tokens)
 
-    made: dict[int, Documents] = {}
+    tokenized: dict[int, Documents] = {}
     total = 0
     for i, entry in enumerate(corpus):
         if entry.share is None:
             limit = entry.tokens and entry.tokens + held_out(entry.tokens)
-            made[i] = _tokenize(name.with_name(f"{name.name}-{i}"), entry, limit, tokenizer)
-            total += min(made[i].record["tokens"] * entry.max_epochs, limit or sys.maxsize)
+            tokenized[i] = _tokenize(name.with_name(f"{name.name}-{i}"), entry, limit, tokenizer)
+            total += min(tokenized[i].record["tokens"] * entry.max_epochs, limit or sys.maxsize)
     shares = sum(entry.share or 0 for entry in corpus) + generated_share
     for i, entry in enumerate(corpus):
         if entry.share is not None:
             limit = int(entry.share * total / (1 - shares) * REPLAY_MARGIN) + held_out(total)
-            made[i] = _tokenize(name.with_name(f"{name.name}-{i}"), entry, limit, tokenizer)
-    return [made[i] for i in sorted(made)]
+            tokenized[i] = _tokenize(name.with_name(f"{name.name}-{i}"), entry, limit, tokenizer)
+    return [tokenized[i] for i in sorted(tokenized)]
 
 
 def _tokenize(path: Path, entry: CorpusEntry, max_tokens: int | None, tokenizer: Tokenizer) -> Documents:
@@ -130,10 +130,10 @@ class MeasuredText(Artefact):
 @step(MeasuredText)
 def read_measured_text(folder: Path, files: Mapping[str, Files], text_field: str, split: Split | None) -> None:
     """`<language>.jsonl`."""
-    for code, of in files.items():
+    for code, given in files.items():
         dropped = DroppedText()
-        documents = list(read_documents(of.paths, text_field, dropped, split))
-        warn_of_one_document(of.paths, split, len(documents))
+        documents = list(read_documents(given.paths, text_field, dropped, split))
+        warn_of_one_document(given.paths, split, len(documents))
         write_texts(folder / f"{code}.jsonl", documents)
         logger.info("%s: %d documents to measure on%s", code, len(documents), left_out(dropped))
 

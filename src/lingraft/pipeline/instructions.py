@@ -86,13 +86,15 @@ def read_instructions(
     for i, source in enumerate(sources):
         dropped = DroppedText()
         read = list(_that_can_be_learned(loaded, source, max_length, dropped))
-        matches = list(measured.matches((of.texts for of in read), SHORTEST_TURN))
-        kept = [of for of, match in zip(read, matches, strict=True) if not match]
-        place = next((Path(of.place).name for of, match in zip(read, matches, strict=True) if match), "")
+        matches = list(measured.matches((conversation.texts for conversation in read), SHORTEST_TURN))
+        kept = [conversation for conversation, match in zip(read, matches, strict=True) if not match]
+        place = next(
+            (Path(conversation.place).name for conversation, match in zip(read, matches, strict=True) if match), ""
+        )
         overlap = overlap_record(filter(None, matches), len(read), place)
         log_overlap(f"instructions.{i} {source.language}", "conversations", overlap)
         given.setdefault(source.language, []).extend(kept)
-        tokens = sum(len(ids) for of in kept for ids in encode(loaded, of.texts))
+        tokens = sum(len(ids) for conversation in kept for ids in encode(loaded, conversation.texts))
         counts = {"documents": len(kept), "tokens": tokens, "kept_out": len(read) - len(kept)}
         records.append({"language": source.language, **counts, "left_out": dropped.counts, "overlap": overlap})
         logger.info(
@@ -104,7 +106,10 @@ def read_instructions(
             logger.warning(
                 "instructions %s: fields that are not used, and in how many records: %s", source.language, fields
             )
-    parted = {language: _parted(of, language, validation, schedule, seed) for language, of in given.items()}
+    parted = {
+        language: _parted(conversations, language, validation, schedule, seed)
+        for language, conversations in given.items()
+    }
     write_records(folder / "training.jsonl", (example for trained, _ in parted.values() for example in trained))
     for language, (_, validated) in parted.items():
         write_records(folder / f"validation-{language}.jsonl", validated)
@@ -161,7 +166,7 @@ def _parted(
 ) -> tuple[list[Example], list[Example]]:
     """Split conversations into training and at most `validation.blocks` for validation."""
     most = validation.blocks or validation_blocks(schedule, num_steps(schedule, len(given)), 1)
-    digests = np.array([text_digest("\n".join(of.texts)) for of in given], dtype=np.int64)
+    digests = np.array([text_digest("\n".join(conversation.texts)) for conversation in given], dtype=np.int64)
     sizes = np.ones(len(given), dtype=np.int64)
     try:
         held = hold_out(digests, sizes, validation.share, most, seed)
@@ -169,7 +174,12 @@ def _parted(
         raise CorpusError(f"instructions {language}: {error}") from None
     is_held = np.isin(digests, held).tolist()
     trained, validated = (
-        [example for of, is_out in zip(given, is_held, strict=True) if is_out == wanted for example in of.examples]
+        [
+            example
+            for conversation, is_out in zip(given, is_held, strict=True)
+            if is_out == wanted
+            for example in conversation.examples
+        ]
         for wanted in (False, True)
     )
     return trained, validated

@@ -38,7 +38,7 @@ def merge_checkpoints(
     """`model`: one sum of checkpoints, in float32. `others` are those that the steps name."""
     del others  # opened again by their names, as part of one combination
     (folder / "model").mkdir()
-    models = (open_source_model(of.folder) for of in (adapted, start, base))
+    models = (open_source_model(model.folder) for model in (adapted, start, base))
     write_combination(combination(steps, *models), folder / "model")
 
 

@@ -177,8 +177,8 @@ def _instructions(stage: Stage, folder: Path) -> tuple[dict[int, int | None], in
     counts: dict[int, int | None] = {}
     for i, entry in enumerate(stage.instructions or []):
         read = list(read_conversations(find_files(*entry.files), DroppedText()))
-        counts[i] = sum(len(ids) for of in read for ids in encode(tokenizer, of.texts))
-        answers += sum(len(of.examples) for of in read)
+        counts[i] = sum(len(ids) for conversation in read for ids in encode(tokenizer, conversation.texts))
+        answers += sum(len(conversation.examples) for conversation in read)
     return counts, answers
 
 
@@ -265,9 +265,9 @@ def plan_text(recipe: Recipe, stage: Stage, plan: Plan, with_memory_left: bool =
         "what trains",
         f"  {'layer group':12} {'layers':8} {'parameters':>16} {'full-rank':>16} {'in adapters':>14}",
     ]
-    for group, of in by_group(plan.stack).items():
+    for group, sums in by_group(plan.stack).items():
         span = _layers(group, plan.layers)
-        lines.append(f"  {group:12} {span:8} {of.weights:>16,} {of.in_full:>16,} {of.in_adapters:>14,}")
+        lines.append(f"  {group:12} {span:8} {sums.weights:>16,} {sums.in_full:>16,} {sums.in_adapters:>14,}")
     base = sum(part.weights for part in plan.stack)
     lines.append(f"  {'all':12} {'':8} {base:>16,} {plan.full_weights:>16,} {plan.adapter_weights:>14,}")
     lines += ["", "text (estimated tokens)"]

@@ -41,18 +41,18 @@ def _beside(stage: Stage) -> dict[str, Any]:
     others = {"replay": stage.replay, "early_stopping": stage.early_stopping}
     return {
         **({"penalties": penalties} if penalties else {}),
-        **{name: of.model_dump() for name, of in others.items() if of is not None},
+        **{name: settings.model_dump() for name, settings in others.items() if settings is not None},
         **({"merge_steps": [step.model_dump(mode="json") for step in stage.merge]} if stage.merge else {}),
     }
 
 
-def _training(of: StageResult) -> dict[str, Any]:
+def _training(result: StageResult) -> dict[str, Any]:
     """Record the text, the method and the trained parameters of a stage."""
-    stage, training, mixed = of.stage, of.adapted.record, of.data.mix
+    stage, training, mixed = result.stage, result.adapted.record, result.data.mix
     groups = by_group(Part(**part) for part in training["stack"])
-    own = generated_record(of.data, of.generated)
+    own = generated_record(result.data, result.generated)
     return {
-        "corpus": _instructions(of.data) if stage.instructions else _corpus(of.data),
+        "corpus": _instructions(result.data) if stage.instructions else _corpus(result.data),
         "tokens": mixed["tokens"],
         **({"self_generated": own} if own else {}),
         "method": stage.method.model_dump(),
@@ -71,8 +71,8 @@ def _training(of: StageResult) -> dict[str, Any]:
 
 def _corpus(data: TrainingData) -> list[dict[str, Any]]:
     return [
-        {**entry, "fingerprint": of.fingerprint, "left_out": of.record["dropped"]}
-        for entry, of in zip(data.mix["entries"], data.documents, strict=True)
+        {**entry, "fingerprint": documents.fingerprint, "left_out": documents.record["dropped"]}
+        for entry, documents in zip(data.mix["entries"], data.documents, strict=True)
     ]
 
 
@@ -93,7 +93,7 @@ def provenance(
     measured: Measured,
 ) -> dict[str, Any]:
     """Record what went into a model, and what was checked at export."""
-    records = [({"name": of.name} if of.name else {}) | _training(of) for of in stages]
+    records = [({"name": stage.name} if stage.name else {}) | _training(stage) for stage in stages]
     steps = [step.model_dump(mode="json") for step in recipe.merge]
     record = {
         "versions": versions(),
@@ -106,7 +106,9 @@ def provenance(
             "form": recipe.export,
             **exported.record,
             "merge_difference": stages[-1].adapted.record["merge_difference"],
-            "bits_per_byte_unrounded": {code: of.bits_per_byte for code, of in measured.unrounded["text"].items()},
+            "bits_per_byte_unrounded": {
+                code: score.bits_per_byte for code, score in measured.unrounded["text"].items()
+            },
         },
     }
     published: dict[str, Any] = without_places(record)

@@ -85,7 +85,7 @@ def stage_results(recipe: Recipe, between: Mapping[str, Measurement], base: Meas
     found = []
     for name, measured in between.items():
         scores = measured["text"]
-        bits = {code: of.bits_per_byte for code, of in scores.items()}
+        bits = {code: score.bits_per_byte for code, score in scores.items()}
         sums = summarize(scores, base["text"], recipe.languages.roles)
         found.append(StageMeasured(name=name, languages=bits, **sums))
     return found
@@ -97,8 +97,8 @@ def training_log(stages: Sequence[StageResult]) -> dict[str, Any]:
         return stages[0].adapted.record
     return {
         "stages": [
-            {"name": of.name, "kind": "instructions" if of.stage.instructions else "text", **of.adapted.record}
-            for of in stages
+            {"name": stage.name, "kind": "instructions" if stage.stage.instructions else "text", **stage.adapted.record}
+            for stage in stages
         ]
     }
 
@@ -106,7 +106,9 @@ def training_log(stages: Sequence[StageResult]) -> dict[str, Any]:
 def _overlap(stages: Sequence[StageResult]) -> list[Overlap]:
     """Return, for each stage and entry, the documents that share text with what is measured."""
     return [
-        Overlap.model_validate({**({"stage": of.name} if of.name else {}), "language": entry["language"], **overlap})
-        for of in stages
-        for entry, overlap in zip(of.data.mix["entries"], of.data.overlap, strict=True)
+        Overlap.model_validate(
+            {**({"stage": stage.name} if stage.name else {}), "language": entry["language"], **overlap}
+        )
+        for stage in stages
+        for entry, overlap in zip(stage.data.mix["entries"], stage.data.overlap, strict=True)
     ]

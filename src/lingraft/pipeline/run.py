@@ -53,25 +53,26 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     """Do every step of a resolved recipe, in order; a recipe has at least one stage.
 
     A step that is given a folder keeps its result there. Run again, it reuses that result where the settings and the
-    results that it reads are still the same. `runs_beside` are folders of runs that may have measured the same base.
+    results that it reads are still the same. `runs_beside` are folders of runs, of which one may have measured the same
+    base: then its scores are taken. A `Model` is a folder with a tokenizer, in which the suites tokenize their text.
     """
     work = folder / "work"
     files = RecipeFiles(recipe, work)
     check_models(recipe)
     base = Model.load(recipe.base)
 
-    # Text: documents, those that are held out and measured, and what of the others may train.
+    # Text: documents that are held out to be measured, and documents that may train.
     text = read_text(recipe, base, work)
     suites = build_suites(recipe, text)
 
-    # Tokens: training starts from the base, or from the base with new tokens, into which text is tokenized again.
+    # Tokens: training starts from the base, or from the base with new tokens; then text is tokenized again.
     extended = extend_vocabulary(recipe, base, text, work)  # None where the recipe adds no tokens
     start = extended.model if extended else base
     training_text = retokenize(recipe, text, start, work) if extended else text
-    data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}
+    data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}  # one tokenizer
     files.raise_if_text_changed()
 
-    # Scores before training.
+    # Scores before training: of the base, of an instruct model that is merged later, of the base with new tokens.
     fertility = measure_fertility(suites.texts, base, start)
     before = suites.measure(work / "before", base, [run / "work/before" for run in runs_beside])
     instruct = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
@@ -83,15 +84,15 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
         stage_work = stage_folder(recipe, work, name)
         generated = generate_text(recipe, name, base, data[name], stage_work)  # to replay what the base knows
         adapted = adapt(recipe, name, model, data[name], generated, stage_work)
-        merged = merge(stage_work, stage.merge, adapted, model, base)  # the stage's own merge steps
+        merged = merge(stage_work, stage.merge, adapted, start=model, base=base)  # the stage's own merge steps
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
         model = merged.model
-        if recipe.shown_name(name):
+        if not recipe.is_short:  # else the only stage's scores are the run's
             between[name] = suites.measure_text(stage_work / "measured", model)
 
-    # The run's merge steps, on all that changed since `start`: as much of it as `max_forgetting` allows, and so on.
+    # The run's merge steps, on all that changed since `start`; `max_forgetting` selects scales, on held-out text.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
-    result = merge(work, merge_steps(recipe, scales), stages[-1].merged, start, base)
+    result = merge(work, merge_steps(recipe, scales), stages[-1].merged, start=start, base=base)
     exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
 
     # Scores after training, and everything laid out in the run's folder.

@@ -54,10 +54,10 @@ def find_scales(
     """The factors of the layer groups that learn most and forget at most the limit; `device` is where is measured."""
     started = time.monotonic()
     text = {code: held_out.selection(code)["input_ids"][:] for code in [*learn, *retain]}
-    for code, of in text.items():
-        if len(of) < FEW_BLOCKS:
+    for code, blocks in text.items():
+        if len(blocks) < FEW_BLOCKS:
             logger.warning(
-                "%s: only %d blocks in the selection split; the interval of forgetting is rough", code, len(of)
+                "%s: only %d blocks in the selection split; the interval of forgetting is rough", code, len(blocks)
             )
     model = model_to_measure(start.folder)
     layers = limit.layers(depth(model.config))

@@ -171,5 +171,5 @@ def _distribution(model: PreTrainedModel, ids: Tensor, count: int) -> tuple[Tens
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, D)
     count = min(count, model.config.get_text_config().vocab_size)
     best = top_k_log_probs(model, hidden.flatten(0, 1), count)
-    tokens, log_probs = (of.cpu().view(len(ids), -1) for of in best)
+    tokens, log_probs = (tensor.cpu().view(len(ids), -1) for tensor in best)
     return tokens, log_probs

@@ -81,10 +81,10 @@ def split_documents(
     """
     given = {code: read_texts(measured.path(code)) for code in evaluated}
     held_out = {
-        code: _of_language(code, of, code in evaluated, validation, seed) if of else HeldOut([], {}, [])
-        for code, of in documents.items()
+        code: _of_language(code, tables, code in evaluated, validation, seed) if tables else HeldOut([], {}, [])
+        for code, tables in documents.items()
     }
-    texts = {**{code: of.texts for code, of in held_out.items()}, **given}
+    texts = {**{code: held.texts for code, held in held_out.items()}, **given}
     for language in languages.roles:
         rest, decides = texts.get(language, []), list[str]()
         if language in deciding:
@@ -92,7 +92,8 @@ def split_documents(
         write_texts(folder / f"held-out-{language}.jsonl", rest)
         write_texts(folder / f"selection-{language}.jsonl", decides)
     drawn = {
-        code: {"digests": of.digests, "cut": of.cut, "measured": code not in evaluated} for code, of in held_out.items()
+        code: {"digests": held.digests, "cut": held.cut, "measured": code not in evaluated}
+        for code, held in held_out.items()
     }
     write_json(folder / "held-out.json", drawn)
     Index.of(_measured(evaluated, texts, questions)).save(folder)
@@ -117,22 +118,25 @@ def _of_language(
     language: str, documents: Sequence[Documents], is_evaluated: bool, validation: Validation, seed: int
 ) -> HeldOut:
     """Hold out documents of one language, each text once; of few and long documents, the end of one."""
-    tables = [of.table for of in documents]
+    tables = [each.table for each in documents]
     own = [column(table, "digest") for table in tables]
     sizes = [column(table, "num_tokens") for table in tables]
-    first = [~np.isin(of, np.concatenate([of[:0], *own[:i]])) for i, of in enumerate(own)]  # seen in no table before
-    each, of_each = (
-        np.concatenate([of[new] for of, new in zip(all_of, first, strict=True)]) for all_of in (own, sizes)
+    first = [  # where a digest was in no table before
+        ~np.isin(digests, np.concatenate([digests[:0], *own[:i]])) for i, digests in enumerate(own)
+    ]
+    digests, num_tokens = (
+        np.concatenate([values[new] for values, new in zip(column_of_each, first, strict=True)])
+        for column_of_each in (own, sizes)
     )
 
     def texts_of(digests: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[str]:
-        for table, of in zip(tables, own, strict=True):
-            yield from table.select(np.flatnonzero(np.isin(of, digests)))["text"]
+        for table, digests_there in zip(tables, own, strict=True):
+            yield from table.select(np.flatnonzero(np.isin(digests_there, digests)))["text"]
 
-    order, tokens = drawn_order(each, of_each, seed)
+    order, tokens = drawn_order(digests, num_tokens, seed)
     limit = most_held_out(tokens, validation.share, validation.max_tokens)
     if not are_few_and_long(tokens, limit):
-        held = hold_out(each, of_each, validation.share, validation.max_tokens, seed)
+        held = hold_out(digests, num_tokens, validation.share, validation.max_tokens, seed)
         return HeldOut(held.tolist(), {}, list(dict.fromkeys(texts_of(held))))
     if is_evaluated:  # nothing of the corpus is measured
         return HeldOut([], {}, [])
@@ -158,7 +162,7 @@ def _of_language(
 
 def _split_advice(documents: Iterable[Documents]) -> str:
     """Return advice on `split` if plain text was cut at blank lines; else an empty string."""
-    for path in (path for of in documents for path in of.record["cut_at_blank_lines"]):
+    for path in (path for source in documents for path in source.record["cut_at_blank_lines"]):
         return f"; {path} is cut into documents at blank lines: 'split: lines' takes each line for a document"
     return ""
 

@@ -102,7 +102,7 @@ def key_of(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: key_of(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): key_of(of) for name, of in value.items()}
+        return {str(name): key_of(item) for name, item in value.items()}
     if isinstance(value, Sequence):
-        return [key_of(of) for of in value]
+        return [key_of(item) for item in value]
     raise TypeError(f"a {type(value).__name__} cannot be part of a step's key: {value!r}")

@@ -109,7 +109,7 @@ def prepare_training(recipe: Recipe, name: str, text: Text, model: Model, work: 
             recipe.length,
             recipe.seed,
         )
-        overlap = [of.overlap for of in text.trainable[name]]
+        overlap = [entry.overlap for entry in text.trainable[name]]
         blocks, share = training.mix["blocks"], stage.self_generated_share
         num_rows = ceil(blocks / (1 - share))
         num_validation = validation.blocks or validation_blocks(schedule, num_steps(schedule, num_rows), len(codes))
@@ -146,7 +146,7 @@ def _read_instructions(
     check_template(tokenizer_for_chat(model.folder, stage.chat_template), model.folder, num_rows_of(model.folder))
     return read_instructions(
         folder / "instructions",
-        [Conversations(of.language, Files(tuple(of.files))) for of in stage.instructions or []],
+        [Conversations(given.language, Files(tuple(given.files))) for given in stage.instructions or []],
         ChatTokenizer(model.folder, stage.chat_template),
         split,
         recipe.validation,
@@ -160,13 +160,13 @@ def _read_corpora(recipe: Recipe, model: Model, work: Path, name: str) -> Corpor
     """Tokenize every corpus of every stage."""
     return {
         stage: tokenize_corpus(
-            of.corpus,
-            of.self_generated_share,
+            settings.corpus,
+            settings.self_generated_share,
             recipe.validation,
             model.tokenizer,
             stage_folder(recipe, work, stage) / name,
         )
-        for stage, of in recipe.stages.items()
+        for stage, settings in recipe.stages.items()
     }
 
 
@@ -212,4 +212,4 @@ def _alone(
             if entry.language in found:
                 part = trainable[name][i] if trainable else None
                 found[entry.language][documents.fingerprint] = documents, part
-    return {code: list(of.values()) for code, of in found.items()}
+    return {code: list(documents.values()) for code, documents in found.items()}

@@ -111,7 +111,7 @@ class Trainee:
 
 def training_began(work: Path) -> bool:
     """Whether a folder contains training that would be lost with it."""
-    return any(any(work.glob(f"{stage}{of}")) for stage in ("", "stage-*/") for of in ("adapted", _CHECKPOINTS))
+    return any(any(work.glob(f"{stage}{suffix}")) for stage in ("", "stage-*/") for suffix in ("adapted", _CHECKPOINTS))
 
 
 def adapt(
@@ -224,7 +224,9 @@ def _learn_instructions(
 
     data, entries = trainee.data.training, trainee.stage.instructions or []
     assert isinstance(data, InstructionData)
-    validation = {code: data.examples(f"validation-{code}") for code in dict.fromkeys(of.language for of in entries)}
+    validation = {
+        code: data.examples(f"validation-{code}") for code in dict.fromkeys(entry.language for entry in entries)
+    }
     return instruct(adaptation, tokenizer, data.examples(), validation, arguments, trainee.max_length, pulls)
 
 
@@ -268,7 +270,7 @@ def _has_old_text(stage: Stage, languages: Languages) -> bool:
 
 def _log_what_trains(method: str, parts: Sequence[Part]) -> None:
     """Log the trained parameters per layer group."""
-    trained = {group: of.in_full + of.in_adapters for group, of in by_group(parts).items()}
+    trained = {group: part.in_full + part.in_adapters for group, part in by_group(parts).items()}
     shown = ", ".join(f"{group} {count:,}" for group, count in trained.items() if count)
     logger.info("%s trains %s weights: %s", method, f"{sum(trained.values()):,}", shown)
 

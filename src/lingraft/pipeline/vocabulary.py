@@ -67,8 +67,8 @@ def add_tokens(
     """
 
     def texts() -> Iterator[str]:
-        for code, of in documents.items():
-            yield from _drawn(of, trainable[code], vocabulary.max_bytes // len(documents), seed)
+        for code, tables in documents.items():
+            yield from _drawn(tables, trainable[code], vocabulary.max_bytes // len(documents), seed)
 
     parent, bpe = open_source_model(base.folder), read_bpe(base.folder)
     rows = rows_for(parent, bpe, vocabulary.new_tokens)
@@ -82,9 +82,9 @@ def add_tokens(
 
 def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_bytes: int, seed: int) -> Iterator[str]:
     """Yield documents that may train in random order, up to so many bytes; the last one is cut."""
-    text_of = [of.text_of(table) for of, table in zip(trainable, documents, strict=True)]
-    rows = [np.flatnonzero(of.tokens) for of in trainable]
-    places = np.concatenate([np.stack([np.full(len(of), i), of], axis=1) for i, of in enumerate(rows)])
+    text_of = [part.text_of(table) for part, table in zip(trainable, documents, strict=True)]
+    rows = [np.flatnonzero(part.tokens) for part in trainable]
+    places = np.concatenate([np.stack([np.full(len(those), i), those], axis=1) for i, those in enumerate(rows)])
     left = max_bytes
     for i, row in np.random.default_rng([seed, 0x30BD]).permutation(places).tolist():
         raw = text_of[i](row).encode()
@@ -100,11 +100,11 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Mo
     for when, model in {"before": base, **({"after": start} if start != base else {})}.items():
         if not read_tokenizer(model.folder).is_fast:
             return FertilityChange()
-        counts = {code: fertility(read_backend(model.folder), of) for code, of in texts.items()}
-        found[when] = {code: of.record(counts.get(ENGLISH)) for code, of in counts.items()}
+        counts = {code: fertility(read_backend(model.folder), lines) for code, lines in texts.items()}
+        found[when] = {code: count.record(counts.get(ENGLISH)) for code, count in counts.items()}
         if model == start:
-            for code, of in counts.items():
+            for code, count in counts.items():
                 warn_of_over_segmentation(
-                    "the base" if start == base else "the tokenizer with new tokens", code, of, counts
+                    "the base" if start == base else "the tokenizer with new tokens", code, count, counts
                 )
     return FertilityChange.model_validate(found)

@@ -76,7 +76,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     """Return the recipe with all defaults filled in."""
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
-    tasks = {name: {code: _absolute(of) for code, of in files.items()} for name, files in evaluation.tasks.items()}
+    tasks = {name: {code: _absolute(path) for code, path in files.items()} for name, files in evaluation.tasks.items()}
     stages, template = {}, None
     for name, stage in recipe.stages.items():
         stages[name] = _stage_filled_in(stage, template)

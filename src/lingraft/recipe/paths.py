@@ -53,12 +53,12 @@ def _changed(value: Any, place: str, file: Callable[[str], str], model: Callable
     """Return a copy with `file` and `model` applied to every path."""
     inside = _STAGE.sub("", place, count=1)
     if isinstance(value, list):
-        return [_changed(of, f"{place}.{i}", file, model) for i, of in enumerate(value)]
+        return [_changed(item, f"{place}.{i}", file, model) for i, item in enumerate(value)]
     if isinstance(value, dict):
         are_models = _MODELS_AS_KEYS.fullmatch(inside) is not None
         return {
-            model(key) if are_models and key else key: _changed(of, _below(place, key), file, model)
-            for key, of in value.items()
+            model(key) if are_models and key else key: _changed(item, _below(place, key), file, model)
+            for key, item in value.items()
         }
     if not isinstance(value, str) or not value:
         return value

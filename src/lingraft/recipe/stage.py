@@ -29,7 +29,7 @@ class _Penalties(Section):
     @property
     def record(self) -> dict[str, dict[str, Any]]:
         """Settings of each penalty that the recipe names, as `lingraft.json` has them."""
-        return {name: of.model_dump() for name, of in self.given.items()}
+        return {name: settings.model_dump() for name, settings in self.given.items()}
 
 
 if TYPE_CHECKING:

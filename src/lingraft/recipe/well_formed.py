@@ -43,7 +43,7 @@ def well_formed(values: dict[str, Any]) -> tuple[Recipe | None, Broken, list[str
         try:
             return Recipe.model_validate(_without(values, broken)), broken, problems
         except ValidationError as error:
-            errors: list[dict[str, Any]] = [{**of, "loc": _as_written(of["loc"])} for of in error.errors()]
+            errors: list[dict[str, Any]] = [{**one, "loc": _as_written(one["loc"])} for one in error.errors()]
         problems += [describe(problem) for problem in errors]
         if (more := frozenset(_section(problem["loc"]) for problem in errors)) <= broken:
             return None, broken, problems
