@@ -35,7 +35,7 @@ def test_wrong_inputs_end_with_a_message_in_time_and_leave_nothing() -> None:
 
 @pytest.mark.xdist_group("kills")
 def test_killed_commands_end_in_the_same_bytes() -> None:
-    run_benchmark("kills.py", "--kills", 5, "--damaged", 2)
+    run_benchmark("kills.py", "--kills", 4, "--damaged", 2)
 
 
 def ended(code: int, stderr: str = "", arguments: str = "report run --out page.html", **more: object) -> Ended:
