@@ -48,7 +48,7 @@ SHAPE: dict[str, Any] = {
 class Training(NamedTuple):
     """How the base is trained; rates are peak learning rates."""
 
-    steps: int = 650
+    steps: int = 700
     batch: int = 8  # blocks of `max_position_embeddings` tokens
     muon_rate: float = 0.02
     embeddings_rate: float = 0.01
