@@ -25,6 +25,8 @@ from conftest import RETAINED
 from lingraft import cli
 from lingraft.errors import Interrupted, MachineError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def recipe_file(recipe, tmp_path) -> Path:

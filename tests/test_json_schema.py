@@ -12,6 +12,8 @@ from lingraft.json_schema import SCHEMAS, attribute_docstrings, recipe_schema, r
 from lingraft.recipe.text import Validation
 from lingraft.recipe.yaml import read_yaml
 
+pytestmark = pytest.mark.integration
+
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 
 

@@ -16,6 +16,8 @@ from lingraft.pipeline.plan import Plan, make_plan
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.recipe.yaml import read_yaml
 
+pytestmark = pytest.mark.integration
+
 FOLDER = Path(__file__).parents[1] / "recipes" / "papers"
 STAGED = "persian-llama2-7b"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != STAGED)

@@ -28,6 +28,8 @@ from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.vocabulary import INITS
 from vocabulary.families import ENGLISH, PERSIAN, gemma, gpt2, llama2, llama3, qwen, sentences
 
+pytestmark = pytest.mark.integration
+
 NUMBER = 40
 
 

@@ -16,6 +16,8 @@ from lingraft.checkpoints.export import probe_logits, round_weights, write_model
 from lingraft.checkpoints.read import read_model
 from lingraft.methods import METHODS
 
+pytestmark = pytest.mark.integration
+
 OWN = {"wide-ffn": {"intermediate_size"}, "remote-code": {"model_type", "architectures", "auto_map", "gated_adapter"}}
 OF_MOE = {
     *("model_type", "architectures", "num_experts", "num_experts_per_tok", "norm_topk_prob", "decoder_sparse_step"),

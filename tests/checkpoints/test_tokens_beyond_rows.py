@@ -21,6 +21,8 @@ from lingraft.pipeline.check import check_models, check_models_here
 from lingraft.recipe import load_recipe
 from vocabulary.families import PERSIAN, gemma, sentences
 
+pytestmark = pytest.mark.integration
+
 IMAGE = "<image_soft_token>"
 
 

@@ -22,6 +22,8 @@ from lingraft.pipeline.plan import make_plan
 from lingraft.pipeline.run_directory import run_target
 from lingraft.recipe import load_recipe
 
+pytestmark = pytest.mark.integration
+
 SENTENCE = "Watu wa nyumba wanakunywa maji ya moto kila siku asubuhi, na watoto wanasoma vitabu."
 PAGE = f"""<!DOCTYPE html>
 <html><head><title>Kichwa</title><style>p {{ color: red }}</style></head><body>

@@ -9,6 +9,8 @@ from lingraft.checkpoints.read import empty_model
 from lingraft.errors import SelectionError
 from lingraft.methods import METHODS
 
+pytestmark = pytest.mark.integration
+
 GEMMA_2B = {
     "hidden_size": 2048,
     "num_hidden_layers": 18,

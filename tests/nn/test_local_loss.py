@@ -10,6 +10,8 @@ import one_step
 from lingraft.training.trainer import LanguageTrainer
 from one_step import assert_equal
 
+pytestmark = pytest.mark.integration
+
 ALPHA = 3.0  # strong, so that a wrong local gradient shows
 METHODS = {
     "relu, l1": {"gate": "relu", "loss": "l1"},

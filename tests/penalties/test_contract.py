@@ -14,6 +14,8 @@ from lingraft.penalties import PENALTIES
 from lingraft.recipe import load_recipe
 from one_step import penalty_context
 
+pytestmark = pytest.mark.integration
+
 PENALTIES_UNDER_TEST = {
     "l2sp": {"first": 1, "last": 1, "weight": {"middle": 0.7, "first": 0.2}},
     "ewc": {"weight": 3.0, "num_blocks": 4},

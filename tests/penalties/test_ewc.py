@@ -21,6 +21,8 @@ from lingraft.pipeline.plan import make_plan
 from lingraft.recipe import load_recipe
 from one_step import penalty_context
 
+pytestmark = pytest.mark.integration
+
 BLOCKS = 5
 FILE = "model.safetensors"
 ADAPTED = {

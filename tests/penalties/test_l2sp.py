@@ -16,6 +16,8 @@ from lingraft.penalties.l2sp import L2SP
 from lingraft.training.trainer import LanguageTrainer
 from one_step import assert_equal, penalty_context
 
+pytestmark = pytest.mark.integration
+
 PULL = {"first": 1, "last": 1, "weight": {"middle": 0.7, "first": 0.2, "embeddings": 0.4, "head": 0.1}}
 ADAPTED = {
     "full": {"name": "full"},

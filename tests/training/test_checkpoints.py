@@ -20,6 +20,8 @@ from lingraft.training.batches import TrainingText
 from lingraft.training.checkpoints import newest_checkpoint
 from lingraft.training.trainer import train
 
+pytestmark = pytest.mark.integration
+
 SETTINGS = {"max_steps": 6, "save_steps": 2, "logging_steps": 4, "eval_strategy": "steps", "eval_steps": 1}
 SETTINGS |= {"per_device_train_batch_size": 2, "learning_rate": 1e-2}
 FILES = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "finished.json"]
