@@ -24,7 +24,7 @@ MORE = {
         "method": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
         "old_text": OLD_TEXT,
     },
-    "layra-self-generated": {"method": {"name": "layra", "first": 2, "last": 1}, "replay": {"self_generated": 0.2}},
+    "layra-self-generated": {**RUNS["layra"], "replay": RUNS["lora-self-generated"]["replay"]},
 }
 """Runs beside the demo's."""
 STUDENT_T = 4.303

@@ -31,7 +31,6 @@ def other_recipe(request, shared_recipe, make_model, tokenizer, tmp_path_factory
     return {**shared_recipe, "base": str(folder)}
 
 
-@pytest.mark.parametrize("other_recipe", ["phi3", "olmoe"], indirect=True)
 def test_layra_with_new_tokens_learns_and_publishes_a_model(other_recipe, tmp_path) -> None:
     results = lingraft.run({**other_recipe, "vocabulary": {"new_tokens": 8}}, tmp_path / "run")
     assert results["learning"] > 0
@@ -40,7 +39,6 @@ def test_layra_with_new_tokens_learns_and_publishes_a_model(other_recipe, tmp_pa
     assert len(model.get_input_embeddings().weight) > 258
 
 
-@pytest.mark.parametrize("other_recipe", ["granite"], indirect=True)
 def test_full_with_l2sp_and_a_limit_of_forgetting_keeps_the_limit(other_recipe, tmp_path) -> None:
     recipe = {**other_recipe, "method": {"name": "full"}, "penalties": {"l2sp": {"first": 1, "last": 1}}}
     recipe["merge"] = [{"max_forgetting": 0.05}]

@@ -92,7 +92,6 @@ def test_input_that_turns_out_wrong_on_the_way_leaves_nothing_behind(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.integration
 def test_plain_text_without_blank_lines_is_told_with_the_way_to_cut_it_and_is_cut_so(
     run_cli, recipe_file, tmp_path, caplog
 ) -> None:

@@ -115,7 +115,7 @@ def test_an_exported_model_is_no_base(exported, recipe, tmp_path) -> None:
         lingraft.run({**recipe, "base": str(exported("qwen2-moe") / "model")}, tmp_path / "more")
 
 
-@pytest.mark.parametrize("before", ["import peft, lingraft", "import lingraft"])
+@pytest.mark.parametrize("before", ["import peft, lingraft", "import lingraft, peft", "import lingraft"])
 def test_an_adapter_loads_with_peft_once_lingraft_is_imported(exported, base, before) -> None:
     """Also where transformers has looked for peft, without loading it, in between."""
     out = exported("remote-code")

@@ -12,11 +12,10 @@ from lingraft.json_schema import SCHEMAS, attribute_docstrings, recipe_schema, r
 from lingraft.recipe.text import Validation
 from lingraft.recipe.yaml import read_yaml
 
-pytestmark = pytest.mark.integration
-
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(path) -> None:
     jsonschema.validate(read_yaml(path), recipe_schema())

@@ -1,4 +1,4 @@
-"""Hundreds of wrong inputs and a few kills, and that what judges them can find a fault."""
+"""A thousand wrong inputs and a few kills, and that what judges them can find a fault."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def run_benchmark(name: str, *options: object) -> None:
 
 
 @pytest.mark.xdist_group("fuzz")
-def test_wrong_inputs_end_with_a_message_in_time_and_leave_nothing() -> None:
-    run_benchmark("fuzz.py", "--inputs", 300, "--seconds", 600)
+def test_a_thousand_wrong_inputs_end_with_a_message_in_time_and_leave_nothing() -> None:
+    run_benchmark("fuzz.py", "--inputs", 1000, "--seconds", 600)
 
 
 @pytest.mark.xdist_group("kills")
 def test_killed_commands_end_in_the_same_bytes() -> None:
-    run_benchmark("kills.py", "--kills", 4, "--damaged", 2)
+    run_benchmark("kills.py", "--kills", 5, "--damaged", 2)
 
 
 def ended(code: int, stderr: str = "", arguments: str = "report run --out page.html", **more: object) -> Ended:

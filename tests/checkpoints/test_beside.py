@@ -105,7 +105,6 @@ def test_a_wide_export_of_every_architecture_changes_one_key(make_model, tokeniz
     assert torch.equal(probe_logits(loaded, loaded.config), probe_logits(exported, exported.config))
 
 
-@pytest.mark.integration
 def test_a_run_leaves_the_bases_files_and_a_model_that_generates_with_a_cache(recipe, earlier, tmp_path) -> None:
     recipe["training"] |= {"gradient_checkpointing": True, "max_steps": 2}
     before = os.umask(0o002)

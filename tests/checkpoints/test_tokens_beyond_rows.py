@@ -60,7 +60,6 @@ def make_ordinary(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.integration
 def test_a_special_token_without_a_row_is_measured_around_and_trains(folder, recipe, texts, tmp_path) -> None:
     (tmp_path / "with.jsonl").write_text(json.dumps({"text": f"watu {IMAGE} maji na nyumba ya moto"}) + "\n")
     results = lingraft.evaluate(folder, {"swh_Latn": str(tmp_path / "with.jsonl")}, max_length=32)

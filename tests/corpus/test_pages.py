@@ -286,19 +286,16 @@ def _python(code: str, hash_seed: int = 0) -> str:
     ).stdout
 
 
-@pytest.mark.integration
 def test_a_recipe_loads_no_parser_of_pages() -> None:
     code = "import sys, lingraft.recipe; print([name for name in ('trafilatura', 'lxml') if name in sys.modules])"
     assert _python(code).strip() == "[]"
 
 
-@pytest.mark.integration
 def test_the_text_of_a_page_is_the_same_in_every_process() -> None:
     code = f"from lingraft.corpus.page_text import html_text; print(ascii(html_text({PAGE!r})))"
     assert _python(code, 1) == _python(code, 2)
 
 
-@pytest.mark.integration
 def test_a_run_trains_on_pages_and_leaves_out_what_is_measured(recipe, texts, tmp_path) -> None:
     """A recipe with paths relative to it; one page has no text, and one has a text of `evaluation`."""
     site = tmp_path / "site"

@@ -41,7 +41,7 @@ IN_FULL = {"full", "layer-selective", "freeze", "embeddings"}
 
 ONE_OF_A_KIND = ("full", "layra", "lora-ffn", "adapters")
 """Methods that every architecture is put through; all methods are put through `BROADLY`."""
-BROADLY = ("llama", "gemma3")
+BROADLY = ("llama", "qwen2", "gemma3_text", "gemma3")
 
 
 def _cases():
@@ -90,7 +90,7 @@ def forms(base, settings) -> tuple[str, ...]:
     return tuple(METHODS[settings["name"]](**settings).exports(base.config))
 
 
-def train(adaptation, steps: int = 2) -> None:
+def train(adaptation, steps: int = 3) -> None:
     """A few steps with noise on the zero factors, so that every trained tensor moves."""
     torch.manual_seed(1)
     parameters = [p for p in adaptation.model.parameters() if p.requires_grad]

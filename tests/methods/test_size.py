@@ -27,7 +27,6 @@ def gemma():
     return lambda: empty_model(transformers.GemmaConfig(**GEMMA_2B))
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("name", ["neutral-residues", "adapters", "lora-ffn"])
 def test_a_fifth_more_weights_on_gemma_2b(gemma, name) -> None:
     adaptation = METHODS[name]().apply(gemma())

@@ -95,7 +95,6 @@ def test_the_local_loss_makes_a_difference_that_the_tests_above_would_see() -> N
         assert_equal(with_it, without, tolerance=0.05)
 
 
-@pytest.mark.integration
 def test_two_processes_with_unequally_many_old_tokens_give_the_same_gradient(tmp_path) -> None:
     given = settings(METHODS["relu, both"], {"gradient_accumulation_steps": 2})
     assert_equal(one_step.gradients_of_two_processes(given, tmp_path), naive(METHODS["relu, both"]))

@@ -130,7 +130,6 @@ def test_it_is_refused_where_no_parameter_of_the_base_trains(adapt, start, recip
 
 
 @every_penalty
-@pytest.mark.integration
 def test_a_run_logs_its_values_and_records_its_settings(recipe, tmp_path, name) -> None:
     recipe["penalties"] = {name: PENALTIES_UNDER_TEST[name]}
     run(recipe, tmp_path / "out")

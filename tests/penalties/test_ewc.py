@@ -55,16 +55,9 @@ def log_probs(model, blocks) -> torch.Tensor:
     return log_softmax(model(input_ids=blocks).logits[:, :-1], -1)
 
 
-@pytest.mark.parametrize(
-    ("method", "tied", "chunk"),
-    [
-        pytest.param(ADAPTED["full"], False, 258 * 3, id="full, untied, three tokens a chunk"),
-        pytest.param(ADAPTED["full"], True, 2**25, id="full, tied"),
-        pytest.param(ADAPTED["freeze"], False, 2**25, id="freeze"),
-        pytest.param(ADAPTED["layra"], False, 2**25, id="layra, untied"),
-        pytest.param(ADAPTED["layra"], True, 258 * 3, id="layra, tied, three tokens a chunk"),
-    ],
-)
+@every_method
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("chunk", [2**25, 258 * 3], ids=["whole", "three tokens a chunk"])
 def test_fisher_is_the_mean_square_of_the_score_sequence_by_sequence(
     context, make_model, monkeypatch, method, tied, chunk
 ) -> None:
@@ -146,7 +139,6 @@ def test_fisher_is_estimated_in_mixed_precision_where_that_trains(make_model, tm
         assert (found[name] - expected[name]).norm() < 0.1 * expected[name].norm()
 
 
-@pytest.mark.integration
 def test_two_processes_share_the_blocks_and_have_one_fisher(tmp_path) -> None:
     one_step.plain_model().save_pretrained(tmp_path / "base")
     settings = {"method": ADAPTED["freeze"], "base": str(tmp_path / "base"), "training": {"max_grad_norm": 0}}
@@ -158,18 +150,18 @@ def test_two_processes_share_the_blocks_and_have_one_fisher(tmp_path) -> None:
     one_step.assert_equal(shared, {name: of for name, of in alone.items() if name != "log"})
 
 
-@pytest.mark.integration
-def test_weight_zero_changes_nothing_and_a_weight_moves_less(recipe, tmp_path) -> None:
+def test_weight_zero_changes_nothing_and_a_larger_weight_moves_less(recipe, tmp_path) -> None:
     """LoRA with dropout beside embeddings in full: the random numbers of training are those of a run without it."""
     recipe["method"] = {"name": "layra", "first": 2, "last": 1, "rank": 2, "dropout": 0.3}
     base, models = load_file(f"{recipe['base']}/model.safetensors"), {}
-    for weight in (None, 0.0, 3000.0):
+    for weight in (None, 0.0, 30.0, 3000.0):
         penalties = {} if weight is None else {"ewc": {"weight": weight, "num_blocks": 4}}
         run({**recipe, "penalties": penalties}, tmp_path / str(weight))
         models[weight] = load_file(tmp_path / str(weight) / "model/model.safetensors")
     assert all(torch.equal(models[None][name], models[0.0][name]) for name in base)
     moved = [sum(float((of[n].float() - base[n].float()).square().sum()) for n in base) for of in models.values()]
-    assert moved[0] == moved[1] > 1.2 * moved[2]
+    assert moved[0] == moved[1] > 1.1 * moved[2]
+    assert moved[2] > 1.1 * moved[3]
 
 
 @every_method

@@ -84,7 +84,6 @@ def test_it_is_autograds_l2_clipped_with_the_loss_over_four_micro_batches(method
     assert_equal(got, naive(method, base))
 
 
-@pytest.mark.integration
 def test_it_is_the_same_in_two_processes(base, tmp_path) -> None:
     given = settings(ADAPTED["full"], base, gradient_accumulation_steps=2)
     assert_equal(one_step.gradients_of_two_processes(given, tmp_path), naive(ADAPTED["full"], base))

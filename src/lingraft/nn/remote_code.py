@@ -29,7 +29,7 @@ def gated_types(plain_config: type) -> tuple[Any, ...]:
 def auto_map(config_class: type, model_class: type, body_class: type) -> dict[str, str]:
     """What a config says of its code."""
     names = {"AutoConfig": config_class, "AutoModelForCausalLM": model_class, "AutoModel": body_class}
-    return {auto: f"{_MODULE}.{written.__name__}" for auto, written in names.items()}
+    return {auto: f"{_MODULE}.{cls.__name__}" for auto, cls in names.items()}
 
 
 def has_own_code(model_type: str) -> bool:
@@ -44,7 +44,7 @@ def write_code(model: PreTrainedModel, folder: Path) -> None:
         shutil.copyfile(here / name, folder / name)
     plain_config = type(model.config).__mro__[1]
     classes = gated_types(plain_config)
-    plain = [written.__mro__[1].__name__ for written in classes]
+    plain = [cls.__mro__[1].__name__ for cls in classes]
     (folder / f"{_MODULE}.py").write_text(
         f'"""{plain[1]} with gated adapters beside its feed-forward blocks."""\n\n'
         f"from transformers import {', '.join(sorted(plain))}\n\n"

@@ -54,7 +54,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
 
     A step that is given a folder keeps its result there. Run again, it reuses that result where the settings and the
     results that it reads are still the same. `runs_beside` are folders of runs, of which one may have measured the same
-    base: then its scores are taken. A `Model` is a folder with a tokenizer, in which the suites tokenize their text.
+    base: then its scores are taken. A `Model` is a folder, and a suite tokenizes its text with the model's tokenizer.
     """
     work = folder / "work"
     files = RecipeFiles(recipe, work)
@@ -65,11 +65,11 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     text = read_text(recipe, base, work)
     suites = build_suites(recipe, text)
 
-    # Tokens: training starts from the base, or from the base with new tokens; then text is tokenized again.
+    # Tokens: training starts from the base, or from the base with new tokens; its tokenizer serves all stages.
     extended = extend_vocabulary(recipe, base, text, work)  # None where the recipe adds no tokens
     start = extended.model if extended else base
     training_text = retokenize(recipe, text, start, work) if extended else text
-    data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}  # one tokenizer
+    data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}
     files.raise_if_text_changed()
 
     # Scores before training: of the base, of an instruct model that is merged later, of the base with new tokens.

@@ -84,7 +84,7 @@ def _drawn(documents: Sequence[Documents], trainable: Sequence[Trainable], max_b
     """Yield documents that may train in random order, up to so many bytes; the last one is cut."""
     text_of = [part.text_of(table) for part, table in zip(trainable, documents, strict=True)]
     rows = [np.flatnonzero(part.tokens) for part in trainable]
-    places = np.concatenate([np.stack([np.full(len(those), i), those], axis=1) for i, those in enumerate(rows)])
+    places = np.concatenate([np.stack([np.full(len(numbers), i), numbers], axis=1) for i, numbers in enumerate(rows)])
     left = max_bytes
     for i, row in np.random.default_rng([seed, 0x30BD]).permutation(places).tolist():
         raw = text_of[i](row).encode()
@@ -100,7 +100,7 @@ def measure_fertility(texts: Mapping[str, Sequence[str]], base: Model, start: Mo
     for when, model in {"before": base, **({"after": start} if start != base else {})}.items():
         if not read_tokenizer(model.folder).is_fast:
             return FertilityChange()
-        counts = {code: fertility(read_backend(model.folder), lines) for code, lines in texts.items()}
+        counts = {code: fertility(read_backend(model.folder), documents) for code, documents in texts.items()}
         found[when] = {code: count.record(counts.get(ENGLISH)) for code, count in counts.items()}
         if model == start:
             for code, count in counts.items():

@@ -35,9 +35,6 @@ logger = logging.getLogger(__name__)
 OLD_TEXT = 0.1
 """The share of all tokens that is text of the old languages, in runs that have some (arXiv 2410.02744 §4.2)."""
 
-BLOCKS: Mapping[str, Any] = {"old_text": OLD_TEXT, "training": {"learning_rate": 1e-3}}
-"""What methods with blocks of their own are run with: at the others' rate they hardly learn in so few steps."""
-
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "full": {"method": {"name": "full"}},
     "full-l2sp": {"method": {"name": "full"}, "penalties": {"l2sp": {"first": 2, "last": 1}}},
@@ -46,9 +43,9 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "embeddings": {"method": {"name": "embeddings"}},
     "lora": {"method": {"name": "lora"}},
     "layra": {"method": {"name": "layra", "first": 2, "last": 1}},
-    "lora-ffn": {"method": {"name": "lora-ffn"}, **BLOCKS},
-    "adapters": {"method": {"name": "adapters"}, **BLOCKS},
-    "neutral-residues": {"method": {"name": "neutral-residues"}, **BLOCKS},
+    "lora-ffn": {"method": {"name": "lora-ffn"}, "old_text": OLD_TEXT},
+    "adapters": {"method": {"name": "adapters"}, "old_text": OLD_TEXT},
+    "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": OLD_TEXT},
     "lora-self-generated": {"method": {"name": "lora"}, "replay": {"self_generated": 0.2}},
     "full-self-generated": {"method": {"name": "full"}, "replay": {"self_generated": 0.2}},
 }
@@ -65,6 +62,8 @@ TRAINING = {
     "eval_steps": 0.2,
     "save_steps": 0.5,
 }
+LEARNING_RATES = dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3)
+"""Of methods that add blocks: at the rate of the others they hardly learn in so few steps."""
 
 
 def run_demo(
@@ -110,12 +109,13 @@ def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> 
     codes = [NEW, *OLD]
     own, old_text = with_old_text(settings, {code: str(training_file(files, code)) for code in OLD})
     learned = {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}
+    rate = LEARNING_RATES.get(own["method"]["name"], TRAINING["learning_rate"])
     recipe = {
         "base": str(base),
         "languages": {"learn": [NEW], "retain": list(OLD)},
         "corpus": [learned, *old_text],
         **own,
-        "training": {**TRAINING, **own.get("training", {})},
+        "training": {**TRAINING, "learning_rate": rate, **own.get("training", {})},
         "evaluation": {
             "text": {code: str(measured_file(files, code)) for code in codes},
             "tasks": {task: {code: str(questions_file(files, task, code)) for code in codes} for task in TASKS},

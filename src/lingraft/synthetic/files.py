@@ -35,6 +35,7 @@ TASKS = ("cloze", "comprehension", "translation")
 TRAINING_DOCUMENTS = 6000
 """Per old language, of which the base is trained."""
 NEW_DOCUMENTS = 2000
+"""Of the new language."""
 MEASURED_DOCUMENTS = 80
 QUESTIONS = 64
 """Per task and language."""
