@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ if TYPE_CHECKING:  # torch takes seconds to load, and the tests of recipes, lang
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import a file of integration tests for `-m unit`: most of them load torch and peft."""
+    if config.option.markexpr != "unit" or collection_path.suffix != ".py":
+        return None
+    return bool(ALL_INTEGRATION.search(collection_path.read_text(encoding="utf-8"))) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is neither an integration test nor one in a browser is a unit test; the longest begin first."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
@@ -32,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.unit)
 
 
+ALL_INTEGRATION = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(integration|browser)", re.MULTILINE)
+"""How a file says so of all its tests."""
 DEPTH = 4
 RETAINED = 30
 """Documents, enough to measure forgetting on."""

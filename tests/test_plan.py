@@ -10,6 +10,8 @@ import transformers
 from lingraft.pipeline.plan import Plan, make_plan, plan_text, whole_plan
 from lingraft.recipe import Recipe, load_recipe
 
+pytestmark = pytest.mark.integration
+
 LLAMA_8B = transformers.LlamaConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
     num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=131072,

@@ -10,6 +10,8 @@ from lingraft.architectures import ARCHITECTURES
 from lingraft.nn import chunked_cross_entropy as token_loss
 from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss, token_losses
 
+pytestmark = pytest.mark.integration
+
 VOCABULARY = 258
 
 

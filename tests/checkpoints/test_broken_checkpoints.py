@@ -21,7 +21,10 @@ from lingraft.checkpoints.check import check_model
 from lingraft.checkpoints.read import read_model
 from lingraft.errors import ModelError
 
-pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # a user would see it before the message
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("error::RuntimeWarning"),  # a user would see it before the message
+]
 
 Spoil = Callable[[], object]
 

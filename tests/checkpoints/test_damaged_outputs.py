@@ -12,6 +12,8 @@ import torch
 import lingraft
 from lingraft.errors import UserError
 
+pytestmark = pytest.mark.integration
+
 merge, tokenizer = (importlib.import_module(f"lingraft.{name}") for name in ("merging.methods", "vocabulary.tokenizer"))
 
 

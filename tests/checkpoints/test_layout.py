@@ -13,6 +13,8 @@ from lingraft.checkpoints.weights import find_weights
 from lingraft.layer_groups import canonical_name
 from tiny_architectures import tiny_config
 
+pytestmark = pytest.mark.integration
+
 SMALL = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": None,

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 import lingraft
 from lingraft.errors import ModelError, UserError
 
+pytestmark = pytest.mark.integration
+
 merge = lingraft.merge
 OLD = ["<bos>", "<eos>", "<unk>", *["water", "fire", "book", "school", "child", "sun", "moon", "fish", "tree", "house"]]
 NEW = ["maji", "moto", "kitabu", "shule", "mtoto", "jua"]

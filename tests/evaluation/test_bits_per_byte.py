@@ -9,6 +9,8 @@ import torch
 from lingraft.evaluation.bits_per_byte import score, windows
 from lingraft.nn import chunked_cross_entropy as token_loss
 
+pytestmark = pytest.mark.integration
+
 DOCUMENTS = ["a", "ab", "house water " * 3, "fire book moon " * 20, "niño ∑ 🙂 " * 9]
 
 

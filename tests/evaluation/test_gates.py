@@ -7,6 +7,8 @@ from datasets import Dataset
 from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.methods import METHODS
 
+pytestmark = pytest.mark.integration
+
 ROWS = {"swh_Latn": [[1, 2, 3, 4]], "eng_Latn": [[5, 6, 7, 8, 9], [10, 11]]}
 BLOCKS = {code: Dataset.from_dict({"input_ids": rows}) for code, rows in ROWS.items()}
 

@@ -11,6 +11,8 @@ import torch
 from lingraft.errors import CorpusError
 from lingraft.evaluation.multiple_choice import Question, answer, read_questions
 
+pytestmark = pytest.mark.integration
+
 QUESTIONS = [
     Question(context="the house has ", choices=["water", "fire", "a very long answer with many words"], answer=0),
     Question(context="", choices=["moon", "sun fish"], answer=1),

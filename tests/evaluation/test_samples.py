@@ -6,6 +6,8 @@ from transformers import GenerationConfig
 
 from lingraft.evaluation.samples import MAX_NEW_TOKENS, SHOWN_CHARACTERS, Prompt, continue_prompts, draw_prompts
 
+pytestmark = pytest.mark.integration
+
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 
 

@@ -12,6 +12,8 @@ from lingraft.layer_groups import canonical_name
 from lingraft.methods import METHODS
 from one_step import penalty_context
 
+pytestmark = pytest.mark.integration
+
 METHOD = {"first": 2, "last": 1, "rank": 2, "dropout": 0.1}
 
 

@@ -5,6 +5,8 @@ import torch
 
 from lingraft.synthetic.muon import Muon, orthogonal
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("shape", [(5, 16, 16), (3, 32, 16), (2, 16, 48)])
 def test_singular_values_come_near_to_one_and_singular_vectors_stay(shape) -> None:
