@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # torch takes seconds to load, and the tests of recipes, lang
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from lingraft.corpus.tokenize import DocumentTokenizer
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not import a file of integration tests for `-m unit`: most of them load torch and peft."""
@@ -110,6 +112,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(list(SPECIAL))
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=SPECIAL[0], eos_token=SPECIAL[1])
+
+
+@pytest.fixture(scope="session")
+def documents(tokenizer: PreTrainedTokenizerFast) -> DocumentTokenizer:
+    """The same tokenizer, with BOS before a document and EOS after it."""
+    from lingraft.corpus.tokenize import DocumentTokenizer
+
+    return DocumentTokenizer(tokenizer, *SPECIAL)
 
 
 @pytest.fixture(scope="session")

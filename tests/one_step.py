@@ -61,7 +61,7 @@ def adapted(settings: dict[str, Any], double: bool = False) -> Adaptation:
 
 def penalty_context(adaptation: Adaptation, base: Path, max_length: int = 12, seed: int = 0) -> PenaltyContext:
     """What a penalty is prepared from, on a CPU in float32; token 256 stands before text."""
-    tokenizer = SimpleNamespace(bos_token_id=256, eos_token_id=257)
+    tokenizer = SimpleNamespace(bos_ids=[256], eos_ids=[257])
     return PenaltyContext(
         adaptation, LayerRange(1, 1, 4), base, tokenizer, max_length, seed, torch.device("cpu"), autocast=None
     )

@@ -226,7 +226,7 @@ def test_a_changed_tokenizer_is_noticed(recipe, base, tmp_path) -> None:
     lingraft.run(recipe, out)
     config = json.loads((base / "tokenizer_config.json").read_text())
     (base / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": None}))
-    assert lingraft.run(recipe, out)["measured"]["bos"] is False
+    assert lingraft.run(recipe, out)["measured"]["before"] == "<eos>"
     blocks = open_table(out / "work" / "blocks" / "training.arrow")
     assert all(256 not in block["input_ids"] for block in blocks)
 

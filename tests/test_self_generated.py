@@ -140,12 +140,12 @@ def test_a_kl_over_few_tokens_is_that_with_all_others_as_one(make_model) -> None
     torch.testing.assert_close(distillation_kl(model, moved, tokens, log_probs), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_it_is_drawn_at_temperature_one(make_model, tokenizer) -> None:
+def test_it_is_drawn_at_temperature_one(make_model, documents) -> None:
     """First tokens come as often as the model says, whatever its generation config says."""
     model = make_model()
     model.generation_config.temperature, model.generation_config.top_k = 0.1, 1
     torch.manual_seed(0)
-    rows = sample(model, tokenizer, 4000, 2)
+    rows = sample(model, documents, 4000, 2)
     assert (model.generation_config.temperature, model.generation_config.top_k) == (0.1, 1), "the model's again"
     p = log_softmax(model(torch.tensor([[256]])).logits[0, -1], -1).exp()
     drawn = torch.bincount(rows[:, 1], minlength=258) / 4000

@@ -109,6 +109,10 @@ class Windows(Record):
     max_length: int
     stride: int
     bos: bool
+    before: str | None = None
+    """The token before each document."""
+    plain: str | None = None
+    """What `tokenizer(text)` puts before a text."""
 
 
 class Sample(Record):

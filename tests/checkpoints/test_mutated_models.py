@@ -16,9 +16,11 @@ from transformers import AutoModelForCausalLM
 import lingraft
 from checkpoints.mutations import mutate
 from lingraft.checkpoints.check import check_model
-from lingraft.checkpoints.read import read_config, read_model, read_tokenizer
+from lingraft.checkpoints.document_marks import document_marks
+from lingraft.checkpoints.read import read_config
 from lingraft.errors import UserError
-from lingraft.evaluation.bits_per_byte import score
+from lingraft.evaluation.bits_per_byte import BitsPerByte
+from lingraft.evaluation.measure import measure
 from lingraft.pipeline.check import check_models_here
 from lingraft.pipeline.plan import whole_plan
 from lingraft.recipe import load_recipe
@@ -71,7 +73,7 @@ def calls(folder: Path, base: Path, recipe: dict[str, object], out: Path) -> dic
     return {
         "config": lambda: read_config(folder),
         "check": lambda: check_model(folder),
-        "measure": lambda: score(read_model(folder, torch.float32), read_tokenizer(folder), ["maji na moto"], 32),
+        "measure": lambda: measure(folder, [BitsPerByte({"swh_Latn": ["maji na moto"]})], 32, document_marks(folder)),
         "plan": plan,
         **merges,
     }

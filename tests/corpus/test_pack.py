@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lingraft.corpus.mix import Draw
 from lingraft.corpus.pack import write_blocks, write_text_blocks
-from lingraft.corpus.tokenize import SCHEMA, open_table
+from lingraft.corpus.tokenize import SCHEMA, DocumentTokenizer, open_table
 
 LANGUAGES = [2, 0, 2]
 SEEDS = range(5)
@@ -144,7 +144,8 @@ def tokenizer():
     vocab = {character: i for i, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     bytes_alone = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=bytes_alone, bos_token="<s>", eos_token="</s>")
+    loaded = PreTrainedTokenizerFast(tokenizer_object=bytes_alone, bos_token="<s>", eos_token="</s>")
+    return DocumentTokenizer(loaded, "<s>", "</s>")
 
 
 def text_blocks(path, texts, tokenizer, max_length, max_blocks):
@@ -163,7 +164,7 @@ def test_no_more_text_blocks_than_asked_for(tmp_path, tokenizer, max_blocks):
 def test_text_blocks_hold_the_first_texts_in_their_order_between_marks(tmp_path, tokenizer):
     texts = [f"text {i}" for i in range(40)]
     blocks = text_blocks(tmp_path / "blocks.arrow", texts, tokenizer, 32, 5)
-    stream = "".join(tokenizer.convert_ids_to_tokens([token for block in blocks for token in block]))
+    stream = "".join(tokenizer.tokenizer.convert_ids_to_tokens([token for block in blocks for token in block]))
     whole = "".join(f"<s>text\u0120{i}</s>" for i in range(40))  # \u0120 is how a byte-level vocabulary writes a space
     assert len(blocks) == 5
     assert whole.startswith(stream)

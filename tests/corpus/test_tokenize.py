@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from lingraft.corpus.tokenize import column, encode, open_table, text_digest, write_documents
+from lingraft.corpus.tokenize import DocumentTokenizer, column, encode, open_table, text_digest, write_documents
 
 TEXTS = ["Habari ya asubuhi.", "Ọjọ́ dára.", "ሰላም 🙂", " two  spaces\n", "Habari ya asubuhi."]
 MARKS = [("<s>", "</s>"), (None, "</s>"), ("<s>", None), (None, None)]
@@ -25,8 +25,12 @@ def byte_tokenizer(bos="<s>", eos="</s>"):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos)
 
 
+def documents_of(tokenizer):
+    return DocumentTokenizer(tokenizer, tokenizer.bos_token, tokenizer.eos_token)
+
+
 def write(path, texts, tokenizer, max_tokens=None):
-    write_documents(path, iter(texts), tokenizer, max_tokens)
+    write_documents(path, iter(texts), documents_of(tokenizer), max_tokens)
     return open_table(path)
 
 
@@ -69,7 +73,7 @@ def test_num_tokens_counts_the_marks(tmp_path, bos, eos):
 
 def test_write_documents_returns_the_tokens_of_its_table(tmp_path):
     path = tmp_path / "documents.arrow"
-    total = write_documents(path, iter(TEXTS), byte_tokenizer())
+    total = write_documents(path, iter(TEXTS), documents_of(byte_tokenizer()))
     assert total == column(open_table(path), "num_tokens").sum()
 
 
@@ -80,7 +84,7 @@ def test_a_table_gives_back_the_texts_in_order(tmp_path):
 
 def test_a_table_is_memory_mapped(tmp_path):
     path = tmp_path / "documents.arrow"
-    write_documents(path, (f"document {i} " * 500 for i in range(120)), byte_tokenizer())
+    write_documents(path, (f"document {i} " * 500 for i in range(120)), documents_of(byte_tokenizer()))
     before = pa.total_allocated_bytes()
     table = open_table(path)
     assert table.data.nbytes > 2**21
@@ -101,7 +105,7 @@ def test_a_digest_is_the_same_on_every_machine():
 def test_max_tokens_stops_the_reading(tmp_path):
     numbers = count()
     texts = (f"document {next(numbers)}" for _ in range(10**6))
-    total = write_documents(tmp_path / "documents.arrow", texts, byte_tokenizer(), max_tokens=10_000)
+    total = write_documents(tmp_path / "documents.arrow", texts, documents_of(byte_tokenizer()), max_tokens=10_000)
     assert total >= 10_000
     assert next(numbers) < 2000
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.evaluation.bits_per_byte import score, windows
 from lingraft.nn import chunked_cross_entropy as token_loss
 
@@ -32,17 +33,17 @@ def naive_nats(model, tokenizer, text: str, max_length: int) -> float:
 @pytest.mark.parametrize("max_length", [8, 32, 63])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
 def test_scores_are_those_of_a_plain_loop_over_logits_in_float64(
-    make_model, tokenizer, architecture, max_length
+    make_model, tokenizer, documents, architecture, max_length
 ) -> None:
     model = make_model(architecture)
     expected = [naive_nats(make_model(architecture), tokenizer, text, max_length) for text in DOCUMENTS]
-    np.testing.assert_allclose(score(model, tokenizer, DOCUMENTS, max_length).nats, expected, rtol=1e-4)
+    np.testing.assert_allclose(score(model, documents, DOCUMENTS, max_length).nats, expected, rtol=1e-4)
 
 
-def test_final_logit_softcapping_is_applied(make_model, tokenizer) -> None:
+def test_final_logit_softcapping_is_applied(make_model, tokenizer, documents) -> None:
     model = make_model("gemma3_text", final_logit_softcapping=1.0)
     expected = naive_nats(make_model("gemma3_text", final_logit_softcapping=1.0), tokenizer, DOCUMENTS[2], 32)
-    assert score(model, tokenizer, DOCUMENTS[2:3], 32).nats[0] == pytest.approx(expected, rel=1e-4)
+    assert score(model, documents, DOCUMENTS[2:3], 32).nats[0] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("max_length", [8, 9, 32])
@@ -59,7 +60,7 @@ def test_later_windows_give_half_a_window_of_context(max_length) -> None:
         assert window.start == 0 or window.scored - window.start >= max_length // 2
 
 
-def test_logits_in_memory_are_bounded_by_the_chunk(make_model, tokenizer, monkeypatch) -> None:
+def test_logits_in_memory_are_bounded_by_the_chunk(make_model, documents, monkeypatch) -> None:
     model = make_model()
     largest = 0
 
@@ -69,25 +70,24 @@ def test_logits_in_memory_are_bounded_by_the_chunk(make_model, tokenizer, monkey
 
     model.lm_head.register_forward_hook(watch)
     monkeypatch.setattr(token_loss, "LOGITS_PER_CHUNK", 10 * 258)
-    score(model, tokenizer, ["moon " * 500], 32)
+    score(model, documents, ["moon " * 500], 32)
     assert largest == 10 * 258
 
 
-def test_bytes_are_those_of_the_text_in_utf8(make_model, tokenizer) -> None:
-    scores = score(make_model(), tokenizer, ["niño", "🙂"], 8)
+def test_bytes_are_those_of_the_text_in_utf8(make_model, documents) -> None:
+    scores = score(make_model(), documents, ["niño", "🙂"], 8)
     assert scores.num_bytes.tolist() == [5, 4]
     assert scores.bits_per_byte == pytest.approx(scores.nats.sum() / math.log(2) / 9)
 
 
-def test_perplexity_is_per_scored_token(make_model, tokenizer) -> None:
-    scores = score(make_model(), tokenizer, ["abc"], 8)
+def test_perplexity_is_per_scored_token(make_model, documents) -> None:
+    scores = score(make_model(), documents, ["abc"], 8)
     assert scores.num_tokens.tolist() == [3]
     assert scores.perplexity == pytest.approx(math.exp(scores.nats[0] / 3))
 
 
-def test_without_a_bos_the_first_token_is_given_and_its_bytes_count(make_model, tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
-    scores = score(make_model(), tokenizer, ["abc", "a"], 8)
+def test_without_a_bos_the_first_token_is_given_and_its_bytes_count(make_model, tokenizer) -> None:
+    scores = score(make_model(), DocumentTokenizer(tokenizer, None, None), ["abc", "a"], 8)
     ids = torch.tensor([tokenizer("abc", add_special_tokens=False).input_ids])
     with torch.no_grad():
         logits = make_model()(ids).logits[0].log_softmax(-1)
@@ -97,8 +97,8 @@ def test_without_a_bos_the_first_token_is_given_and_its_bytes_count(make_model, 
     assert scores.num_bytes.tolist() == [3, 1]
 
 
-def test_order_and_company_of_documents_do_not_matter(make_model, tokenizer) -> None:
+def test_order_and_company_of_documents_do_not_matter(make_model, documents) -> None:
     model = make_model()
-    together = score(model, tokenizer, DOCUMENTS, 16).nats
-    alone = [score(model, tokenizer, [text], 16).nats[0] for text in DOCUMENTS]
+    together = score(model, documents, DOCUMENTS, 16).nats
+    alone = [score(model, documents, [text], 16).nats[0] for text in DOCUMENTS]
     np.testing.assert_allclose(together, alone, rtol=1e-5)

@@ -8,6 +8,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.errors import CorpusError
 from lingraft.evaluation.multiple_choice import Question, answer, read_questions
 
@@ -33,24 +34,24 @@ def naive_choice(model, tokenizer, question: Question) -> int:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
-def test_the_likeliest_choice_after_the_context_is_the_answer(make_model, tokenizer, architecture) -> None:
+def test_the_likeliest_choice_after_the_context_is_the_answer(make_model, tokenizer, documents, architecture) -> None:
     model = make_model(architecture, max_position_embeddings=256)
     chosen = [naive_choice(model, tokenizer, question) for question in QUESTIONS]
-    answers = answer(model.float(), tokenizer, QUESTIONS, 256)
+    answers = answer(model.float(), documents, QUESTIONS, 256)
     assert answers.correct.tolist() == [is_ == question.answer for is_, question in zip(chosen, QUESTIONS, strict=True)]
     right = [Question(**{**q.model_dump(), "answer": is_}) for q, is_ in zip(QUESTIONS, chosen, strict=True)]
-    assert answer(model, tokenizer, right, 256).accuracy == 1
+    assert answer(model, documents, right, 256).accuracy == 1
 
 
-def test_without_a_bos_a_question_without_a_context_is_refused(make_model, tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
-    with pytest.raises(CorpusError, match="'moon' has no context, and the model's tokenizer no BOS"):
-        answer(make_model(), tokenizer, QUESTIONS, 32)
-    assert len(answer(make_model(), tokenizer, QUESTIONS[:1], 32).correct) == 1
+def test_without_a_bos_a_question_without_a_context_is_refused(make_model, tokenizer) -> None:
+    documents = DocumentTokenizer(tokenizer, None, None)
+    with pytest.raises(CorpusError, match="'moon' has no context, and documents of the model no BOS"):
+        answer(make_model(), documents, QUESTIONS, 32)
+    assert len(answer(make_model(), documents, QUESTIONS[:1], 32).correct) == 1
 
 
-def test_chance_is_the_accuracy_of_guessing(make_model, tokenizer) -> None:
-    assert answer(make_model(), tokenizer, QUESTIONS, 32).chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 4) / 3)
+def test_chance_is_the_accuracy_of_guessing(make_model, documents) -> None:
+    assert answer(make_model(), documents, QUESTIONS, 32).chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 4) / 3)
 
 
 def test_questions_are_read_from_json_lines(tmp_path) -> None:

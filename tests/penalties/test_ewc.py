@@ -177,7 +177,7 @@ def test_the_plan_counts_the_memory_that_it_holds(context, recipe, method) -> No
 
 
 def test_a_tokenizer_that_can_begin_no_text_is_refused(context) -> None:
-    neither = replace(context(), tokenizer=SimpleNamespace(bos_token_id=None, eos_token_id=None))
+    neither = replace(context(), tokenizer=SimpleNamespace(bos_ids=[], eos_ids=[]))
     with pytest.raises(ModelError, match="neither BOS nor EOS"):
         EWC(weight=1.0).prepare(neither)
 

@@ -87,9 +87,20 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return written
 
 
+def rendered(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the template writes for a question and its answer: up to the answer, and after it.
+
+    Both are empty where there is no template, or it does not accept them.
+    """
+    if tokenizer.chat_template is None:
+        return "", ""
+    before, _, after = (_probe(tokenizer) or "").rpartition(_ANSWER)
+    return before, after
+
+
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The special token that the template writes after an answer; `None` where it writes none."""
-    tail = (_probe(tokenizer) or "").rpartition(_ANSWER)[2]
+    _, tail = rendered(tokenizer)
     ids = tokenizer(tail, add_special_tokens=False).input_ids if tail else []
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return next((int(i) for i in ids[:1] if i in special), None)

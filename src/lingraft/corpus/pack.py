@@ -16,11 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lingraft.corpus.mix import Draw
-from lingraft.corpus.tokenize import encode_documents
+from lingraft.corpus.tokenize import DocumentTokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("languages", pa.list_(pa.int8()))])
 """One row a block: token ids and, per token, the position of its language in the list given."""
@@ -109,12 +108,12 @@ def _blocks(stream: Iterator[tuple[Tokens, Languages]], max_length: int) -> Iter
 
 
 def write_text_blocks(
-    path: Path, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int, max_blocks: int
+    path: Path, texts: Sequence[str], tokenizer: DocumentTokenizer, max_length: int, max_blocks: int
 ) -> int:
     """Pack the first texts into the table `path`, in their order, at most `max_blocks` of them."""
     ids: list[int] = []
     for text in texts:
-        ids += encode_documents(tokenizer, [text])[0]
+        ids += tokenizer.encode_documents([text])[0]
         if len(ids) >= max_blocks * max_length:
             break
     stream = np.array(ids[: max_blocks * max_length], dtype=np.int32)

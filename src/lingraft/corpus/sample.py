@@ -6,30 +6,31 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lingraft.corpus.tokenize import bos_ids
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @torch.inference_mode()
-def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, length: int) -> Tensor:
+def sample(model: PreTrainedModel, tokenizer: DocumentTokenizer, count: int, length: int) -> Tensor:
     """(count, length) tokens drawn from the model at temperature 1, each row from BOS on, past the ends of documents.
 
-    Where a tokenizer has no BOS, EOS stands at the beginning: in training, it is what the next document follows.
+    Where there is no BOS, EOS stands at the beginning: in training, it is what the next document follows.
     The model's own generation config (temperature, EOS) does not apply, and is the model's again afterwards.
 
     Raises:
-        ModelError: the tokenizer has neither BOS nor EOS.
+        ModelError: documents have neither BOS nor EOS.
     """
     from transformers import GenerationConfig
 
-    start = bos_ids(tokenizer) or ([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])
+    start = tokenizer.bos_ids or tokenizer.eos_ids
     if not start:
         raise ModelError(
-            "self-generated text: the base's tokenizer has neither BOS nor EOS, so there is no token to write from"
+            "self-generated text: documents have neither BOS nor EOS, so there is no token to write from; "
+            "give one, as in 'document: {bos: <s>}'"
         )
     settings = GenerationConfig(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=length - 1, pad_token_id=start[0]

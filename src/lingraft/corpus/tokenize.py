@@ -1,13 +1,14 @@
 """Tokenize documents into a table on disk, which is memory-mapped when it is read.
 
-A document in training is `[BOS] + ids + [EOS]`; a tokenizer may lack either token. Text that
-looks like a special token is tokenized as text.
+A document in training is `[BOS] + ids + [EOS]`, with the marks of the model's pretraining; either may be lacking. Text
+that looks like a special token is tokenized as text.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +45,37 @@ _BATCH_DOCUMENTS = 512
 _Row = TypeVar("_Row", str, tuple[str, ...])
 
 
+@dataclass(frozen=True)
+class DocumentTokenizer:
+    """A tokenizer, and the tokens before and after a document (`checkpoints.document_marks`)."""
+
+    tokenizer: PreTrainedTokenizerBase
+    bos: str | None
+    eos: str | None
+
+    @property
+    def bos_ids(self) -> list[int]:
+        """The token before a document, or none."""
+        return self._ids(self.bos)
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """The token after a document, or none."""
+        return self._ids(self.eos)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`: token ids of texts alone."""
+        return encode(self.tokenizer, texts)
+
+    def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of documents as they train: `[BOS] + ids + [EOS]`, each where there is one."""
+        return [self.bos_ids + ids + self.eos_ids for ids in self.encode(texts)]
+
+    def _ids(self, token: str | None) -> list[int]:
+        ids: Any = self.tokenizer.convert_tokens_to_ids([] if token is None else [token])
+        return list(ids)
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts, without BOS and EOS; `<|endoftext|>` written in a text is tokenized as text."""
     ids: list[list[int]] = [[] for _ in texts]
@@ -54,17 +86,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[lis
         for (i, _), row in zip(batch, rows, strict=True):
             ids[i] += row
     return ids
-
-
-def bos_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens before a text: BOS, or none if the tokenizer has no BOS."""
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-
-
-def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of documents as they train: `[BOS] + ids + [EOS]`, each mark where the tokenizer has it."""
-    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [bos_ids(tokenizer) + ids + eos for ids in encode(tokenizer, texts)]
 
 
 def text_digest(text: str) -> int:
@@ -85,31 +106,31 @@ def text_digests(texts: Sequence[str]) -> Indices:
 
 
 def write_documents(
-    path: Path, texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
+    path: Path, texts: Iterator[str], tokenizer: DocumentTokenizer, max_tokens: int | None = None
 ) -> int:
     """Tokenize documents into the table `path`, until there are `max_tokens`; returns their tokens."""
 
     def columns(batch: list[str]) -> list[list[Any]]:
-        ids = encode_documents(tokenizer, batch)
+        ids = tokenizer.encode_documents(batch)
         return [batch, ids, [len(row) for row in ids], [text_digest(text) for text in batch]]
 
     return _write_table(path, SCHEMA, texts, columns, max_tokens)
 
 
 def write_pairs(
-    path: Path, pairs: Iterator[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
+    path: Path, pairs: Iterator[tuple[str, ...]], tokenizer: DocumentTokenizer, max_tokens: int | None = None
 ) -> int:
     """As `write_documents`, for aligned pairs: each is a document in both orders, the second text on a line of its own.
 
     Next-token prediction on text in two languages aligns new tokens with old ones (arXiv 2412.13375).
     """
-    num_bos = len(bos_ids(tokenizer))
+    num_bos = len(tokenizer.bos_ids)
 
     def columns(batch: list[tuple[str, ...]]) -> list[list[Any]]:
         orders = [(pair[first], pair[1 - first], first) for pair in batch for first in (0, 1)]
         texts = [one + BETWEEN + other for one, other, _ in orders]
-        ids = encode_documents(tokenizer, texts)
-        before = encode(tokenizer, [one + BETWEEN for one, _, _ in orders])
+        ids = tokenizer.encode_documents(texts)
+        before = tokenizer.encode([one + BETWEEN for one, _, _ in orders])
         sides = []
         for row, beginning, (_, _, first) in zip(ids, before, orders, strict=True):
             switch = min(num_bos + len(beginning), len(row))

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from lingraft.cache import fingerprint
-from lingraft.corpus.tokenize import bos_ids, encode
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.errors import CorpusError
 from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
 from lingraft.evaluation.suite import Progress, Roles, Suite
@@ -36,7 +36,7 @@ from lingraft.nn.chunked_cross_entropy import token_losses
 from lingraft.schema import Change, Counts, LanguageResult, Pair
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def windows(lengths: Sequence[int], max_length: int) -> list[Window]:
 @torch.inference_mode()
 def score(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: DocumentTokenizer,
     documents: Sequence[str],
     max_length: int,
     progress: Callable[[float], None] = lambda share: None,
@@ -97,7 +97,7 @@ def score(
     `progress` is called with the finished share.
     """
     model.eval()
-    ids = [bos_ids(tokenizer) + row for row in encode(tokenizer, documents)]
+    ids = [tokenizer.bos_ids + row for row in tokenizer.encode(documents)]
     nats = np.zeros(len(documents))
     todo = sorted(windows([len(row) for row in ids], max_length), key=lambda w: w.start - w.end)
     batch_size = max(1, TOKENS_PER_BATCH // max_length)
@@ -144,7 +144,7 @@ class BitsPerByte(Suite[DocumentScores]):
         return {code: fingerprint(list(documents)) for code, documents in self.texts.items()}
 
     def measure(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+        self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int
     ) -> dict[str, DocumentScores]:
         measured = {}
         for code, documents in self.texts.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from lingraft.cache import write_json
 from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.document_marks import document_marks
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
@@ -55,14 +56,15 @@ def evaluate_model(
         check_model(folder)
     length = _max_length(max_length, list(folders.values()))
     sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
-    after = measure(folders[model], suites, length)
-    before = measure(folders[against], suites, length) if against is not None else None
+    marks = document_marks(folders[against or model])  # a graft may have got a chat template, which its base lacks
+    after = measure(folders[model], suites, length, marks)
+    before = measure(folders[against], suites, length, marks) if against is not None else None
     sources.check()
     results = Results(
         schema=SCHEMA,
         base=public_name(against) if against else None,
         model=public_name(model),
-        measured=measured_with(folders[model], length),
+        measured=measured_with(folders[model], length, marks),
         **compare(suites, after, before, roles),
     ).to_json()
     if target is not None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lingraft.cache import read_json, write_json
+from lingraft.checkpoints.document_marks import DocumentMarks, check_marks, plain_marks
 from lingraft.checkpoints.read import read_model, read_tokenizer
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.evaluation.suite import Suite
 from lingraft.schema import Windows
 
@@ -20,9 +22,9 @@ Measurement = Mapping[str, Mapping[str, Any]]
 """Suite -> language -> measurement."""
 
 
-def measure(folder: Path, suites: Sequence[Suite[Any]], max_length: int) -> Measurement:
+def measure(folder: Path, suites: Sequence[Suite[Any]], max_length: int, marks: DocumentMarks) -> Measurement:
     """Measure one model on every suite: on a CPU in float32, on a GPU in the stored dtype."""
-    model, tokenizer = model_to_measure(folder), read_tokenizer(folder)
+    model, tokenizer = model_to_measure(folder), document_tokenizer(folder, marks)
     return {suite.name: suite.measure(model, tokenizer, max_length) for suite in suites}
 
 
@@ -38,10 +40,23 @@ def measuring_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def measured_with(folder: Path, max_length: int) -> Windows:
+def document_tokenizer(folder: Path, marks: DocumentMarks) -> DocumentTokenizer:
+    """Load a model's tokenizer, with the marks of a document.
+
+    Raises:
+        ModelError: there is none, or it has no such token.
+    """
+    tokenizer = read_tokenizer(folder)
+    check_marks(tokenizer, marks)
+    return DocumentTokenizer(tokenizer, marks.bos, marks.eos)
+
+
+def measured_with(folder: Path, max_length: int, marks: DocumentMarks) -> Windows:
     """The windows that `measure` uses; the part `measured` of `results.json`."""
-    has_bos = read_tokenizer(folder).bos_token_id is not None
-    return Windows(max_length=max_length, stride=max_length // 2, bos=has_bos)
+    plain = plain_marks(read_tokenizer(folder))
+    return Windows(
+        max_length=max_length, stride=max_length // 2, bos=marks.bos is not None, before=marks.bos, plain=plain.bos
+    )
 
 
 def write_measurement(folder: Path, suites: Sequence[Suite[Any]], measured: Measurement) -> None:

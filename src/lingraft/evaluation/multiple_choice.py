@@ -31,7 +31,9 @@ from lingraft.evaluation.suite import Progress, Roles, Suite
 from lingraft.schema import Change, TaskLanguage, TaskResult
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+    from lingraft.corpus.tokenize import DocumentTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +117,7 @@ def read_questions(files: Sequence[Path]) -> list[Question]:
 
 def answer(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: DocumentTokenizer,
     questions: Sequence[Question],
     max_length: int,
     progress: Callable[[float], None] = lambda share: None,
@@ -123,14 +125,14 @@ def answer(
     """Answer questions by likelihood; of equally likely options, the first.
 
     Raises:
-        CorpusError: a question without a context, where the tokenizer has no BOS and so the first
+        CorpusError: a question without a context, where documents have no BOS and so the first
             token of an option cannot be scored.
     """
-    if tokenizer.bos_token_id is None:
+    if not tokenizer.bos_ids:
         for question in questions:
             if not question.context:
                 raise CorpusError(
-                    f"the question with the option '{question.choices[0]}' has no context, and the model's tokenizer "
+                    f"the question with the option '{question.choices[0]}' has no context, and documents of the model "
                     "no BOS to put in its place: the first token of an option cannot be scored; give a context"
                 )
     texts = [text for question in questions for text in question.texts]
@@ -163,9 +165,7 @@ class MultipleChoice(Suite[Answers]):
             for code, questions in self.questions.items()
         }
 
-    def measure(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> dict[str, Answers]:
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Answers]:
         measured = {
             code: answer(model, tokenizer, questions, max_length, Progress(f"{self.task} {code}"))
             for code, questions in self.questions.items()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from lingraft.cache import fingerprint
-from lingraft.corpus.tokenize import bos_ids, encode
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.evaluation import NUM_SAMPLES
 from lingraft.evaluation.suite import Roles, Suite
 from lingraft.schema import Sample
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 PROMPT_CHARACTERS = 60
 SHORTEST_CHARACTERS = 8
@@ -46,7 +46,7 @@ def draw_prompts(documents: Sequence[str], count: int = NUM_SAMPLES) -> list[Pro
 
 @torch.inference_mode()
 def continue_prompts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_length: int
+    model: PreTrainedModel, tokenizer: DocumentTokenizer, prompts: Sequence[Prompt], max_length: int
 ) -> list[str]:
     """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens.
 
@@ -54,24 +54,24 @@ def continue_prompts(
     """
     from transformers import GenerationConfig
 
+    ends = tokenizer.eos_ids or tokenizer.bos_ids
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=min(MAX_NEW_TOKENS, max_length // 2),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
     )
     model.generation_config = GenerationConfig()  # the model's own may set penalties and beams
     continuations = []
-    for ids in encode(tokenizer, [prompt.text for prompt in prompts]):
-        row = (bos_ids(tokenizer) + ids)[: max_length // 2]
+    for ids in tokenizer.encode([prompt.text for prompt in prompts]):
+        row = (tokenizer.bos_ids + ids)[: max_length // 2]
         if not row:  # a prompt that the tokenizer drops, and no BOS
             continuations.append("")
             continue
         given = torch.tensor([row], device=model.device)
         mask = torch.ones_like(given)
         generated: Any = model.generate(given, attention_mask=mask, generation_config=settings)  # type: ignore[operator]
-        continuation = str(tokenizer.decode(generated[0, len(row) :], skip_special_tokens=True))
+        continuation = str(tokenizer.tokenizer.decode(generated[0, len(row) :], skip_special_tokens=True))
         continuations.append(continuation[:SHOWN_CHARACTERS])
     return continuations
 
@@ -88,7 +88,7 @@ class Continuations(Suite[Sequence[str]]):
         return {code: fingerprint(prompts) for code, prompts in self.prompts.items()}
 
     def measure(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+        self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int
     ) -> dict[str, Sequence[str]]:
         return {code: continue_prompts(model, tokenizer, prompts, max_length) for code, prompts in self.prompts.items()}
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from lingraft.languages import Role
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+    from lingraft.corpus.tokenize import DocumentTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Suite(ABC, Generic[M]):
         """The fingerprint of the suite's texts or questions."""
 
     @abstractmethod
-    def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Mapping[str, M]:
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> Mapping[str, M]:
         """Measure a model on the suite's texts or questions; language -> measurement.
 
         Raises:

@@ -14,9 +14,9 @@ from lingraft.layer_groups import LayerRange, is_adapter_factor
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerBase
 
     from lingraft.checkpoints.mmap_weights import MappedWeights
+    from lingraft.corpus.tokenize import DocumentTokenizer
     from lingraft.methods.base import Adaptation
     from lingraft.penalties.trained import FullRank, LowRank, Trained
 
@@ -30,7 +30,7 @@ class PenaltyContext:
     """Layer groups of the method; all layers are in one where it has no range."""
     base: Path
     """Folder of the model that training starts from."""
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: DocumentTokenizer
     max_length: int
     """Tokens of a training block."""
     seed: int
@@ -95,7 +95,7 @@ class PenaltyContext:
         The same `number` gives the same tokens, by `seed`. Random numbers of training are drawn as if this were not.
 
         Raises:
-            ModelError: the tokenizer has neither BOS nor EOS.
+            ModelError: documents have neither BOS nor EOS.
         """
         import numpy as np
         import torch

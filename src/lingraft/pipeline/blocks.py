@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lingraft.cache import read_json, write_json
-from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.mix import Draw, MixComponent, mix
 from lingraft.corpus.pack import write_blocks, write_text_blocks
 from lingraft.corpus.tokenize import open_table
@@ -124,7 +123,7 @@ def pack_held_out(
     max_length: int,
 ) -> None:
     """Pack held-out text of each language: at most so many blocks for validation and of the selection split."""
-    loaded = read_tokenizer(tokenizer.folder)
+    loaded = tokenizer.load()
     for language in languages:
         for name, texts, most in (
             ("validation", split.measured(language), num_validation),

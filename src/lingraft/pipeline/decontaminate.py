@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from lingraft.cache import json_text, read_json, write_json
-from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.indices import Indices
 from lingraft.corpus.overlap import Match
-from lingraft.corpus.tokenize import bos_ids, column, encode, read_texts_of
+from lingraft.corpus.tokenize import column, read_texts_of
 from lingraft.pipeline.documents import CorpusText, Documents
 from lingraft.pipeline.split import Split
 from lingraft.pipeline.step import Artefact, step
@@ -97,8 +96,8 @@ def decontaminate(
 
 def _tokens_before(tokenizer: Tokenizer, document: Mapping[str, Any], characters: int) -> int:
     """Count the tokens of a document that belong to its first characters alone."""
-    loaded = read_tokenizer(tokenizer.folder)
-    alone = np.array(bos_ids(loaded) + encode(loaded, [document["text"][:characters]])[0])
+    loaded = tokenizer.load()
+    alone = np.array(loaded.bos_ids + loaded.encode([document["text"][:characters]])[0])
     whole = np.array(document["input_ids"])[: len(alone)]
     differ = np.flatnonzero(alone[: len(whole)] != whole)
     return int(differ[0]) if len(differ) else len(whole)

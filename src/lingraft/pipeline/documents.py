@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.cache import read_json, recorded_inputs, write_json
-from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.plain_text import warn_of_one_document
 from lingraft.corpus.read import DroppedText, Split, read_documents, write_texts
 from lingraft.corpus.sources import Source
@@ -68,7 +67,7 @@ class Documents(Artefact):
 @step(Documents)
 def tokenize(folder: Path, text: CorpusText, tokenizer: Tokenizer) -> None:
     """`documents.arrow`, `corpus.json`."""
-    source, dropped, loaded = text.source, DroppedText(), read_tokenizer(tokenizer.folder)
+    source, dropped, loaded = text.source, DroppedText(), tokenizer.load()
     table, rows = folder / "documents.arrow", (texts for _, texts in source.rows(dropped))
     if source.pair:
         tokens = write_pairs(table, rows, loaded, text.max_tokens)

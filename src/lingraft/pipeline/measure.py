@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.measure import Measurement, measure, measuring_device, read_measurement, write_measurement
 from lingraft.evaluation.suite import Suite
@@ -25,9 +26,11 @@ class MeasuredModel(Artefact):
 
 
 @step(MeasuredModel)
-def measure_model(folder: Path, model: Model, suites: Sequence[Suite[Any]], max_length: int, device: str) -> None:
+def measure_model(
+    folder: Path, model: Model, suites: Sequence[Suite[Any]], max_length: int, marks: DocumentMarks, device: str
+) -> None:
     """`measurement.json`; `device` is where it is measured, and with that in which type."""
-    write_measurement(folder, suites, measure(model.folder, suites, max_length))
+    write_measurement(folder, suites, measure(model.folder, suites, max_length, marks))
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Suites:
     text: BitsPerByte
     others: Sequence[Suite[Any]]
     max_length: int
+    marks: DocumentMarks
 
     @property
     def all(self) -> list[Suite[Any]]:
@@ -50,7 +54,7 @@ class Suites:
     def measure(self, folder: Path, model: Model, elsewhere: Sequence[Path] = ()) -> Measurement:
         """Measure a model in all suites; copy the scores from `elsewhere` if the same was measured there."""
         place = Place(folder, elsewhere)
-        return measure_model(place, model, self.all, self.max_length, measuring_device()).of(self.all)
+        return measure_model(place, model, self.all, self.max_length, self.marks, measuring_device()).of(self.all)
 
     def measure_text(self, folder: Path, model: Model) -> Measurement:
         """Measure the bits per byte of a model alone."""
@@ -60,4 +64,5 @@ class Suites:
 def build_suites(recipe: Recipe, text: Text) -> Suites:
     """Build the suites: own text or held-out documents of each language, questions, and prompts from the texts."""
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
-    return Suites(*list_suites(texts, text.questions.tasks, recipe.evaluation.num_samples), recipe.length)
+    of_text, others = list_suites(texts, text.questions.tasks, recipe.evaluation.num_samples)
+    return Suites(of_text, others, recipe.length, recipe.marks)

@@ -15,8 +15,10 @@ import psutil
 import torch
 from torch import nn
 
+from lingraft.checkpoints.document_marks import plain_marks
 from lingraft.checkpoints.read import (
     CONFIG_ONLY,
+    TOKENIZER_ONLY,
     WEIGHTS,
     empty_model,
     find_model,
@@ -82,7 +84,23 @@ def whole_plan(recipe: Recipe, with_memory_left: bool = True) -> str:
     for name, stage in recipe.stages.items():
         text = plan_text(recipe, stage, make_plan(recipe, stage, handed_over=name != first), with_memory_left)
         texts.append(text if recipe.is_short else f"stage {name}\n\n{text}")
-    return "\n\n".join(texts)
+    return "\n\n".join([*texts, _documents(recipe)])
+
+
+def _documents(recipe: Recipe) -> str:
+    """Say what stands around a document, and whether a plain `tokenizer(text)` gives the same beginning."""
+    try:
+        plain = plain_marks(read_tokenizer(find_model(recipe.base, TOKENIZER_ONLY)))
+    except UserError:  # a config without a tokenizer can be planned all the same
+        return f"documents  {recipe.marks}"
+    if plain.bos == recipe.marks.bos:
+        return f"documents  {recipe.marks}"
+    adds = f"adds {plain.bos}" if plain.bos else "adds nothing"
+    return (
+        f"documents  {recipe.marks}\n"
+        f"  tokenizer(text) {adds} before a text; text that is generated as it is measured begins with "
+        f"{recipe.marks.bos or 'nothing'}"
+    )
 
 
 def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:

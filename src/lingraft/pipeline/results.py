@@ -72,7 +72,7 @@ def build_results(
         schema=SCHEMA,
         base=public_name(recipe.base),
         model="model",
-        measured=measured_with(base.folder, recipe.length),
+        measured=measured_with(base.folder, recipe.length, recipe.marks),
         **compare(suites.all, measured.after, measured.base, roles),
         fertility=fertility,
         overlap=_overlap(stages),

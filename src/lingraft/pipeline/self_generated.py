@@ -14,12 +14,12 @@ import pyarrow as pa
 import torch
 
 from lingraft.cache import read_json, write_json
-from lingraft.checkpoints.read import read_tokenizer
+from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.corpus.pack import SCHEMA
 from lingraft.corpus.read import write_texts
 from lingraft.corpus.sample import sample
 from lingraft.corpus.tokenize import open_table
-from lingraft.evaluation.measure import measuring_device, model_to_measure
+from lingraft.evaluation.measure import document_tokenizer, measuring_device, model_to_measure
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.text import TrainingData
@@ -86,11 +86,11 @@ def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, wo
         size = min(PART, count - first)
         path = work / SELF_GENERATED / f"part-{number}"
         left = progress.left
-        drawn_by = [recipe.seed, number]
         parts.append(
             generate_part(
                 path,
-                *(base, size, max_length, language, replay.loss, replay.top_k, replay.batch_size, drawn_by),
+                *(base, recipe.marks, size, max_length, language, replay.loss, replay.top_k, replay.batch_size),
+                seed=[recipe.seed, number],
                 device=measuring_device(),
                 progress=progress,
             )
@@ -119,6 +119,7 @@ def generated_record(data: TrainingData, generated: Sequence[GeneratedText]) -> 
 def generate_part(
     folder: Path,
     base: Model,
+    marks: DocumentMarks,
     blocks: int,
     max_length: int,
     language: int,
@@ -133,7 +134,7 @@ def generate_part(
 
     With `loss` kl, each token but the last has the base's `top_k` likeliest next tokens beside it.
     """
-    tokenizer, model = read_tokenizer(base.folder), _loaded(base.folder)
+    tokenizer, model = document_tokenizer(base.folder, marks), _loaded(base.folder)
     rows: list[list[int]] = []
     schema = DISTILLED if loss == "kl" else SCHEMA
     with (
@@ -153,7 +154,7 @@ def generate_part(
                 columns += [list(tokens.numpy().astype(np.int32)), list(log_probs.numpy().astype(np.float16))]
             table.write_batch(pa.record_batch(columns, schema=schema))
             progress.add(len(ids))
-    write_texts(folder / "text.jsonl", tokenizer.batch_decode(rows, skip_special_tokens=True))
+    write_texts(folder / "text.jsonl", tokenizer.tokenizer.batch_decode(rows, skip_special_tokens=True))
     write_json(folder / "self_generated.json", {"blocks": blocks, "tokens": blocks * max_length})
 
 

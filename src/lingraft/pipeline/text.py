@@ -17,7 +17,7 @@ from lingraft.pipeline.decontaminate import Trainable, decontaminate
 from lingraft.pipeline.documents import Documents, read_measured_text, text_of, tokenize_corpus
 from lingraft.pipeline.instructions import Conversations, InstructionData, read_instructions
 from lingraft.pipeline.split import Split, split_documents
-from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions
+from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions, Tokenizer
 from lingraft.recipe import Recipe, Stage
 from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, num_steps, sequences_at_once, validation_blocks
 
@@ -117,7 +117,7 @@ def prepare_training(recipe: Recipe, name: str, text: Text, model: Model, work: 
     held_out = pack_held_out(
         folder / "held-out-blocks",
         text.split,
-        model.tokenizer,
+        Tokenizer(model.folder, recipe.marks),
         codes,
         num_validation,
         validation.blocks or MOST_BLOCKS,
@@ -163,7 +163,7 @@ def _read_corpora(recipe: Recipe, model: Model, work: Path, name: str) -> Corpor
             settings.corpus,
             settings.self_generated_share,
             recipe.validation,
-            model.tokenizer,
+            Tokenizer(model.folder, recipe.marks),
             stage_folder(recipe, work, stage) / name,
         )
         for stage, settings in recipe.stages.items()
@@ -189,6 +189,7 @@ def _split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) -
 
 def _decontaminated(recipe: Recipe, corpora: Corpora, split: Split, model: Model) -> TrainableCorpora:
     """Decontaminate every corpus."""
+    tokenizer = Tokenizer(model.folder, recipe.marks)
     found: dict[str, list[Trainable]] = {}
     for name, stage in recipe.stages.items():
         found[name] = []
@@ -197,7 +198,7 @@ def _decontaminated(recipe: Recipe, corpora: Corpora, split: Split, model: Model
             corpus_text = text_of(entry, documents.folder)
             where = f"{recipe.place(name)}corpus.{i}"
             found[name].append(
-                decontaminate(path, documents, corpus_text, entry.language, split, model.tokenizer, place=where)
+                decontaminate(path, documents, corpus_text, entry.language, split, tokenizer, place=where)
             )
     return found
 

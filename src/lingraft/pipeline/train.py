@@ -14,9 +14,11 @@ from lingraft.cache import fingerprint, is_cached, read_json, write_json, write_
 from lingraft.checkpoints.beside import copy_tokenizer
 from lingraft.checkpoints.cards import adapter_card
 from lingraft.checkpoints.chat_template import end_of_turn, set_chat_template, stop_at, tokenizer_for_chat
+from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.checkpoints.export import probe_logits, verify_model, write_model
 from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.read import read_config, read_model, read_tokenizer
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
 from lingraft.evaluation.gate_activations import gate_activity
@@ -83,6 +85,7 @@ class Trainee:
     export: Export
     max_length: int
     seed: int
+    marks: DocumentMarks
     start_name: str
     """The hub name or folder that an adapter is of."""
 
@@ -106,6 +109,7 @@ class Trainee:
             "export": self.export,
             "max_length": self.max_length,
             "seed": self.seed,
+            "document": [self.marks.bos, self.marks.eos],
         }
 
 
@@ -134,6 +138,7 @@ def adapt(
         recipe.form_of(name),
         recipe.length,
         recipe.seed,
+        recipe.marks,
         recipe.base if is_first and not recipe.vocabulary else str(start.folder),
     )
     return _adapt(work, trainee)
@@ -179,8 +184,9 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     if adaptation.local_loss is not None and not _has_old_text(stage, trainee.languages):
         logger.warning("no text of retained languages trains: the local loss cannot tell old text from new")
     autocast = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+    documents = DocumentTokenizer(tokenizer, trainee.marks.bos, trainee.marks.eos)
     context = PenaltyContext(
-        adaptation, layers, start, tokenizer, trainee.max_length, trainee.seed, arguments.device, autocast
+        adaptation, layers, start, documents, trainee.max_length, trainee.seed, arguments.device, autocast
     )
     pulls = [penalty.prepare(context) for penalty in stage.penalties.given.values()]
     if stage.instructions:

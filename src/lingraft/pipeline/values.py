@@ -10,21 +10,28 @@ from typing import Any
 
 from lingraft.cache import file_fingerprint, fingerprint
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
+from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.checkpoints.read import find_model, model_fingerprint, tokenizer_fingerprint
 from lingraft.corpus.read import find_files
+from lingraft.corpus.tokenize import DocumentTokenizer
+from lingraft.evaluation.measure import document_tokenizer
 from lingraft.evaluation.multiple_choice import Tasks
 from lingraft.pipeline.step import Artefact
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A folder with a tokenizer."""
+    """A folder with a tokenizer, and the tokens before and after a document."""
 
     folder: Path
+    marks: DocumentMarks
 
     @property
-    def fingerprint(self) -> str:
-        return tokenizer_fingerprint(self.folder)
+    def fingerprint(self) -> list[Any]:
+        return [tokenizer_fingerprint(self.folder), self.marks.bos, self.marks.eos]
+
+    def load(self) -> DocumentTokenizer:
+        return document_tokenizer(self.folder, self.marks)
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,6 @@ class Model:
     @property
     def fingerprint(self) -> str:
         return model_fingerprint(self.folder)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return Tokenizer(self.folder)
 
 
 class ModelArtefact(Artefact):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lingraft.checkpoints.document_marks import MARKS_ONLY, document_marks
 from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.corpus.sources import PATH_KEYS
 from lingraft.errors import UserError
@@ -14,7 +15,7 @@ from lingraft.recipe.merge_steps import absolute
 from lingraft.recipe.model_checks import model_problems, placed
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stage import Stage
-from lingraft.recipe.text import CorpusEntry
+from lingraft.recipe.text import CorpusEntry, Document
 from lingraft.recipe.text_checks import (
     corpus_problems,
     instruction_problems,
@@ -86,6 +87,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
             "stages": stages,
             "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
             "base": absolute(recipe.base),
+            "document": recipe.document or _document(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context_length(config)),
             "validation": recipe.validation.model_copy(
                 update={"selection_share": recipe.validation.selection_share or SELECTION_SHARE}
@@ -118,6 +120,15 @@ def _with_absolute_paths(entry: CorpusEntry) -> CorpusEntry:
 
 def _absolute(patterns: list[str] | None) -> list[str] | None:
     return patterns and [str(Path(pattern).resolve()) for pattern in patterns]
+
+
+def _document(base: str) -> Document:
+    """Return the marks of the base's pretraining; none where it has no tokenizer, which a run refuses."""
+    try:
+        marks = document_marks(find_model(base, MARKS_ONLY))
+    except UserError:
+        return Document()
+    return Document(bos=marks.bos, eos=marks.eos)
 
 
 def _config(recipe: Recipe) -> tuple[Any, str]:

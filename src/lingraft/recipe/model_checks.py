@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model
+from lingraft.checkpoints.document_marks import check_marks
+from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model, read_tokenizer
 from lingraft.errors import UserError
 from lingraft.layer_groups import depth, is_base
 from lingraft.merging.source_model import open_source_model
@@ -38,6 +39,7 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
     keys = keys_of(broken)
     if not keys & {"method", "merge", "export"}:
         yield from _form_problems(recipe, recipe.stages[recipe.last].method, config)
+    yield from _document_problems(recipe)
     yield from _vocabulary_problems(recipe)
     if getattr(config, "quantization_config", None) is not None:
         yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
@@ -86,6 +88,15 @@ def _form_problems(recipe: Recipe, method: Method, config: Any) -> Iterator[str]
         yield f"export: '{name}'{settings} cannot be written as '{recipe.export}'; allowed: {', '.join(forms)}"
     if recipe.merge and "plain" not in forms:
         yield f"merge: '{name}' adds weights that the base does not have, so they cannot be combined; remove it"
+
+
+def _document_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield marks of documents that the base's tokenizer does not have; of one on the hub when the run begins."""
+    if recipe.document and Path(recipe.base).is_dir():
+        try:
+            check_marks(read_tokenizer(find_model(recipe.base)), recipe.marks)
+        except UserError as error:
+            yield str(error)
 
 
 def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
+from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.methods import Export
 from lingraft.recipe.merge_steps import AnyStep, MaxForgettingStep
 from lingraft.recipe.section import Section
 from lingraft.recipe.stage import Stage
-from lingraft.recipe.text import Evaluation, Languages, Validation
+from lingraft.recipe.text import Document, Evaluation, Languages, Validation
 from lingraft.recipe.types import Count
 from lingraft.vocabulary import Init
 
@@ -52,6 +53,9 @@ class Recipe(Section):
     """The role of each language."""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Tokens in a block; 2048 by default, or the context of the base if that is shorter."""
+    document: Document | None = None
+    """By default the marks of the base's pretraining, and not those of a turn of its chat
+    (`checkpoints.document_marks`)."""
     vocabulary: Vocabulary | None = None
     stages: dict[str, Stage] = Field(min_length=1)
     """Trainings one after another, by name; each starts from what the one before it left."""
@@ -137,6 +141,12 @@ class Recipe(Section):
         """`export` of a resolved recipe."""
         assert self.export is not None, "the recipe is not resolved"
         return self.export
+
+    @property
+    def marks(self) -> DocumentMarks:
+        """`document` of a resolved recipe."""
+        assert self.document is not None, "the recipe is not resolved"
+        return DocumentMarks(self.document.bos, self.document.eos)
 
     @property
     def length(self) -> int:

@@ -117,6 +117,16 @@ class Validation(Section):
     """
 
 
+class Document(Section):
+    """The tokens before and after each document of text, in training and in measuring.
+
+    A token that is not named stands nowhere: `{}` is no token at all.
+    """
+
+    bos: str | None = None
+    eos: str | None = None
+
+
 class Evaluation(Section):
     """What is measured before and after. Measured text never trains, even if it is in the corpus."""
 

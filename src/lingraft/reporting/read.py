@@ -84,6 +84,16 @@ class Run:
         return sum(tokens) if tokens else None
 
     @property
+    def before_documents(self) -> str:
+        """What stood before each measured document, and what `tokenizer(text)` puts there where that differs."""
+        measured = self.results["measured"]
+        before, plain = measured.get("before"), measured.get("plain")
+        shown = f"{before} before each document" if before else "with BOS" if measured["bos"] else "without BOS"
+        if not before or before == plain:
+            return shown
+        return f"{shown}, where a plain tokenizer(text) puts {plain or 'nothing'}"
+
+    @property
     def languages(self) -> dict[str, Any]:
         """Measured languages by code: learned, retained, observed."""
         return by_role(self.results["languages"])

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lingraft.cache import cached, file_fingerprint, fingerprint, is_cached
 from lingraft.corpus.read import read_texts
-from lingraft.corpus.tokenize import encode_documents
+from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.disk import locked
 from lingraft.output_paths import folder_target
 from lingraft.synthetic.files import OLD, training_file
@@ -43,6 +43,7 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 128,
 }
 """Config of a Llama with an untied head: 0.7 M parameters."""
+SPECIAL_TOKENS = ("<bos>", "<eos>")
 
 
 class Training(NamedTuple):
@@ -121,12 +122,13 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=SHAPE["vocab_size"],
-        special_tokens=["<bos>", "<eos>"],
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>")  # noqa: S106
+    bos, eos = SPECIAL_TOKENS
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=bos, eos_token=eos)
 
 
 def _new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -144,7 +146,8 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 def _blocks(tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int) -> Iterator[Tensor]:
     """Batches (B, T) of documents in a random order, packed end to end, repeated without end."""
     order = np.random.default_rng(seed).permutation(len(texts))
-    rows = encode_documents(tokenizer, [texts[i] for i in order])
+    documents = DocumentTokenizer(tokenizer, *SPECIAL_TOKENS)
+    rows = documents.encode_documents([texts[i] for i in order])
     stream = torch.tensor([token for row in rows for token in row])
     length = SHAPE["max_position_embeddings"]
     blocks = stream[: len(stream) // length * length].view(-1, length)
