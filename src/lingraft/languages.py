@@ -21,6 +21,9 @@ from lingraft.errors import UserError, nearest
 _CODE = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 _PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 
+CHAT = "chat"
+"""Stands for a language under `languages.retain`: what an instruct base asks and answers in its chat template."""
+
 BETWEEN = "–"
 """Separates the two languages of aligned pairs."""
 

@@ -30,7 +30,7 @@ PLAIN = """\
 """For a base without a template: each role on a line of its own, EOS after each answer."""
 
 
-_ANSWER = "the answer"
+_QUESTION, _ANSWER = "the question", "the answer"
 
 
 def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizerBase:
@@ -96,6 +96,23 @@ def rendered(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         return "", ""
     before, _, after = (_probe(tokenizer) or "").rpartition(_ANSWER)
     return before, after
+
+
+def around_question(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
+    """What the template writes before a user's first message, and between it and the answer; `None` without a template.
+
+    Raises:
+        ModelError: the template is not valid, or does not end.
+    """
+    if tokenizer.chat_template is None:
+        return None
+
+    def write() -> str:
+        question = [{"role": "user", "content": _QUESTION}]
+        return json.dumps(str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)))
+
+    before, _, between = json.loads(bounded(write, "the chat template")).partition(_QUESTION)
+    return before, between
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -194,6 +194,21 @@ def _print_results(results: dict[str, Any]) -> None:
             accuracy = entry["accuracy"]
             before = f"{100 * accuracy['before']:.1f} -> " if "before" in accuracy else ""
             typer.echo(f"{code}  {entry['role']:7}  {before}{100 * accuracy['after']:.1f} % of {name}")
+    if chat := results.get("chat"):
+        _print_chat(chat)
     for name in ("learning", "forgetting"):
         if name in results:
             typer.echo(f"{name} {100 * results[name]:+.1f} %")
+
+
+def _print_chat(chat: dict[str, Any]) -> None:
+    """What became of the base's chat, in three lines."""
+    bits, right = chat["bits_per_byte"], chat["right"]
+    before = f"{bits['before']:.4f} -> " if "before" in bits else ""
+    change = f"  {100 * (bits['after'] / bits['before'] - 1):+.1f} %" if "before" in bits else ""
+    typer.echo(f"chat      retain   {before}{bits['after']:.4f} bits per byte of the base's own answers{change}")
+    before = f"{right['before']} -> " if "before" in right else ""
+    typer.echo(f"chat      retain   {before}{right['after']} of {chat['known']} known questions right")
+    if "same_beginning" in chat:
+        share, count = 100 * chat["same_beginning"], chat["conversations"]
+        typer.echo(f"chat      retain   {share:.0f} % of {count} answers begin as before, chrF {chat['chrf']:.2f}")

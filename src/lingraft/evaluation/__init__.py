@@ -2,3 +2,5 @@
 
 NUM_SAMPLES = 2
 """Prompts per language that are continued, where nothing is said."""
+NUM_CONVERSATIONS = 40
+"""Conversations of the base on which its chat is measured, where nothing is said."""

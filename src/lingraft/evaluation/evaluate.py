@@ -7,19 +7,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lingraft.cache import write_json
 from lingraft.checkpoints.check import check_model
 from lingraft.checkpoints.document_marks import document_marks
 from lingraft.checkpoints.names import public_name
-from lingraft.checkpoints.read import DEFAULT_MAX_LENGTH, context_length, find_model, model_files, read_config
+from lingraft.checkpoints.read import (
+    DEFAULT_MAX_LENGTH,
+    context_length,
+    find_model,
+    model_files,
+    read_config,
+    read_tokenizer,
+)
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
+from lingraft.evaluation import NUM_CONVERSATIONS
+from lingraft.evaluation.chat import Chat, generate_exchanges
 from lingraft.evaluation.compare import compare
-from lingraft.evaluation.measure import measure, measured_with
+from lingraft.evaluation.measure import measure, measured_with, model_to_measure
 from lingraft.evaluation.multiple_choice import read_tasks
 from lingraft.evaluation.suites import list_suites
 from lingraft.input_files import Sources
-from lingraft.languages import Role, by_code, code_of
+from lingraft.languages import CHAT, Role, by_code, code_of
 from lingraft.output_paths import file_target, is_results
 from lingraft.schema import SCHEMA, Results
 
@@ -40,7 +51,9 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """As `lingraft.evaluate`."""
     model, against = str(model), str(against) if against is not None else None
-    text, learn, retain = by_code(text), list(map(code_of, learn)), list(map(code_of, retain))
+    with_chat = CHAT in retain
+    text, learn = by_code(text), list(map(code_of, learn))
+    retain = [code_of(name) for name in retain if name != CHAT]
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     questions = {
         name: {code: _as_list(patterns) for code, patterns in by_code(files).items()}
@@ -51,10 +64,14 @@ def evaluate_model(
     texts = _texts(text, text_field, split)
     of_text, others = list_suites(texts, read_tasks(questions))
     suites = [of_text, *others]
+    if with_chat and against is None:
+        raise UserError("--retain chat: what is retained is the chat of a base; give it, with --against")
     folders = {name: find_model(name) for name in (model, against) if name is not None}
     for folder in folders.values():
         check_model(folder)
     length = _max_length(max_length, list(folders.values()))
+    if with_chat:
+        suites.append(_chat_of(folders[str(against)]))
     sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
     marks = document_marks(folders[against or model])  # a graft may have got a chat template, which its base lacks
     after = measure(folders[model], suites, length, marks)
@@ -70,6 +87,13 @@ def evaluate_model(
     if target is not None:
         write_json(target, results)
     return results
+
+
+def _chat_of(base: Path) -> Chat:
+    """Let a base generate the conversations on which its chat is measured."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Chat(generate_exchanges(model_to_measure(base), read_tokenizer(base), NUM_CONVERSATIONS))
 
 
 def _read_paths(

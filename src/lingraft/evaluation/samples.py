@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
 from lingraft.cache import fingerprint
 from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.evaluation import NUM_SAMPLES
 from lingraft.evaluation.suite import Roles, Suite
+from lingraft.nn.generate import GREEDILY, generate
 from lingraft.schema import Sample
 
 if TYPE_CHECKING:
@@ -44,34 +43,21 @@ def draw_prompts(documents: Sequence[str], count: int = NUM_SAMPLES) -> list[Pro
     return prompts
 
 
-@torch.inference_mode()
 def continue_prompts(
     model: PreTrainedModel, tokenizer: DocumentTokenizer, prompts: Sequence[Prompt], max_length: int
 ) -> list[str]:
-    """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens.
-
-    Replaces the model's generation config.
-    """
-    from transformers import GenerationConfig
-
+    """The model's most likely continuations, greedily, up to the end of the text or `MAX_NEW_TOKENS` tokens."""
     ends = tokenizer.eos_ids or tokenizer.bos_ids
-    settings = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=min(MAX_NEW_TOKENS, max_length // 2),
-        eos_token_id=ends or None,
-        pad_token_id=ends[0] if ends else 0,
-    )
-    model.generation_config = GenerationConfig()  # the model's own may set penalties and beams
+    longest = min(MAX_NEW_TOKENS, max_length // 2)
     continuations = []
     for ids in tokenizer.encode([prompt.text for prompt in prompts]):
         row = (tokenizer.bos_ids + ids)[: max_length // 2]
         if not row:  # a prompt that the tokenizer drops, and no BOS
             continuations.append("")
             continue
-        given = torch.tensor([row], device=model.device)
-        mask = torch.ones_like(given)
-        generated: Any = model.generate(given, attention_mask=mask, generation_config=settings)  # type: ignore[operator]
-        continuation = str(tokenizer.tokenizer.decode(generated[0, len(row) :], skip_special_tokens=True))
+        padding = ends[0] if ends else 0
+        (ids_after,) = generate(model, [row], padding, max_new_tokens=longest, eos_token_id=ends or None, **GREEDILY)
+        continuation = str(tokenizer.tokenizer.decode(ids_after, skip_special_tokens=True))
         continuations.append(continuation[:SHOWN_CHARACTERS])
     return continuations
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.evaluation.bits_per_byte import BitsPerByte
+from lingraft.evaluation.chat import Chat
 from lingraft.evaluation.measure import Measurement, measure, measuring_device, read_measurement, write_measurement
 from lingraft.evaluation.suite import Suite
 from lingraft.evaluation.suites import list_suites
+from lingraft.pipeline.chat import GeneratedChat
 from lingraft.pipeline.step import Artefact, Place, step
 from lingraft.pipeline.text import Text
 from lingraft.pipeline.values import Model
@@ -61,8 +63,9 @@ class Suites:
         return replace(self, others=()).measure(folder, model)
 
 
-def build_suites(recipe: Recipe, text: Text) -> Suites:
-    """Build the suites: own text or held-out documents of each language, questions, and prompts from the texts."""
+def build_suites(recipe: Recipe, text: Text, chat: GeneratedChat | None) -> Suites:
+    """Build the suites: own or held-out text of each language, questions, prompts from the texts, and chat."""
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
     of_text, others = list_suites(texts, text.questions.tasks, recipe.evaluation.num_samples)
-    return Suites(of_text, others, recipe.length, recipe.marks)
+    of_chat = [Chat(chat.exchanges)] if chat else []
+    return Suites(of_text, [*others, *of_chat], recipe.length, recipe.marks)

@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from lingraft.pipeline.chat import generate_chat
 from lingraft.pipeline.check import check_models
 from lingraft.pipeline.inputs import RecipeFiles
 from lingraft.pipeline.measure import build_suites
@@ -63,7 +64,8 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
 
     # Text: documents that are held out to be measured, and documents that may train.
     text = read_text(recipe, base, work)
-    suites = build_suites(recipe, text)
+    chat = generate_chat(recipe, base, work)  # what an instruct base asks and answers itself, where chat is retained
+    suites = build_suites(recipe, text, chat)
 
     # Tokens: training starts from the base, or from the base with new tokens; its tokenizer serves all stages.
     extended = extend_vocabulary(recipe, base, text, work)  # None where the recipe adds no tokens
@@ -82,7 +84,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
-        generated = generate_text(recipe, name, base, data[name], stage_work)  # to replay what the base knows
+        generated = generate_text(recipe, name, base, data[name], chat, stage_work)  # to replay what the base knows
         adapted = adapt(recipe, name, model, data[name], generated, stage_work)
         merged = merge(stage_work, stage.merge, adapted, start=model, base=base)  # the stage's own merge steps
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))

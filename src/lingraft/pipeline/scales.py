@@ -94,7 +94,7 @@ def select_scales(
     """Select the scales of `max_forgetting`; None if the recipe has no such step."""
     if (limit := recipe.max_forgetting) is None:
         return None
-    learn, retain = recipe.languages.learn, recipe.languages.retain
+    learn, retain = recipe.languages.learn, recipe.languages.retained
     return find_scales(work / "scales", limit, start, adapted, held_out, learn, retain, measuring_device())
 
 

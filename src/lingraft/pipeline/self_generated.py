@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +19,15 @@ from lingraft.corpus.pack import SCHEMA
 from lingraft.corpus.read import write_texts
 from lingraft.corpus.sample import sample
 from lingraft.corpus.tokenize import open_table
+from lingraft.evaluation.chat import sample_conversations
 from lingraft.evaluation.measure import document_tokenizer, measuring_device, model_to_measure
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
+from lingraft.pipeline.chat import GeneratedChat
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import Model
 from lingraft.recipe import Recipe
+from lingraft.recipe.stage import ReplaySource
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,11 +73,15 @@ class _Progress:
         logger.info("the base has generated %d blocks, %d are left%s", self.done, self.left, shown)
 
 
-def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, work: Path) -> list[GeneratedText]:
+def generate_text(
+    recipe: Recipe, name: str, base: Model, data: TrainingData, chat: GeneratedChat | None, work: Path
+) -> list[GeneratedText]:
     """Sample text from the base until it is `replay.self_generated` of all tokens; return nothing without replay.
 
+    Questions of `chat`, which are measured, are not replayed.
+
     Raises:
-        ModelError: the base's tokenizer has no token to begin with.
+        ModelError: the base has no token to begin with, or writes no conversations.
     """
     replay, max_length = recipe.stages[name].replay, recipe.length
     if replay is None:
@@ -82,15 +89,14 @@ def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, wo
     share, language = replay.self_generated, len(recipe.languages.trained)
     count = max(1, round(data.tokens_of_text * share / (1 - share) / max_length))
     progress, parts = _Progress(count), []
-    for number, first in enumerate(range(0, count, PART)):
-        size = min(PART, count - first)
-        path = work / SELF_GENERATED / f"part-{number}"
+    for number, (source, size) in enumerate(_parts(count, replay.sources)):
         left = progress.left
         parts.append(
             generate_part(
-                path,
-                *(base, recipe.marks, size, max_length, language, replay.loss, replay.top_k, replay.batch_size),
+                work / SELF_GENERATED / f"part-{number}",
+                *(base, recipe.marks, source, size, max_length, language, replay.loss, replay.top_k, replay.batch_size),
                 seed=[recipe.seed, number],
+                measured=chat if source == "chat" else None,
                 device=measuring_device(),
                 progress=progress,
             )
@@ -98,6 +104,15 @@ def generate_text(recipe: Recipe, name: str, base: Model, data: TrainingData, wo
         progress.left = left - size  # also where the part was kept
     _loaded.cache_clear()
     return parts
+
+
+def _parts(count: int, sources: Mapping[ReplaySource, float]) -> Iterator[tuple[ReplaySource, int]]:
+    """Yield the source and the number of blocks of each part; the last source has what rounding leaves."""
+    left = count
+    for source, share in sources.items():
+        of_source = left if source == list(sources)[-1] else min(left, round(count * share))
+        left -= of_source
+        yield from ((source, min(PART, of_source - first)) for first in range(0, of_source, PART))
 
 
 def generated_share(data: TrainingData, generated: Sequence[GeneratedText]) -> float:
@@ -120,6 +135,7 @@ def generate_part(
     folder: Path,
     base: Model,
     marks: DocumentMarks,
+    source: ReplaySource,
     blocks: int,
     max_length: int,
     language: int,
@@ -127,14 +143,20 @@ def generate_part(
     top_k: int | None,
     batch: int,
     seed: Sequence[int],
+    measured: GeneratedChat | None,
     device: str,
     progress: _Progress,
 ) -> None:
-    """Sample blocks from the base at temperature 1; all tokens get this language number.
+    """Sample blocks of documents or of conversations from the base at temperature 1, all of this language number.
 
     With `loss` kl, each token but the last has the base's `top_k` likeliest next tokens beside it.
     """
     tokenizer, model = document_tokenizer(base.folder, marks), _loaded(base.folder)
+    if source == "document":
+        sample_blocks = partial(sample, model, tokenizer)
+    else:
+        without = [exchange.question for exchange in measured.exchanges] if measured else []
+        sample_blocks = partial(sample_conversations, model, tokenizer.tokenizer, without=without)
     rows: list[list[int]] = []
     schema = DISTILLED if loss == "kl" else SCHEMA
     with (
@@ -144,7 +166,7 @@ def generate_part(
     ):
         torch.manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
         for first in range(0, blocks, batch):
-            ids = sample(model, tokenizer, min(batch, blocks - first), max_length)
+            ids = sample_blocks(min(batch, blocks - first), max_length)
             rows += ids.tolist()
             languages = np.full(ids.shape[1], language, dtype=np.int8)
             columns: list[Any] = [list(ids.cpu().numpy().astype(np.int32)), [languages] * len(ids)]

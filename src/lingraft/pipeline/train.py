@@ -97,7 +97,7 @@ class Trainee:
         return {
             "start": self.start.fingerprint,
             "data": self.data.training.fingerprint,
-            "languages": {"learn": self.languages.learn, "retain": self.languages.retain},
+            "languages": {"learn": self.languages.learn, "retain": self.languages.retained},
             "selection": [self.data.held_out.fingerprint, self.blocks_to_decide] if stage.early_stopping else None,
             "generated": [part.fingerprint for part in self.generated],
             "replay": stage.replay and stage.replay.model_dump(),
@@ -270,7 +270,7 @@ def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
 
 def _has_old_text(stage: Stage, languages: Languages) -> bool:
     return stage.replay is not None or any(
-        code in languages.retain for entry in stage.corpus for code in entry.languages
+        code in languages.retained for entry in stage.corpus for code in entry.languages
     )
 
 

@@ -14,7 +14,7 @@ from lingraft.recipe.argument_checks import training_problems
 from lingraft.recipe.merge_steps import absolute
 from lingraft.recipe.model_checks import model_problems, placed
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stage import Stage
+from lingraft.recipe.stage import Replay, Stage
 from lingraft.recipe.text import CorpusEntry, Document
 from lingraft.recipe.text_checks import (
     corpus_problems,
@@ -80,7 +80,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     tasks = {name: {code: _absolute(path) for code, path in files.items()} for name, files in evaluation.tasks.items()}
     stages, template = {}, None
     for name, stage in recipe.stages.items():
-        stages[name] = _stage_filled_in(stage, template)
+        stages[name] = _stage_filled_in(stage, template, recipe.languages.chat)
         template = stages[name].chat_template or template  # goes along with the model that is handed on
     return recipe.model_copy(
         update={
@@ -99,7 +99,14 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     )
 
 
-def _stage_filled_in(stage: Stage, handed_on: str | None) -> Stage:
+def _replay_filled_in(replay: Replay, chat: bool) -> Replay:
+    """Replay conversations too where `chat` is retained and nothing is said of it."""
+    if "sources" in replay.model_fields_set or not chat:
+        return replay
+    return replay.model_copy(update={"sources": {"document": 0.5, "chat": 0.5}})
+
+
+def _stage_filled_in(stage: Stage, handed_on: str | None, chat: bool) -> Stage:
     """Fill in the defaults of a stage; a stage of instructions inherits the chat template of the stage before it."""
     instructions = stage.instructions
     template = stage.chat_template or (handed_on if instructions else None)
@@ -109,6 +116,7 @@ def _stage_filled_in(stage: Stage, handed_on: str | None) -> Stage:
             "instructions": instructions
             and [entry.model_copy(update={"files": _absolute(entry.files)}) for entry in instructions],
             "chat_template": str(Path(template).resolve()) if template and Path(template).exists() else template,
+            "replay": stage.replay and _replay_filled_in(stage.replay, chat),
             "training": {**DEFAULT_ARGUMENTS, **stage.method.training, **stage.training},
         }
     )

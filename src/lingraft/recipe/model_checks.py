@@ -40,6 +40,7 @@ def model_problems(recipe: Recipe, config: Any, broken: Broken = frozenset()) ->
     if not keys & {"method", "merge", "export"}:
         yield from _form_problems(recipe, recipe.stages[recipe.last].method, config)
     yield from _document_problems(recipe)
+    yield from _chat_problems(recipe)
     yield from _vocabulary_problems(recipe)
     if getattr(config, "quantization_config", None) is not None:
         yield "base: quantized weights cannot be trained and merged; give the model in bf16 or float32"
@@ -99,6 +100,20 @@ def _document_problems(recipe: Recipe) -> Iterator[str]:
             yield str(error)
 
 
+def _chat_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield that a base without a chat template has no chat; of one on the hub a run says so."""
+    places = [f"{recipe.place(name)}replay.from" for name, stage in recipe.stages.items() if stage.replays_chat]
+    if recipe.languages.chat:
+        places = ["languages.retain", *places]
+    if places and Path(recipe.base).is_dir():
+        try:
+            has_template = read_tokenizer(find_model(recipe.base)).chat_template is not None
+        except UserError:  # said when a run begins
+            return
+        if not has_template:
+            yield from (f"{place}: the base has no chat template, so it has no chat; remove 'chat'" for place in places)
+
+
 def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:
     """Yield why the tokenizer cannot be extended; one on the hub is checked when the run begins."""
     if recipe.vocabulary and Path(recipe.base).is_dir():
@@ -125,7 +140,7 @@ def _merge_problems(recipe: Recipe) -> Iterator[str]:
     if recipe.max_forgetting:
         if any(isinstance(step, MaxForgettingStep) for step in recipe.merge[1:]):
             yield "merge: max_forgetting is of what training wrote; put it first, and only once"
-        if not recipe.languages.retain:
+        if not recipe.languages.retained:
             yield "merge.0.max_forgetting: no language is retained, so there is nothing to measure forgetting on"
     names = [recipe.base, *(name for _, step in steps for name in step.models)]
     if steps and not missing and all(Path(name).is_dir() for name in names):

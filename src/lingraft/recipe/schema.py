@@ -134,7 +134,7 @@ class Recipe(Section):
         """Languages that need a selection split, which is excluded from evaluation."""
         stops_early = any(stage.early_stopping for stage in self.stages.values())
         learned = self.languages.learn if stops_early or self.max_forgetting else []
-        return [*learned, *(self.languages.retain if self.max_forgetting else [])]
+        return [*learned, *(self.languages.retained if self.max_forgetting else [])]
 
     @property
     def form(self) -> Export:

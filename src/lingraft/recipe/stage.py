@@ -45,6 +45,7 @@ else:
 
 
 TOP_K = 64
+ReplaySource = Literal["document", "chat"]
 
 
 class Replay(Section):
@@ -52,6 +53,9 @@ class Replay(Section):
 
     self_generated: Share
     """Of all tokens."""
+    sources: dict[ReplaySource, Annotated[float, Field(gt=0, le=1)]] = Field({"document": 1.0}, alias="from")
+    """What the base generates, by its share: documents, and conversations in its chat template. Where `chat` is
+    retained, a half of each."""
     loss: Literal["kl", "ce"] = "kl"
     """kl: the base's own distribution is the target, ce: what it drew."""
     kl_weight: Annotated[float, Field(gt=0)] | None = None
@@ -72,6 +76,12 @@ class Replay(Section):
             if values.get(name) is not None:
                 raise ValueError(f"'{name}' is of loss kl, which has a distribution as its target; remove it")
         return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Replay:
+        if abs(sum(self.sources.values()) - 1) > 1e-6:
+            raise ValueError(f"'from': the shares add up to {sum(self.sources.values()):g}; they must add up to 1")
+        return self
 
     def weights(self, share: float) -> tuple[float, float]:
         """Return the weights of a token of text and of a self-generated token in a mean over both.
@@ -104,6 +114,11 @@ class Stage(Section):
     early_stopping: EarlyStopping | None = None
     training: dict[str, Any] = {}
     merge: list[AnyStep] = []
+
+    @property
+    def replays_chat(self) -> bool:
+        """Whether conversations of the base are replayed."""
+        return self.replay is not None and "chat" in self.replay.sources
 
     @property
     def self_generated_share(self) -> float:

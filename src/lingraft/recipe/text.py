@@ -13,10 +13,10 @@ from lingraft.corpus.sources import Source
 from lingraft.corpus.sources.entry import entry_fields, select_source
 from lingraft.corpus.sources.files import FilePatterns
 from lingraft.errors import CorpusError
-from lingraft.evaluation import NUM_SAMPLES
-from lingraft.languages import BETWEEN, Role
+from lingraft.evaluation import NUM_CONVERSATIONS, NUM_SAMPLES
+from lingraft.languages import BETWEEN, CHAT, Role
 from lingraft.recipe.section import Section
-from lingraft.recipe.types import BY_CODE, Count, LanguageCode, Name, Share
+from lingraft.recipe.types import BY_CODE, Count, LanguageCode, Name, RetainedName, Share
 
 ByLanguage = Annotated[dict[str, FilePatterns], BY_CODE]
 
@@ -25,19 +25,30 @@ class Languages(Section):
     """Languages by role: learned, retained, or only observed."""
 
     learn: list[LanguageCode] = Field(min_length=1)
-    retain: list[LanguageCode] = []
+    retain: list[RetainedName] = []
+    """`chat` stands for what an instruct base asks and answers itself (`evaluation.chat`)."""
     observe: list[LanguageCode] = []
+
+    @property
+    def retained(self) -> list[str]:
+        """Retained languages, without `chat`."""
+        return [code for code in self.retain if code != CHAT]
+
+    @property
+    def chat(self) -> bool:
+        """Whether `chat` is retained."""
+        return CHAT in self.retain
 
     @property
     def trained(self) -> list[str]:
         """Languages whose text may train."""
-        return [*self.learn, *self.retain]
+        return [*self.learn, *self.retained]
 
     @property
     def roles(self) -> dict[str, Role]:
         return {
             **dict.fromkeys(self.learn, "learn"),
-            **dict.fromkeys(self.retain, "retain"),
+            **dict.fromkeys(self.retained, "retain"),
             **dict.fromkeys(self.observe, "observe"),
         }
 
@@ -138,6 +149,8 @@ class Evaluation(Section):
     """Files of questions with options, by task and language."""
     num_samples: Annotated[int, Field(ge=0)] = NUM_SAMPLES
     """Continuations per language that are shown side by side."""
+    num_conversations: Annotated[int, Field(ge=2)] = NUM_CONVERSATIONS
+    """Of `chat`: conversations of the base, on which it is measured."""
 
     @model_validator(mode="after")
     def _split_is_of_plain_text(self) -> Evaluation:

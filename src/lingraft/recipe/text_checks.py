@@ -15,7 +15,7 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
     named = [*languages.learn, *languages.retain, *languages.observe]
     for code in sorted({code for code in named if named.count(code) > 1}):
         yield f"languages: {code} is named more than once; a language has one role"
-    for code in [*languages.retain, *languages.observe]:
+    for code in [*languages.retained, *languages.observe]:
         if code not in recipe.evaluation.text:
             role = languages.roles[code]
             yield (
@@ -55,7 +55,7 @@ def text_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def corpus_problems(stage: Stage, languages: Languages) -> Iterator[str]:
-    allowed = [*languages.learn, *languages.retain]
+    allowed = [*languages.learn, *languages.retained]
     if not stage.corpus and not stage.instructions:
         yield "corpus: is missing; give text to train on"
     for i, entry in enumerate(stage.corpus):
@@ -79,8 +79,8 @@ def instruction_problems(stage: Stage, languages: Languages) -> Iterator[str]:
     if stage.corpus:
         yield "instructions: give either 'corpus' or 'instructions'; a second stage can have the other"
     for i, entry in enumerate(stage.instructions):
-        if entry.language not in [*languages.learn, *languages.retain]:
-            allowed = ", ".join([*languages.learn, *languages.retain])
+        if entry.language not in [*languages.learn, *languages.retained]:
+            allowed = ", ".join([*languages.learn, *languages.retained])
             yield f"instructions.{i}.language: {entry.language} is neither learned nor retained ({allowed})"
     for key in ("replay", "early_stopping"):
         if getattr(stage, key) is not None:

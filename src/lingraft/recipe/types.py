@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from lingraft.errors import UserError
-from lingraft.languages import by_code, code_of
+from lingraft.languages import CHAT, by_code, code_of
 
 
 def _made_by(make: Callable[[Any], Any]) -> AfterValidator:
@@ -25,6 +25,8 @@ def _made_by(make: Callable[[Any], Any]) -> AfterValidator:
 
 LanguageCode = Annotated[str, _made_by(code_of)]
 """A language named in any way that can mean only one -> its code."""
+RetainedName = Annotated[str, _made_by(lambda name: name if name == CHAT else code_of(name))]
+"""As `LanguageCode`, or `chat`."""
 BY_CODE = _made_by(by_code)
 """Of a mapping whose keys are languages."""
 Name = Annotated[str, Field(min_length=1)]

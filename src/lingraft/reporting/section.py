@@ -28,6 +28,7 @@ def section(run: Run) -> dict[str, Any]:
         },
         "stages": [_stage(run, stage) for stage in run.stages],
         "overlap": run.results.get("overlap") or [],
+        "chat": run.results.get("chat"),
         "samples": run.results.get("samples") or [],
         "export": origin.get("export", {}),
         "versions": origin.get("versions", {}),

@@ -1,0 +1,263 @@
+"""Chat as a language to be retained: what an instruct base asks and answers itself, before and after.
+
+Two measures, since the first alone hides the damage:
+
+- *bits per byte* of the base's own answers, each after its question in the chat template
+- *agreement* of greedy answers to the same questions: the share that begin with the same characters, and chrF of the
+  whole (Popović 2015); and questions whose answers anyone can check, asked before and after
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lingraft.cache import fingerprint
+from lingraft.checkpoints.chat_template import around_question, end_of_turn
+from lingraft.corpus.chat import Turns, continued, converse
+from lingraft.errors import ModelError
+from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, sequence_nll
+from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
+from lingraft.evaluation.paired_bootstrap import changed, delta_interval
+from lingraft.evaluation.suite import Progress, Roles, Suite
+from lingraft.layer_groups import text_config
+from lingraft.nn.generate import GREEDILY
+from lingraft.schema import Change, ChatAnswer, ChatResult, Counts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from lingraft.corpus.tokenize import DocumentTokenizer
+
+logger = logging.getLogger(__name__)
+
+BEGINNING = 24
+"""Characters that two answers share to begin alike."""
+LONGEST_ANSWER = 48
+"""Tokens of a greedy answer."""
+BATCH = 64
+"""Conversations that are generated at a time."""
+TRIES = 8
+"""Rounds in which a base may generate no conversation, before it is given up."""
+
+
+class Exchange(NamedTuple):
+    """A question and the base's answer, as text; whether the answer ended."""
+
+    question: str
+    answer: str
+    ended: bool
+
+
+class ChatScores(NamedTuple):
+    """What one model makes of the conversations, and of the known questions."""
+
+    nats: npt.NDArray[np.float64]  # (exchanges,)
+    num_bytes: npt.NDArray[np.int64]  # (exchanges,)
+    answers: list[str]
+    """Greedy answers to the questions of the conversations."""
+    known: list[str]
+    """Greedy answers to `KNOWN_ANSWERS`."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        return float(self.nats.sum() / math.log(2) / self.num_bytes.sum())
+
+    @property
+    def right(self) -> list[bool]:
+        """Which of the known questions are answered right."""
+        return [is_right(*pair) for pair in zip(KNOWN_ANSWERS, self.known, strict=True)]
+
+
+def turns_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
+    """The tokens of a model's chat template around a question and its answer.
+
+    Raises:
+        ModelError: there is no template, or it ends a question with no special token, so that nobody could tell where
+            a question ends that the model generates.
+    """
+    texts = around_question(tokenizer)
+    if texts is None:
+        raise ModelError("chat: the base's tokenizer has no chat template, so there is no chat to be retained")
+    before, between = (tokenizer(text, add_special_tokens=False).input_ids for text in texts)
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if not between or between[0] not in special:
+        raise ModelError(
+            "chat: the base's chat template ends a question with no special token; chat cannot be generated"
+        )
+    stops = getattr(model.generation_config, "eos_token_id", None)
+    ends = [end_of_turn(tokenizer), tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])]
+    return Turns(before, between, [int(end) for end in dict.fromkeys(ends) if end is not None])
+
+
+def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Exchange]:
+    """Conversations that the base generates, with different questions, at temperature 1.
+
+    Raises:
+        ModelError: as `turns_of`, or the base generates too few.
+    """
+    turns, found, tries = turns_of(model, tokenizer), dict[str, Exchange](), 0
+    while len(found) < count:
+        if (tries := tries + 1) > TRIES + 4 * count / BATCH:
+            raise ModelError(
+                f"chat: the base generated {len(found)} conversations of {count}; is it an instruct model?"
+            )
+        for conversation in converse(model, turns, BATCH, _context(model)):
+            ended = conversation.answer[-1] in turns.ends
+            question, answer = (
+                str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+                for ids in (conversation.question, conversation.answer)
+            )
+            if question and answer:
+                found.setdefault(question, Exchange(question, answer, ended))
+    return list(found.values())[:count]
+
+
+def sample_conversations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, length: int, without: Sequence[str] = ()
+) -> Tensor:
+    """(count, length) tokens of conversations at temperature 1, set end to end; `without` holds questions to leave out.
+
+    Raises:
+        ModelError: as `turns_of`, or the base generates no question to its end.
+    """
+    turns, left_out = turns_of(model, tokenizer), set(without)
+    ids, failed = list[int](), 0
+    while len(ids) < count * length:
+        before = len(ids)
+        for question, answer in converse(model, turns, BATCH, _context(model)):
+            if str(tokenizer.decode(question, skip_special_tokens=True)).strip() not in left_out:
+                ids += [*turns.prompt(question), *answer]
+        failed = 0 if len(ids) > before else failed + 1
+        if failed == TRIES:
+            raise ModelError("chat: the base generates no question to its end; is it an instruct model?")
+    return torch.tensor(ids[: count * length]).view(count, length).to(model.device)
+
+
+def _context(model: PreTrainedModel) -> int:
+    return int(text_config(model.config).max_position_embeddings)
+
+
+@dataclass(frozen=True)
+class Chat(Suite[ChatScores]):
+    """Conversations of the base, under the one key `chat`."""
+
+    exchanges: Sequence[Exchange]
+    name = "chat"
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint([list(self.exchanges), list(KNOWN_ANSWERS)])
+
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, ChatScores]:
+        model.eval()
+        plain = tokenizer.tokenizer
+        turns, progress = turns_of(model, plain), Progress("chat")
+        questions = [exchange.question for exchange in self.exchanges]
+        nats = self._nats(model, plain, turns)
+        answers = list(_answers(model, plain, turns, [*questions, *KNOWN_ANSWERS], progress))
+        scores = ChatScores(
+            nats,
+            np.array([len(exchange.answer.encode()) for exchange in self.exchanges], dtype=np.int64),
+            answers[: len(questions)],
+            answers[len(questions) :],
+        )
+        shown = (scores.bits_per_byte, sum(scores.right), len(scores.right))
+        logger.info("chat: %.4f bits per byte of the base's answers, %d of %d known questions right", *shown)
+        return {self.name: scores}
+
+    def _nats(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turns: Turns
+    ) -> npt.NDArray[np.float64]:
+        """-ln p of each answer of the base after its question, with the token that ends it where it ended."""
+        rows, scored = [], []
+        for question, answer, ended in self.exchanges:
+            prompt = turns.prompt(_ids(tokenizer, question))
+            rows.append([*prompt, *_ids(tokenizer, answer), *(turns.ends[:1] if ended else [])][: _context(model)])
+            scored.append(len(prompt))
+        batch = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
+        losses = [
+            loss
+            for first in range(0, len(rows), batch)
+            for loss in sequence_nll(model, rows[first : first + batch], scored[first : first + batch])
+        ]
+        return np.array(losses, dtype=np.float64)
+
+    def to_json(self, measured: Mapping[str, ChatScores]) -> Any:
+        scores = measured[self.name]
+        return {**scores._asdict(), "nats": scores.nats.tolist(), "num_bytes": scores.num_bytes.tolist()}
+
+    def from_json(self, stored: Any) -> dict[str, ChatScores]:
+        nats, num_bytes = np.array(stored["nats"]), np.array(stored["num_bytes"], dtype=np.int64)
+        return {self.name: ChatScores(nats, num_bytes, stored["answers"], stored["known"])}
+
+    def compare(
+        self, after: Mapping[str, ChatScores], before: Mapping[str, ChatScores] | None, roles: Roles
+    ) -> dict[str, Any]:
+        now, then = after[self.name], before[self.name] if before else None
+        asked = [*KNOWN_ANSWERS, *(exchange.question for exchange in self.exchanges)]
+        answers = [
+            ChatAnswer(question=question, **({"before": old} if old is not None else {}), after=new)
+            for question, old, new in zip(
+                asked,
+                [*then.known, *then.answers] if then else [None] * len(asked),
+                [*now.known, *now.answers],
+                strict=True,
+            )
+        ]
+        right = {"before": sum(then.right)} if then else {}
+        result = ChatResult(
+            conversations=len(self.exchanges),
+            bits_per_byte=_bits(now, then),
+            **(_agreement(now.answers, then.answers) if then else {}),
+            known=len(now.known),
+            right=Counts(**right, after=sum(now.right)),
+            answers=answers,
+        )
+        return {"chat": result}
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+    return ids
+
+
+def _answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Turns,
+    questions: Sequence[str],
+    progress: Progress,
+) -> Iterator[str]:
+    """Greedy answers, of at most `LONGEST_ANSWER` tokens."""
+    prompts = [turns.prompt(_ids(tokenizer, question)) for question in questions]
+    longest = min(LONGEST_ANSWER, max(1, _context(model) - max(map(len, prompts))))
+    for first in range(0, len(prompts), BATCH):
+        batch = prompts[first : first + BATCH]
+        for ids in continued(model, batch, turns.ends, longest, GREEDILY):
+            yield str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        progress((first + len(batch)) / len(prompts))
+
+
+def _bits(after: ChatScores, before: ChatScores | None) -> Change:
+    if before is None:
+        return Change(after=after.bits_per_byte)
+    interval = delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
+    return changed(before.bits_per_byte, after.bits_per_byte, interval)
+
+
+def _agreement(after: Sequence[str], before: Sequence[str]) -> dict[str, float]:
+    """The share of answers that begin alike, and chrF of all of them, both from 0 to 1."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    same = [one[:BEGINNING] == other[:BEGINNING] for one, other in zip(after, before, strict=True)]
+    score = CHRF().corpus_score(list(after), [list(before)]).score
+    return {"same_beginning": float(np.mean(same)), "chrf": float(score) / 100}

@@ -1,0 +1,52 @@
+"""The step in which an instruct base generates conversations, to measure what becomes of its chat."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lingraft.cache import read_json, write_json
+from lingraft.checkpoints.read import read_tokenizer
+from lingraft.evaluation.chat import Exchange, generate_exchanges
+from lingraft.evaluation.measure import measuring_device, model_to_measure
+from lingraft.pipeline.step import Artefact, step
+from lingraft.pipeline.values import Model
+from lingraft.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+_SEED = 0xC4A7
+
+
+class GeneratedChat(Artefact):
+    """Conversations of the base: `chat.json`."""
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        return [Exchange(*exchange) for exchange in read_json(self.folder / "chat.json")["exchanges"]]
+
+
+def generate_chat(recipe: Recipe, base: Model, work: Path) -> GeneratedChat | None:
+    """Let the base generate the conversations that are measured, where `chat` is retained.
+
+    Raises:
+        ModelError: it has no chat template, or generates no conversations.
+    """
+    if not recipe.languages.chat:
+        return None
+    return generate_conversations(
+        work / "chat", base, recipe.evaluation.num_conversations, [recipe.seed, _SEED], measuring_device()
+    )
+
+
+@step(GeneratedChat)
+def generate_conversations(folder: Path, base: Model, count: int, seed: list[int], device: str) -> None:
+    """`chat.json`: so many questions and answers, drawn at temperature 1."""
+    logger.info("the base generates %d conversations, to be measured", count)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        exchanges = generate_exchanges(model_to_measure(base.folder), read_tokenizer(base.folder), count)
+    write_json(folder / "chat.json", {"exchanges": [list(exchange) for exchange in exchanges]})
