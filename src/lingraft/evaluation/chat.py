@@ -45,6 +45,8 @@ LONGEST_ANSWER = 48
 """Tokens of a greedy answer."""
 BATCH = 64
 """Conversations that are generated at a time."""
+USUAL = 128
+"""Tokens of a usual conversation, a guess from which so many are generated as are missing."""
 TRIES = 8
 """Rounds in which a base may generate no conversation, before it is given up."""
 
@@ -110,7 +112,8 @@ def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
             raise ModelError(
                 f"chat: the base generated {len(found)} conversations of {count}; is it an instruct model?"
             )
-        for conversation in converse(model, turns, BATCH, _context(model)):
+        missing = count - len(found)
+        for conversation in converse(model, turns, min(BATCH, 2 + missing + missing // 4), _context(model)):
             ended = conversation.answer[-1] in turns.ends
             question, answer = (
                 str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
@@ -132,8 +135,8 @@ def sample_conversations(
     turns, left_out = turns_of(model, tokenizer), set(without)
     ids, failed = list[int](), 0
     while len(ids) < count * length:
-        before = len(ids)
-        for question, answer in converse(model, turns, BATCH, _context(model)):
+        before, missing = len(ids), count * length - len(ids)
+        for question, answer in converse(model, turns, min(BATCH, 2 + missing // USUAL), _context(model)):
             if str(tokenizer.decode(question, skip_special_tokens=True)).strip() not in left_out:
                 ids += [*turns.prompt(question), *answer]
         failed = 0 if len(ids) > before else failed + 1
