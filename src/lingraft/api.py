@@ -83,6 +83,30 @@ def report(folders: Sequence[Path | str], out: Path | str) -> None:
     write_report(folders, out)
 
 
+def generate(
+    model: Path | str,
+    prompts: str | Sequence[str],
+    against: Path | str | None = None,
+    chat: bool = False,
+    max_tokens: int = 200,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[dict[str, str]]:
+    """Continue prompts, each by itself, with a model and with the base that it is `against`.
+
+    Returns for each `prompt` what the model makes of it, `after`, and its base, `before`. A prompt is the beginning of
+    a document, after the document's BOS; with `chat` it is a message in the model's chat template. At temperature 0
+    each token is the likeliest.
+
+    Raises:
+        UserError: no prompt, or one that the model's context has no room for.
+        ModelError: models that cannot be read, or have no chat template.
+    """
+    from lingraft.evaluation.generate import generate_texts
+
+    return generate_texts(model, prompts, against, chat, max_tokens, temperature, seed)
+
+
 def init(
     base: str,
     learn: Sequence[str],

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 import lingraft
 from lingraft.cli import merge, tokenizer
+from lingraft.cli.beside import print_beside, read_prompts
 from lingraft.cli.console import is_main_process, say_written, speak
 from lingraft.cli.options import FILES, Split, codes, example, pairs, tasks
 from lingraft.errors import UserError, nearest
@@ -156,6 +157,25 @@ def evaluate(
         split,  # type: ignore[arg-type]
     )
     _print_results(results)
+
+
+@app.command(epilog=example("lingraft generate runs/swahili 'Habari ya' --against google/gemma-3-1b-pt"))
+def generate(
+    model: Annotated[str, typer.Argument(help="Hub name or folder of the model, or the folder of a run.")],
+    prompt: Annotated[
+        str, typer.Argument(help="The beginning of a text, or - for standard input, a prompt a line.")
+    ] = "-",
+    against: Annotated[str | None, typer.Option(help="The base, whose text is shown beside.")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="The prompt is a message; use the chat template.")] = False,
+    max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token; 1 draws as the model says.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+) -> None:
+    """Let a model go on with a text or answer a message, beside its base."""
+    _load_quietly()
+    prompts = read_prompts() if prompt == "-" else [prompt]
+    for answer in lingraft.generate(model, prompts, against, chat, max_tokens, temperature, seed):
+        print_beside(answer)
 
 
 @app.command(epilog=example("lingraft report runs/swahili runs/galician --out report.html"))

@@ -64,7 +64,8 @@ def continued(
     """Each row's continuation, up to one of `ends` (included) or `longest` tokens; `how` as in `nn.generate`."""
     if not rows:
         return []
-    made = generate(model, rows, padding=ends[0], max_new_tokens=longest, eos_token_id=list(ends), **how)
+    padding = ends[0] if ends else 0
+    made = generate(model, rows, padding, max_new_tokens=longest, eos_token_id=list(ends) or None, **how)
     return [_up_to(row, ends) for row in made.tolist()]
 
 

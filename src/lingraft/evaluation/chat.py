@@ -113,7 +113,7 @@ def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
                 f"chat: the base generated {len(found)} conversations of {count}; is it an instruct model?"
             )
         missing = count - len(found)
-        for conversation in converse(model, turns, min(BATCH, 2 + missing + missing // 4), _context(model)):
+        for conversation in converse(model, turns, min(BATCH, 2 + missing + missing // 4), context_of(model)):
             ended = conversation.answer[-1] in turns.ends
             question, answer = (
                 str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
@@ -136,7 +136,7 @@ def sample_conversations(
     ids, failed = list[int](), 0
     while len(ids) < count * length:
         before, missing = len(ids), count * length - len(ids)
-        for question, answer in converse(model, turns, min(BATCH, 2 + missing // USUAL), _context(model)):
+        for question, answer in converse(model, turns, min(BATCH, 2 + missing // USUAL), context_of(model)):
             if str(tokenizer.decode(question, skip_special_tokens=True)).strip() not in left_out:
                 ids += [*turns.prompt(question), *answer]
         failed = 0 if len(ids) > before else failed + 1
@@ -145,7 +145,8 @@ def sample_conversations(
     return torch.tensor(ids[: count * length]).view(count, length).to(model.device)
 
 
-def _context(model: PreTrainedModel) -> int:
+def context_of(model: PreTrainedModel) -> int:
+    """The longest sequence of tokens that a loaded model supports."""
     return int(text_config(model.config).max_position_embeddings)
 
 
@@ -177,14 +178,15 @@ class Chat(Suite[ChatScores]):
         logger.info("chat: %.4f bits per byte of the base's answers, %d of %d known questions right", *shown)
         return {self.name: scores}
 
+    @torch.inference_mode()
     def _nats(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turns: Turns
     ) -> npt.NDArray[np.float64]:
         """-ln p of each answer of the base after its question, with the token that ends it where it ended."""
         rows, scored = [], []
         for question, answer, ended in self.exchanges:
-            prompt = turns.prompt(_ids(tokenizer, question))
-            rows.append([*prompt, *_ids(tokenizer, answer), *(turns.ends[:1] if ended else [])][: _context(model)])
+            prompt = turns.prompt(ids_of(tokenizer, question))
+            rows.append([*prompt, *ids_of(tokenizer, answer), *(turns.ends[:1] if ended else [])][: context_of(model)])
             scored.append(len(prompt))
         batch = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
         losses = [
@@ -228,7 +230,8 @@ class Chat(Suite[ChatScores]):
         return {"chat": result}
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of what is said in a turn; special tokens that it spells are text."""
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
     return ids
 
@@ -241,8 +244,8 @@ def _answers(
     progress: Progress,
 ) -> Iterator[str]:
     """Greedy answers, of at most `LONGEST_ANSWER` tokens."""
-    prompts = [turns.prompt(_ids(tokenizer, question)) for question in questions]
-    longest = min(LONGEST_ANSWER, max(1, _context(model) - max(map(len, prompts))))
+    prompts = [turns.prompt(ids_of(tokenizer, question)) for question in questions]
+    longest = min(LONGEST_ANSWER, max(1, context_of(model) - max(map(len, prompts))))
     for first in range(0, len(prompts), BATCH):
         batch = prompts[first : first + BATCH]
         for ids in continued(model, batch, turns.ends, longest, GREEDILY):
