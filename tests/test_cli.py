@@ -345,8 +345,9 @@ def test_a_language_with_questions_alone_has_a_role(run_cli, base, texts, tmp_pa
     assert "learning" not in results
 
 
-def test_text_of_which_no_token_can_be_scored_is_refused(run_cli, base, tmp_path, monkeypatch, tokenizer) -> None:
-    monkeypatch.setattr(type(tokenizer), "bos_token_id", None, raising=False)
+def test_text_of_which_no_token_can_be_scored_is_refused(run_cli, base, tmp_path) -> None:
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": None, "eos_token": None}))
     (tmp_path / "short.jsonl").write_text('{"text": "a"}')
     text = ["--text", f"eng_Latn={tmp_path / 'short.jsonl'}"]
     code, _, error = run_cli("evaluate", base, *text, "--out", tmp_path / "r.json")
@@ -365,7 +366,7 @@ def test_evaluate_says_what_it_leaves_out(run_cli, base, texts, tmp_path, caplog
 def test_python_functions_stay_functions_after_their_modules_are_imported() -> None:
     import lingraft.pipeline.run
 
-    assert lingraft.__all__ == ["demo", "evaluate", "init", "merge", "report", "run", "tokenizer"]
+    assert lingraft.__all__ == ["demo", "evaluate", "generate", "init", "merge", "report", "run", "tokenizer"]
     assert all(callable(getattr(lingraft, name)) for name in lingraft.__all__ if name not in ("merge", "tokenizer"))
     assert lingraft.merge.__all__ == ["dare", "instruct", "interpolate", "revert", "soup", "ties", "vectors"]
     assert lingraft.tokenizer.__all__ == ["extend", "fertility"]

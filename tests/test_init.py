@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
@@ -9,14 +11,54 @@ from lingraft.recipe import load_recipe
 from lingraft.recipe.starter import GOALS
 
 
-@pytest.mark.parametrize("goal", GOALS)
-def test_a_first_recipe_needs_no_more_than_its_texts(base, texts, tmp_path, monkeypatch, goal) -> None:
+@pytest.fixture
+def first(base, tmp_path, monkeypatch):
+    """A factory of first recipes in the current folder, loaded."""
     monkeypatch.chdir(tmp_path)
-    lingraft.init(str(base), ["swh_Latn"], ["eng_Latn"], goal, tmp_path / "first.yaml")
+
+    def build(*arguments, **settings):
+        lingraft.init(str(base), ["swh_Latn"], *arguments, out=tmp_path / "first.yaml", **settings)
+        return load_recipe(tmp_path / "first.yaml")
+
+    return build
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_a_first_recipe_loads_as_it_stands(first, texts, goal) -> None:
+    recipe = first({"eng_Latn": str(texts["eng_Latn"])}, goal, text=str(texts["swh_Latn"]))
+    assert recipe.only.corpus[0].files == [str(texts["swh_Latn"])]
+    assert recipe.evaluation.text == {"eng_Latn": [str(texts["eng_Latn"])]}
+
+
+def test_a_language_without_text_is_measured_on_what_the_base_generates(first, texts) -> None:
+    recipe = first(["eng_Latn"], text=[str(texts["swh_Latn"])])
+    assert (recipe.evaluation.self_generated, recipe.evaluation.text) == ("eng_Latn", {})
+
+
+def test_of_two_languages_without_text_files_are_named_to_be_given(first, texts) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(tmp_path / "first.yaml")
-    assert [problem.split(":")[0] for problem in caught.value.problems] == ["evaluation.text.eng_Latn.0"]
-    assert load_recipe(tmp_path / "first.yaml", [f"evaluation.text.eng_Latn={texts['eng_Latn']}"])
+        first(["eng_Latn", "spa_Latn"], text=str(texts["swh_Latn"]))
+    places = [problem.split(":")[0] for problem in caught.value.problems]
+    assert places == ["evaluation.text.eng_Latn.0", "evaluation.text.spa_Latn.0"]
+
+
+def test_an_instruct_base_keeps_its_chat(first, base, texts) -> None:
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}")
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    recipe = first(["eng_Latn"], text=str(texts["swh_Latn"]))
+    assert recipe.languages.retain == ["eng_Latn", "chat"]
+    assert recipe.only.replay.sources == {"document": 0.5, "chat": 0.5}
+
+
+def test_paths_are_those_of_the_recipes_folder(base, texts, tmp_path, monkeypatch) -> None:
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    pattern = f"{texts['swh_Latn'].name[:3]}*.jsonl"
+    lingraft.init("base", ["swh_Latn"], text=pattern, out="recipes/first.yaml")
+    written = yaml.safe_load((tmp_path / "recipes/first.yaml").read_text())
+    assert (written["base"], written["corpus"][0]["files"]) == ("../base", f"../{pattern}")
+    assert load_recipe(tmp_path / "recipes/first.yaml")
 
 
 def test_layers_are_fitted_to_the_depth_of_the_base(base, tmp_path) -> None:
@@ -42,6 +84,10 @@ def test_nothing_is_overwritten(base, tmp_path) -> None:
         ({"learn": ["swahilli"]}, "'swahilli' is not a language code"),
         ({"learn": []}, "no language to learn"),
         ({"retain": ["swh_Latn"]}, "swh_Latn is named more than once"),
+        ({"text": "nowhere.jsonl"}, "no file matches 'nowhere.jsonl'"),
+        ({"retain": {"eng_Latn": "nowhere.jsonl"}}, "no file matches 'nowhere.jsonl'"),
+        ({"learn": ["swh_Latn", "glg_Latn"], "text": "x.jsonl"}, "of which language.* --text swh_Latn=x.jsonl"),
+        ({"text": {"glg_Latn": "x.jsonl"}}, "glg_Latn is not learned"),
         ({"goal": "fame"}, "there is no such goal; goals: balanced, comprehension, translation, coverage"),
     ],
 )

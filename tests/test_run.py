@@ -220,6 +220,19 @@ def test_changed_text_is_read_again(recipe, texts, tmp_path) -> None:
     assert spanish[1] == spanish[0] + len("otra vez el sol y la luna")
 
 
+def test_text_that_the_base_generates_stands_for_a_language_without_text(recipe, tmp_path) -> None:
+    del recipe["evaluation"]["text"]["eng_Latn"]
+    recipe["evaluation"]["self_generated"] = "eng_Latn"
+    recipe["training"]["max_steps"] = 2
+    results = lingraft.run(recipe, tmp_path / "out")
+    lines = (tmp_path / "out/work/generated-documents/text.jsonl").read_text().splitlines()
+    size = sum(len(json.loads(line)["text"].encode()) for line in lines)
+    english, spanish = (results["languages"][code] for code in ("eng_Latn", "spa_Latn"))
+    assert (english["bytes"], english["self_generated"]) == (size, True)
+    assert "self_generated" not in spanish
+    assert "text that the base generated" in (tmp_path / "out/report.html").read_text()
+
+
 def test_a_changed_tokenizer_is_noticed(recipe, base, tmp_path) -> None:
     out = tmp_path / "out"
     recipe["training"]["max_steps"] = 2

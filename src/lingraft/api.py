@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lingraft.corpus.read import Split
-    from lingraft.recipe.starter import Goal
+    from lingraft.recipe.starter import Goal, TextByLanguage
 
 NAMESPACES = {"merge": "lingraft.merging.methods", "tokenizer": "lingraft.vocabulary.tokenizer"}
 """Public name -> the module of its functions."""
@@ -110,14 +110,16 @@ def generate(
 def init(
     base: str,
     learn: Sequence[str],
-    retain: Sequence[str] = (),
+    retain: Sequence[str] | TextByLanguage = (),
     goal: Goal = "balanced",
     out: Path | str = "recipe.yaml",
+    text: str | Sequence[str] | TextByLanguage = (),
 ) -> str:
     """Write a recipe for grafting `learn` onto `base` while keeping `retain`; returns its text.
 
-    The layer range is fitted to the base's depth where its config can be read here, and is the
-    paper's otherwise.
+    `text` are files of the learned language, or files by language; `retain` may have files to measure on. A retained
+    language without files is measured on text that the base generates. A base with a chat template keeps its chat too.
+    The layer range is fitted to the base's depth where its config can be read here, and is the paper's otherwise.
 
     Raises:
         UserError: codes that are no languages, a goal that does not exist, a folder that is no model.
@@ -125,7 +127,7 @@ def init(
     """
     from lingraft.recipe.starter import write_recipe
 
-    return write_recipe(base, learn, retain, goal, out)
+    return write_recipe(base, learn, retain, goal, out, text)
 
 
 def demo(

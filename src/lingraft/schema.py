@@ -82,6 +82,8 @@ class LanguageResult(Record):
     bits_per_byte: Change
     perplexity: Pair = Pair()
     """Per token; comparable only where the tokenizers are the same."""
+    self_generated: bool = False
+    """Whether the base generated the text."""
 
 
 class TaskLanguage(Record):

@@ -14,7 +14,7 @@ import lingraft
 from lingraft.cli import merge, tokenizer
 from lingraft.cli.beside import print_beside, read_prompts
 from lingraft.cli.console import is_main_process, say_written, speak
-from lingraft.cli.options import FILES, Split, codes, example, pairs, tasks
+from lingraft.cli.options import FILES, Split, codes, example, files, kept, pairs, tasks
 from lingraft.errors import UserError, nearest
 
 app = typer.Typer(
@@ -73,19 +73,24 @@ def demo(
 
 @app.command(
     epilog=example(
-        "lingraft init --base google/gemma-3-1b-pt --learn swh_Latn --retain eng_Latn,spa_Latn --out recipe.yaml"
+        "lingraft init --base google/gemma-3-1b-it --learn swh_Latn --text 'swahili/*.jsonl' --retain eng_Latn"
     )
 )
 def init(
     base: Annotated[str, typer.Option(help="Hub name or folder of the base model.")],
     learn: Annotated[str, typer.Option(help="Languages to learn, as in swh_Latn,glg_Latn.")],
-    retain: Annotated[str, typer.Option(help="Languages to keep, as in eng_Latn,spa_Latn.")] = "",
+    text: Annotated[
+        list[str] | None, typer.Option(help=f"Files of the learned language, or LANGUAGE=FILES. {FILES}")
+    ] = None,
+    retain: Annotated[
+        list[str] | None, typer.Option(help="Languages to keep, as in eng_Latn,spa_Latn, or LANGUAGE=FILE.")
+    ] = None,
     goal: Annotated[str, typer.Option(help="comprehension, translation, balanced or coverage.")] = "balanced",
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("recipe.yaml"),
 ) -> None:
     """Write a first recipe."""
-    text = lingraft.init(base, codes(learn), codes(retain), goal, out)  # type: ignore[arg-type]
-    typer.echo(text, nl=False)
+    recipe = lingraft.init(base, codes(learn), kept(retain or []), goal, out, files(text or []))  # type: ignore[arg-type]
+    typer.echo(recipe, nl=False)
     say_written(out, escape(f"; check it with: lingraft run {out} --out OUT --dry-run"))
 
 

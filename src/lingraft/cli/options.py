@@ -53,3 +53,22 @@ def tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
 def codes(values: str) -> list[str]:
     """Split `swh_Latn,glg_Latn`."""
     return [code for code in values.split(",") if code]
+
+
+def kept(values: list[str]) -> dict[str, list[str] | None]:
+    """`eng_Latn,spa_Latn` and `eng_Latn=FILE` options: language -> its files, or None."""
+    found: dict[str, list[str] | None] = {}
+    for value in values:
+        code, equals, file = value.partition("=")
+        if not equals:
+            found |= dict.fromkeys(codes(value))
+        elif code and file:
+            found[code] = [*(found.get(code) or []), file]
+        else:
+            raise UserError(f"--retain {value}: this option is --retain LANGUAGES, or --retain LANGUAGE=FILE")
+    return found
+
+
+def files(values: list[str]) -> list[str] | dict[str, list[str]]:
+    """`FILE` options, or `swh_Latn=FILE` options."""
+    return pairs(values, "--text") if any("=" in value for value in values) else values

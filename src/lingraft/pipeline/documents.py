@@ -14,6 +14,7 @@ from lingraft.corpus.plain_text import warn_of_one_document
 from lingraft.corpus.read import DroppedText, Split, read_documents, write_texts
 from lingraft.corpus.sources import Source
 from lingraft.corpus.tokenize import open_table, write_documents, write_pairs
+from lingraft.pipeline.generated_documents import GeneratedDocuments
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Files, Tokenizer
 from lingraft.recipe import CorpusEntry
@@ -120,15 +121,23 @@ def text_of(entry: CorpusEntry, path: Path, max_tokens: int | None = None) -> Co
 
 
 class MeasuredText(Artefact):
-    """The text under `evaluation.text`."""
+    """The text under `evaluation.text`, and what the base generated in its place."""
 
     def path(self, language: str) -> Path:
         return self.folder / f"{language}.jsonl"
 
 
 @step(MeasuredText)
-def read_measured_text(folder: Path, files: Mapping[str, Files], text_field: str, split: Split | None) -> None:
+def read_measured_text(
+    folder: Path,
+    files: Mapping[str, Files],
+    generated: Mapping[str, GeneratedDocuments],
+    text_field: str,
+    split: Split | None,
+) -> None:
     """`<language>.jsonl`."""
+    for code, of_base in generated.items():
+        write_texts(folder / f"{code}.jsonl", of_base.texts)
     for code, given in files.items():
         dropped = DroppedText()
         documents = list(read_documents(given.paths, text_field, dropped, split))

@@ -68,12 +68,15 @@ def build_results(
         extra["instruct"] = InstructResult(base=public_name(recipe.instruct), **against)
     if scales:
         extra["max_forgetting"] = scales.record
+    compared = compare(suites.all, measured.after, measured.base, roles)
+    if recipe.evaluation.self_generated:
+        compared["languages"][recipe.evaluation.self_generated].self_generated = True
     return Results(
         schema=SCHEMA,
         base=public_name(recipe.base),
         model="model",
         measured=measured_with(base.folder, recipe.length, recipe.marks),
-        **compare(suites.all, measured.after, measured.base, roles),
+        **compared,
         fertility=fertility,
         overlap=_overlap(stages),
         **extra,

@@ -15,6 +15,7 @@ from lingraft.evaluation.multiple_choice import read_tasks
 from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, pack, pack_held_out
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
 from lingraft.pipeline.documents import Documents, read_measured_text, text_of, tokenize_corpus
+from lingraft.pipeline.generated_documents import GeneratedDocuments, generate_measured_text
 from lingraft.pipeline.instructions import Conversations, InstructionData, read_instructions
 from lingraft.pipeline.split import Split, split_documents
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions, Tokenizer
@@ -77,7 +78,8 @@ def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
     """
     questions = Questions(read_tasks(recipe.evaluation.tasks))
     corpora = _read_corpora(recipe, base, work, "corpus")
-    split = _split(recipe, corpora, questions, work)
+    generated = generate_measured_text(recipe, base, work)
+    split = _split(recipe, corpora, questions, generated, work)
     return Text(questions, corpora, split, _decontaminated(recipe, corpora, split, base))
 
 
@@ -170,15 +172,18 @@ def _read_corpora(recipe: Recipe, model: Model, work: Path, name: str) -> Corpor
     }
 
 
-def _split(recipe: Recipe, corpora: Corpora, questions: Questions, work: Path) -> Split:
+def _split(
+    recipe: Recipe, corpora: Corpora, questions: Questions, generated: GeneratedDocuments | None, work: Path
+) -> Split:
     evaluation = recipe.evaluation
     files = {code: Files(tuple(patterns)) for code, patterns in evaluation.text.items()}
-    measured = read_measured_text(work / "measured-text", files, evaluation.text_field, evaluation.split)
+    of_base = {evaluation.self_generated: generated} if evaluation.self_generated and generated else {}
+    measured = read_measured_text(work / "measured-text", files, of_base, evaluation.text_field, evaluation.split)
     return split_documents(
         work / "split",
         {code: [documents for documents, _ in of] for code, of in _alone(recipe, corpora).items()},
         measured,
-        list(evaluation.text),
+        evaluation.given,
         questions,
         recipe.languages,
         recipe.validation,

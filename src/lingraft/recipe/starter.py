@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lingraft.cache import write_text
-from lingraft.checkpoints.read import CONFIG_ONLY, find_model, read_config
+from lingraft.checkpoints.read import CONFIG_ONLY, TOKENIZER_ONLY, find_model, read_config, read_tokenizer
+from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
-from lingraft.languages import code_of
+from lingraft.languages import CHAT, code_of
 from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
 
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
+TextByLanguage = Mapping[str, str | Sequence[str] | None]
+"""Language -> its files: paths or patterns."""
 
 PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 """LayRA's layers on Llama 3.1 8B (arXiv 2509.11414 §3.2), scaled to other depths."""
@@ -51,9 +55,10 @@ GOALS: dict[Goal, _Choice] = {
 def write_recipe(
     base: str,
     learn: Sequence[str],
-    retain: Sequence[str] = (),
+    retain: Sequence[str] | TextByLanguage = (),
     goal: Goal = "balanced",
     out: Path | str = "recipe.yaml",
+    text: str | Sequence[str] | TextByLanguage = (),
 ) -> str:
     """As `lingraft.init`."""
     out = file_target(out, lambda path: True)
@@ -61,24 +66,74 @@ def write_recipe(
         raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}")
     if not learn:
         raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
-    learn, retain = list(map(code_of, learn)), list(map(code_of, retain))
-    for code in [*learn, *retain]:
-        if [*learn, *retain].count(code) > 1:
+    learn, kept = list(map(code_of, learn)), _kept(retain)
+    retained = [code for code, _ in kept if code != CHAT]
+    for code in [*learn, *retained]:
+        if [*learn, *retained].count(code) > 1:
             raise UserError(f"{code} is named more than once; a language is learned or retained")
+    texts = _texts(learn, text)
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
-    first, last, note = _layers(base)
-    text = _recipe(_from(out, base), learn, retain, GOALS[goal], first, last, note)
-    write_text(out, text)
-    return text
+    place = out.absolute().parent.resolve()
+    written = _recipe(
+        _from(place, base),
+        {code: [_from(place, path) for path in files] for code, files in texts.items()},
+        {code: [_from(place, path) for path in files] for code, files in kept if code != CHAT},
+        len(retained) < len(kept) or _is_instruct(base),
+        GOALS[goal],
+        _layers(base),
+    )
+    write_text(out, written)
+    return written
 
 
-def _from(out: Path, base: str) -> str:
-    """Return a hub name unchanged, and a folder as a path relative to the recipe's folder."""
-    if not Path(base).exists() or Path(base).is_absolute():
-        return base
-    above = out.absolute().parent.resolve()
-    return f"./{os.path.relpath(Path(base).resolve(), above)}"  # so that it is no hub name
+def _kept(retain: Sequence[str] | TextByLanguage) -> list[tuple[str, list[str]]]:
+    """Retained languages and `chat`, each with its files, all of which exist."""
+    named = retain.items() if isinstance(retain, Mapping) else [(name, None) for name in retain]
+    kept = [(name if name == CHAT else code_of(name), _as_list(files)) for name, files in named]
+    for _, files in kept:
+        find_files(*files)
+    return kept
+
+
+def _texts(learn: Sequence[str], text: str | Sequence[str] | TextByLanguage) -> dict[str, list[str]]:
+    """Learned language -> its files, all of which exist; none where no text was given.
+
+    Raises:
+        UserError: text of no learned language, or of nobody knows which; a file that does not exist.
+    """
+    if not isinstance(text, Mapping):
+        files = _as_list(text)
+        if files and len(learn) > 1:
+            raise UserError(f"--text {files[0]}: of which language? give --text {learn[0]}={files[0]}")
+        text = {learn[0]: files} if files else {}
+    given = {code_of(name): _as_list(files) for name, files in text.items()}
+    for code, files in given.items():
+        if code not in learn:
+            raise UserError(f"--text {code}={files[0]}: {code} is not learned ({', '.join(learn)})")
+        find_files(*files)
+    return {code: given.get(code, []) for code in learn}
+
+
+def _as_list(files: str | Sequence[str] | None) -> list[str]:
+    return [] if files is None else [files] if isinstance(files, str) else list(files)
+
+
+def _is_instruct(base: str) -> bool:
+    """Whether a base has a chat template, where it can be looked up."""
+    try:
+        return read_tokenizer(find_model(base, (*TOKENIZER_ONLY, "*.jinja"))).chat_template is not None
+    except UserError:
+        return False
+
+
+def _from(folder: Path, path: str) -> str:
+    """Return a hub name unchanged, and a path or a pattern relative to the folder of the recipe."""
+    if Path(path).is_absolute() or not (Path(path).exists() or has_magic(path)):
+        return path
+    relative = os.path.relpath(Path.cwd() / path, folder)
+    is_folder = Path(path).is_dir() and not relative.startswith(".")
+    return f"./{relative}" if is_folder else relative  # so that a folder is no hub name
 
 
 def _layers(base: str) -> tuple[int, int, str]:
@@ -98,22 +153,59 @@ def _layers(base: str) -> tuple[int, int, str]:
 
 
 def _recipe(
-    base: str, learn: Sequence[str], retain: Sequence[str], choice: _Choice, first: int, last: int, note: str
+    base: str,
+    texts: Mapping[str, Sequence[str]],
+    retained: Mapping[str, Sequence[str]],
+    with_chat: bool,
+    choice: _Choice,
+    layers: tuple[int, int, str],
 ) -> str:
+    first, last, note = layers
+    keep = ", ".join([*retained, *([CHAT] if with_chat else [])])
+    hub = "hub: HuggingFaceFW/fineweb-2, subset: {code}, tokens: 100_000_000"
     corpus = "\n".join(
-        f"  - {{language: {code}, hub: HuggingFaceFW/fineweb-2, subset: {code}, tokens: 100_000_000}}" for code in learn
+        f"  - {{language: {code}, {f'files: {_yaml(files)}' if files else hub.format(code=code)}}}"
+        for code, files in texts.items()
     )
-    texts = "\n".join(f"    {code}: {code}.jsonl.gz" for code in retain)
-    evaluation = (
-        f"\nevaluation:  # text of the old languages, to see what is forgotten; none of it trains\n  text:\n{texts}\n"
-    )
+    source = "" if all(texts.values()) else "  # or files: a path or pattern to .jsonl(.gz|.zst), .parquet or .txt"
     return f"""\
-base: {json.dumps(base, ensure_ascii=False)}
-languages: {{learn: [{", ".join(learn)}], retain: [{", ".join(retain)}]}}
+base: {_yaml(base)}
+languages: {{learn: [{", ".join(texts)}], retain: [{keep}]}}
 
-corpus:  # or files: a path or pattern to .jsonl(.gz|.zst), .parquet or .txt
+corpus:{source}
 {corpus}
 
 # {choice.reason}; {note}
 method: {choice.method.format(first=first, last=last)}
-{evaluation if retain else ""}"""
+{_replay(with_chat)}{_evaluation(retained)}"""
+
+
+def _replay(with_chat: bool) -> str:
+    if not with_chat:
+        return ""
+    return """
+# an instruct base: it replays documents and conversations that it generates itself, and its chat is measured
+replay: {self_generated: 0.2, from: {document: 0.5, chat: 0.5}}
+"""
+
+
+def _evaluation(retained: Mapping[str, Sequence[str]]) -> str:
+    """Text of each retained language; where it is wanted, of one that which the base generates."""
+    if not retained:
+        return ""
+    without = [code for code, files in retained.items() if not files]
+    generated = without[0] if len(without) == 1 else None
+    of_files = {code: files or [f"{code}.jsonl.gz"] for code, files in retained.items() if code != generated}
+    lines = ["", "evaluation:  # text of the old languages, to see what is forgotten; none of it trains"]
+    if generated:
+        lines.append(f"  self_generated: {generated}  # measured on text that the base generates; or give text of it")
+    if of_files:
+        lines += ["  text:", *(f"    {code}: {_yaml(files)}" for code, files in of_files.items())]
+    return "\n".join([*lines, ""])
+
+
+def _yaml(value: object) -> str:
+    """A value in YAML's flow style, which JSON is; of a list of one, that one."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return json.dumps(value, ensure_ascii=False)

@@ -142,6 +142,8 @@ class Evaluation(Section):
     """What is measured before and after. Measured text never trains, even if it is in the corpus."""
 
     text: ByLanguage = {}
+    self_generated: LanguageCode | None = None
+    """A language that is measured on text that the base generates, where there is none of it: the base's main one."""
     text_field: str = "text"
     split: Split | None = None
     """As of a corpus, of all of `text` that is plain."""
@@ -151,6 +153,17 @@ class Evaluation(Section):
     """Continuations per language that are shown side by side."""
     num_conversations: Annotated[int, Field(ge=2)] = NUM_CONVERSATIONS
     """Of `chat`: conversations of the base, on which it is measured."""
+
+    @property
+    def given(self) -> list[str]:
+        """Languages that are measured on text of their own, which is not held out of a corpus."""
+        return [*self.text, *([self.self_generated] if self.self_generated else [])]
+
+    @model_validator(mode="after")
+    def _one_text(self) -> Evaluation:
+        if self.self_generated in self.text:
+            raise ValueError(f"'self_generated' names {self.self_generated}, of which there is 'text'; give either")
+        return self
 
     @model_validator(mode="after")
     def _split_is_of_plain_text(self) -> Evaluation:

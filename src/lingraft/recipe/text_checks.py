@@ -16,15 +16,17 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
     for code in sorted({code for code in named if named.count(code) > 1}):
         yield f"languages: {code} is named more than once; a language has one role"
     for code in [*languages.retained, *languages.observe]:
-        if code not in recipe.evaluation.text:
+        if code not in recipe.evaluation.given:
             role = languages.roles[code]
             yield (
                 f"evaluation.text.{code}: is missing; {code} is under languages.{role} and is measured on text "
-                f"of its own: add 'evaluation: {{text: {{{code}: FILE}}}}', or remove the language"
+                f"of its own: add 'evaluation: {{text: {{{code}: FILE}}}}', or 'self_generated: {code}' for text that "
+                "the base generates, or remove the language"
             )
-    for code in recipe.evaluation.text:
+    for code in recipe.evaluation.given:
         if code not in languages.roles:
-            yield f"evaluation.text.{code}: the language has no role; add it under languages"
+            place = f"text.{code}" if code in recipe.evaluation.text else "self_generated"
+            yield f"evaluation.{place}: {code} has no role; add it under languages"
     for task, files in recipe.evaluation.tasks.items():
         for code in files:
             if code not in languages.roles:
@@ -45,7 +47,7 @@ def text_problems(recipe: Recipe) -> Iterator[str]:
     for code in recipe.languages.learn:
         if code not in alone | others:
             yield f"corpus: there is no text of {code}, which is to be learned; add an entry for it"
-        elif code not in alone and code not in recipe.evaluation.text:
+        elif code not in alone and code not in recipe.evaluation.given:
             yield (
                 f"evaluation.text.{code}: is missing; {code} has only pairs or instructions, of which nothing is held "
                 f"out: add 'evaluation: {{text: {{{code}: FILE}}}}', or a corpus of {code} alone"
