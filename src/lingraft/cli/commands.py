@@ -15,6 +15,7 @@ from lingraft.cli import merge, tokenizer
 from lingraft.cli.beside import print_beside, read_prompts
 from lingraft.cli.console import is_main_process, say_written, speak
 from lingraft.cli.options import FILES, Split, codes, example, files, kept, pairs, tasks
+from lingraft.cli.publish import EXAMPLE, publish
 from lingraft.errors import UserError, nearest
 
 app = typer.Typer(
@@ -191,6 +192,9 @@ def report(
     """Draw results of runs, and fertility of tokenizers, in one report."""
     lingraft.report(folders, out)
     say_written(out)
+
+
+app.command(epilog=EXAMPLE)(publish)
 
 
 @app.command(epilog=example("lingraft schema recipe"))

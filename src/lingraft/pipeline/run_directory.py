@@ -230,12 +230,13 @@ def publish(
     stages: Sequence[StageResult],
     results: Results,
     origin: Mapping[str, Any],
+    card: str,
 ) -> None:
-    """Publish models, records and the report in the run's folder, from the main process."""
+    """Publish models, their card, records and the report in the run's folder, from the main process."""
     if not PartialState().is_main_process:
         return
     record, adapter = json_text(origin), stages[-1].adapted.adapter
-    publish_folder(exported.folder / "model", out, "model", {"lingraft.json": record}, moved=True)
+    publish_folder(exported.folder / "model", out, "model", {"lingraft.json": record, "README.md": card}, moved=True)
     if adapter.is_dir() and recipe.is_short and not recipe.vocabulary:  # else it is of a model that is not published
         publish_folder(adapter, out, "adapter", {"lingraft.json": record})
     elif (out / "adapter").exists():  # of the recipe as it was

@@ -86,6 +86,8 @@ class CorpusEntry(_SourceKeys):
     tokens: Count | None = None
     share: Share | None = None
     max_epochs: Count = 1
+    license: Name | None = None
+    """Of the text, for the model card: an SPDX name, or words."""
 
     @model_validator(mode="after")
     def _check(self) -> CorpusEntry:
