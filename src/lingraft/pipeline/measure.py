@@ -53,9 +53,9 @@ class Suites:
         """Language -> the documents that are measured."""
         return self.text.texts
 
-    def measure(self, folder: Path, model: Model, elsewhere: Sequence[Path] = ()) -> Measurement:
-        """Measure a model in all suites; copy the scores from `elsewhere` if the same was measured there."""
-        place = Place(folder, elsewhere)
+    def measure(self, folder: Path, model: Model, reuse_from: Sequence[Path] = ()) -> Measurement:
+        """Measure a model in all suites; copy the scores from `reuse_from` if the same was measured there."""
+        place = Place(folder, reuse_from)
         return measure_model(place, model, self.all, self.max_length, self.marks, measuring_device()).of(self.all)
 
     def measure_text(self, folder: Path, model: Model) -> Measurement:

@@ -20,15 +20,15 @@ from lingraft.recipe.combination import combination
 from lingraft.recipe.merge_steps import Step
 
 
-def merge(work: Path, steps: Sequence[Step], adapted: ModelArtefact, start: Model, base: Model) -> ModelArtefact:
+def merge(work: Path, steps: Sequence[Step], adapted: ModelArtefact, changed_from: Model, base: Model) -> ModelArtefact:
     """Apply merge steps to a trained model in float32; without steps, return the trained model.
 
-    They start from `start`, the model that training began with: the base itself, or what became of it.
+    A step works on the change of the weights since `changed_from`, the model that training began with.
     """
     if not steps:
         return adapted
-    others = [open_source_model(name, open_source_model(start.folder)) for one in steps for name in one.models]
-    return merge_checkpoints(work / "combined", steps, adapted.model, start, base, others)
+    others = [open_source_model(name, open_source_model(changed_from.folder)) for one in steps for name in one.models]
+    return merge_checkpoints(work / "combined", steps, adapted.model, changed_from, base, others)
 
 
 @step(ModelArtefact)

@@ -23,7 +23,7 @@ from lingraft.pipeline.provenance import provenance
 from lingraft.pipeline.results import Measured, StageResult, build_results
 from lingraft.pipeline.run_directory import acquire_run_directory, publish, run_target
 from lingraft.pipeline.scales import merge_steps, select_scales
-from lingraft.pipeline.self_generated import generate_text
+from lingraft.pipeline.self_generated import generate_replay
 from lingraft.pipeline.text import prepare_training, read_text, retokenize, stage_folder
 from lingraft.pipeline.train import adapt
 from lingraft.pipeline.values import Model
@@ -55,53 +55,54 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     """Do every step of a resolved recipe, in order; a recipe has at least one stage.
 
     A step that is given a folder keeps its result there. Run again, it reuses that result where the settings and the
-    results that it reads are still the same. `runs_beside` are folders of runs, of which one may have measured the same
-    base: then its scores are taken. A `Model` is a folder, and a suite tokenizes its text with the model's tokenizer.
+    results that it reads are still the same. `runs_beside` are folders of runs: if one measured the same base on the
+    same suites, its scores are taken. A suite tokenizes its text with the tokenizer of the model that it measures.
     """
     work = folder / "work"
     files = RecipeFiles(recipe, work)
     check_models(recipe)
     base = Model.load(recipe.base)
 
-    # Text: documents that are held out to be measured, and documents that may train.
+    # Text, in the base's tokens: documents that are measured, a selection split, and documents that may train.
     text = read_text(recipe, base, work)
     chat = generate_chat(recipe, base, work)  # what an instruct base asks and answers itself, where chat is retained
     suites = build_suites(recipe, text, chat)
 
-    # Tokens: training starts from the base, or from the base with new tokens; its tokenizer serves all stages.
+    # Tokens: training starts from the base, or from the base with new tokens, whose tokenizer then serves all stages.
     extended = extend_vocabulary(recipe, base, text, work)  # None where the recipe adds no tokens
     start = extended.model if extended else base
     training_text = retokenize(recipe, text, start, work) if extended else text
     data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}
     files.raise_if_text_changed()
 
-    # Scores before training: of the base, of an instruct model that is merged later, of the base with new tokens.
+    # Scores before training: of the base, of the instruct model that merge steps add, of the base with new tokens.
     fertility = measure_fertility(suites.texts, base, start)
-    before = suites.measure(work / "before", base, [run / "work/before" for run in runs_beside])
-    instruct = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
+    before = suites.measure(work / "before", base, reuse_from=[run / "work/before" for run in runs_beside])
+    instruct_scores = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
     between = {"new tokens": suites.measure_text(work / "measured", start)} if extended else {}
 
     # Training, stage by stage, each from the model that the one before it left.
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
-        generated = generate_text(recipe, name, base, data[name], chat, stage_work)  # to replay what the base knows
+        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # what the base knows, not `chat`
         adapted = adapt(recipe, name, model, data[name], generated, stage_work)
-        merged = merge(stage_work, stage.merge, adapted, start=model, base=base)  # the stage's own merge steps
+        merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # without steps, `adapted`
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
         model = merged.model
-        if not recipe.is_short:  # else the only stage's scores are the run's
+        if recipe.has_named_stages:  # a single stage is measured at the end alone
             between[name] = suites.measure_text(stage_work / "measured", model)
 
-    # The run's merge steps, on all that changed since `start`; `max_forgetting` selects scales, on held-out text.
+    # The run's merge steps, on all that changed since `start`. A `max_forgetting` step selects, on the selection split,
+    # the scales by which the change is multiplied in each layer group.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
-    result = merge(work, merge_steps(recipe, scales), stages[-1].merged, start=start, base=base)
+    result = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
     exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
 
     # Scores after training, and everything laid out in the run's folder.
-    unrounded = suites.measure_text(work / "unrounded", result.model)
+    unrounded = suites.measure_text(work / "unrounded", result.model)  # what rounding costs
     after = suites.measure(work / "after", exported.model)
-    measured = Measured(before, between, unrounded, after, instruct)
+    measured = Measured(before, between, unrounded, after, instruct_scores)
     results = build_results(recipe, base, suites, measured, fertility, stages, scales)
     files.raise_if_changed()
     record = provenance(recipe, base, extended, stages, exported, measured)

@@ -73,7 +73,7 @@ class _Progress:
         logger.info("the base has generated %d blocks, %d are left%s", self.done, self.left, shown)
 
 
-def generate_text(
+def generate_replay(
     recipe: Recipe, name: str, base: Model, data: TrainingData, chat: GeneratedChat | None, work: Path
 ) -> list[GeneratedText]:
     """Sample text from the base until it is `replay.self_generated` of all tokens; return nothing without replay.

@@ -96,6 +96,11 @@ class Recipe(Section):
         """Whether the recipe was given in the short form of one stage."""
         return self._is_short
 
+    @property
+    def has_named_stages(self) -> bool:
+        """Whether the recipe has `stages`, each with a name of its own."""
+        return not self._is_short
+
     def place(self, stage: str) -> str:
         """Return the prefix of a stage's keys in messages: `stages.NAME.`, or nothing in the short form."""
         return "" if self.is_short else f"stages.{stage}."
