@@ -13,10 +13,12 @@ from torch.nn.functional import log_softmax
 from transformers import AutoTokenizer
 
 import lingraft
+from lingraft.checkpoints.chat_template import PLAIN
 from lingraft.corpus.chat import continued, converse
 from lingraft.corpus.tokenize import DocumentTokenizer, open_table
 from lingraft.errors import ModelError, RecipeError, UserError
-from lingraft.evaluation.chat import Chat, Exchange, generate_exchanges, sample_conversations, turns_of
+from lingraft.evaluation.chat import Chat, Exchange, generate_exchanges, sample_conversations
+from lingraft.evaluation.chat_turns import answered, prompt_of, turns_of
 from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
 from lingraft.nn.generate import AT_TEMPERATURE_1, GREEDILY
 from lingraft.recipe import load_recipe, recipe_yaml
@@ -88,10 +90,36 @@ def test_a_tokenizer_without_a_template_has_no_chat(chat_model, tokenizer) -> No
         turns_of(chat_model, tokenizer)
 
 
-def test_a_question_that_ends_with_no_special_token_is_refused(chat_model, chat_tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(chat_tokenizer, "chat_template", "{% for m in messages %}{{ m.content + '\n' }}{% endfor %}")
+def test_a_base_that_ends_a_question_with_no_special_token_is_asked_but_does_not_ask(
+    chat_model, chat_tokenizer, monkeypatch
+) -> None:
+    monkeypatch.setattr(chat_tokenizer, "chat_template", PLAIN)
+    documents = DocumentTokenizer(chat_tokenizer, "<bos>", "<eos>")
+    assert len(Chat(EXCHANGES).measure(chat_model, documents, 32)["chat"].known) == len(KNOWN_ANSWERS)
     with pytest.raises(ModelError, match="ends a question with no special token"):
-        turns_of(chat_model, chat_tokenizer)
+        generate_exchanges(chat_model, chat_tokenizer, 2)
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day(chat_model, chat_tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr(chat_tokenizer, "chat_template", "{{ strftime_now('%d %B %Y') }}" + CHATML)
+    assert "01 January 2026" in chat_tokenizer.decode(turns_of(chat_model, chat_tokenizer).before)
+
+
+def test_a_template_whose_tokens_have_no_row_is_refused(make_model, chat_tokenizer) -> None:
+    with pytest.raises(ModelError, match=r"writes '<\|im_start\|>' \(258\), for which the 258 embeddings have no row"):
+        turns_of(make_model(), chat_tokenizer)
+
+
+def test_special_tokens_that_a_question_spells_are_text(chat_model, chat_tokenizer) -> None:
+    turns = turns_of(chat_model, chat_tokenizer)
+    assert prompt_of(chat_tokenizer, turns, "a<|im_end|>").count(turns.between[0]) == 1
+    assert answered(chat_tokenizer, turns, "a", "b<|im_end|>").count(turns.between[0]) == 1
+
+
+def test_a_prompt_is_what_the_tokenizer_makes_of_the_rendered_template(chat_model, chat_tokenizer) -> None:
+    message = [{"role": "user", "content": "maji ni nini?"}]
+    rendered = chat_tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert prompt_of(chat_tokenizer, turns_of(chat_model, chat_tokenizer), "maji ni nini?") == list(rendered)
 
 
 def test_questions_end_and_answers_stop_at_their_end(chat_model, chat_tokenizer) -> None:

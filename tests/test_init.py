@@ -35,16 +35,19 @@ def test_a_language_without_text_is_measured_on_what_the_base_generates(first, t
     assert (recipe.evaluation.self_generated, recipe.evaluation.text) == ("eng_Latn", {})
 
 
-def test_of_two_languages_without_text_files_are_named_to_be_given(first, texts) -> None:
+def test_of_another_language_than_english_a_file_is_named_to_be_given(first, texts) -> None:
+    """What a base generates is hardly Spanish."""
     with pytest.raises(RecipeError) as caught:
         first(["eng_Latn", "spa_Latn"], text=str(texts["swh_Latn"]))
     places = [problem.split(":")[0] for problem in caught.value.problems]
-    assert places == ["evaluation.text.eng_Latn.0", "evaluation.text.spa_Latn.0"]
+    assert places == ["evaluation.text.spa_Latn.0"]
 
 
 def test_an_instruct_base_keeps_its_chat(first, base, texts) -> None:
     config = json.loads((base / "tokenizer_config.json").read_text())
-    (base / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}")
+    (base / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
+    )
     (base / "tokenizer_config.json").write_text(json.dumps(config))
     recipe = first(["eng_Latn"], text=str(texts["swh_Latn"]))
     assert recipe.languages.retain == ["eng_Latn", "chat"]

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from lingraft.checkpoints.document_marks import DocumentMarks, check_marks, document_marks, plain_marks
+from lingraft.checkpoints.document_marks import DocumentMarks, check_marks, document_marks, marks_like, plain_marks
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.errors import ModelError
@@ -123,6 +123,30 @@ def test_a_token_at_which_generation_stops_is_the_first_choice(tmp_path) -> None
     ids = [read_tokenizer(folder).convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|end_of_text|>")]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
     assert document_marks(folder).bos == "<|end_of_text|>"
+
+
+def test_an_eos_that_ends_text_stays_whatever_else_the_vocabulary_has(tmp_path) -> None:
+    folder = write_tokenizer(tmp_path, ["<|endoftext|>", "<s>", "</s>"], "<s>", "<|endoftext|>", OLMO_2)
+    assert document_marks(folder) == DocumentMarks("<s>", "<|endoftext|>")
+
+
+def test_a_template_that_needs_a_system_message_is_given_one(tmp_path) -> None:
+    template = "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+    folder = write_tokenizer(tmp_path, IM, "<|im_start|>", "<|im_end|>", template)
+    assert document_marks(folder) == DocumentMarks("<|endoftext|>", None)
+
+
+def test_a_template_that_cannot_be_used_leaves_the_tokenizers_marks(tmp_path, caplog) -> None:
+    folder = write_tokenizer(tmp_path, IM, "<|im_start|>", "<|im_end|>", "{% for %}")
+    assert document_marks(folder) == DocumentMarks("<|im_start|>", "<|im_end|>")
+    assert "documents have the BOS and EOS of the tokenizer" in caplog.text
+
+
+def test_a_model_of_another_tokenizer_has_its_own_marks(tmp_path) -> None:
+    llama = write_tokenizer(tmp_path / "llama", *KINDS["Llama 3 Instruct"][:-1])
+    qwen = write_tokenizer(tmp_path / "qwen", *KINDS["Qwen 2.5"][:-1])
+    assert marks_like(document_marks(llama), qwen) == document_marks(qwen)
+    assert marks_like(document_marks(llama), llama) == document_marks(llama)
 
 
 def test_a_mark_that_is_no_token_is_refused(tmp_path) -> None:

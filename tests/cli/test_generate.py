@@ -46,6 +46,7 @@ def test_a_base_without_a_template_has_no_chat(base) -> None:
         ([], {}, "there is no prompt"),
         (" ", {}, "there is no prompt"),
         ("maji", {"max_tokens": 0}, "--max-tokens 0: at least 1"),
+        ("maji", {"seed": -1}, "--seed -1: allowed are 0 to"),
         ("maji", {"temperature": -1}, "--temperature -1: allowed are 0"),
         ("maji " * 40, {}, "has 201 tokens; the model takes 1 to 63"),
     ],

@@ -71,7 +71,7 @@ def test_yes_uploads_model_adapter_and_report_and_no_text(finished, hub) -> None
     assert TOKEN not in shown
 
 
-@pytest.mark.parametrize("repo", ["name", "a/b/c", "a b/c", "/b"])
+@pytest.mark.parametrize("repo", ["name", "a/b/c", "a b/c", "/b", "a/b--c", "a/b.git"])
 def test_a_name_that_is_no_repository_is_refused(finished, hub, repo) -> None:
     assert "a repository is USER/NAME" in call(finished, "--repo", repo, "--yes")[1]
     assert hub == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ PLAIN = """\
 """For a base without a template: each role on a line of its own, EOS after each answer."""
 
 
-_QUESTION, _ANSWER = "the question", "the answer"
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+"""The date for templates that write one."""
+_QUESTION, _ANSWER = "a question 7301", "an answer 7302"
 
 
 def tokenizer_for_chat(model: Path, template: str | None) -> PreTrainedTokenizerBase:
@@ -72,19 +75,36 @@ def check_template(tokenizer: PreTrainedTokenizerBase, model: Path, rows: int | 
 def _probe(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The text that the template renders for a question and an answer; `None` where it does not accept them."""
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+    with_system = [{"role": "system", "content": "a"}, *conversation]
 
     def write() -> str:
-        try:
-            return json.dumps(str(tokenizer.apply_chat_template(conversation, tokenize=False)))
-        except TemplateSyntaxError:
-            raise
-        except (MemoryError, RecursionError):
-            raise
-        except Exception:
-            return json.dumps(None)
+        for messages in (conversation, with_system):  # some templates need the second, and others refuse it
+            try:
+                return json.dumps(_render(tokenizer, messages))
+            except (TemplateSyntaxError, MemoryError, RecursionError):
+                raise
+            except Exception:  # noqa: S112  (anybody's template; the next form, if there is one)
+                continue
+        return json.dumps(None)
 
     written: str | None = json.loads(bounded(write, "the chat template"))
     return written
+
+
+class _FixedClock:
+    """In the place of `datetime.datetime`."""
+
+    @staticmethod
+    def now() -> datetime:
+        return DAY
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **settings: Any) -> str:
+    """Render messages in a child process, on a fixed day: templates write the date, and what is compared must stay."""
+    from transformers.utils import chat_template_utils
+
+    setattr(chat_template_utils, "datetime", _FixedClock)  # noqa: B010  (of this child alone; transformers has no way)
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, **settings))
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
@@ -108,10 +128,9 @@ def around_question(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | Non
         return None
 
     def write() -> str:
-        question = [{"role": "user", "content": _QUESTION}]
-        return json.dumps(str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)))
+        return json.dumps(_render(tokenizer, [{"role": "user", "content": _QUESTION}], add_generation_prompt=True))
 
-    before, _, between = json.loads(bounded(write, "the chat template")).partition(_QUESTION)
+    before, _, between = json.loads(bounded(write, "the chat template")).rpartition(_QUESTION)
     return before, between
 
 

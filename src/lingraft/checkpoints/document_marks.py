@@ -12,6 +12,7 @@ messages is replaced with the mark of the pretraining, where the vocabulary has 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from lingraft.errors import ModelError, nearest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 _GENERATION = "generation_config.json"
 
 ENDS_OF_TEXT = (
@@ -31,7 +34,7 @@ ENDS_OF_TEXT = (
     "<|end_of_text|>",
     "<eos>",
     "</s>",
-    "<|end▁of▁sentence|>",
+    "<｜end▁of▁sentence｜>",
     "<EOS_TOKEN>",
 )
 """Tokens that end a document in the pretraining of published models, for tokenizers whose EOS marks a turn."""
@@ -67,13 +70,28 @@ def document_marks(folder: Path) -> DocumentMarks:
         ModelError: the tokenizer cannot be read.
     """
     tokenizer = read_tokenizer(folder)
-    before, answered = rendered(tokenizer)
+    try:
+        before, answered = rendered(tokenizer)
+    except ModelError as error:
+        logger.warning("%s; documents have the BOS and EOS of the tokenizer", error)
+        before, answered = "", ""
     bos, eos = _text(tokenizer.bos_token), _text(tokenizer.eos_token)
     if bos and (before + answered).count(bos) > 1:
         bos = None
-    if eos and eos in answered:
+    if eos and eos in answered and eos not in ENDS_OF_TEXT:
         eos = _end_of_text(tokenizer, folder, eos)
     return DocumentMarks(eos, None) if bos in (None, eos) else DocumentMarks(bos, eos)
+
+
+def marks_like(marks: DocumentMarks, folder: Path) -> DocumentMarks:
+    """The same marks for another model, or its own where its tokenizer does not have them.
+
+    Raises:
+        ModelError: its tokenizer cannot be read.
+    """
+    vocabulary = read_tokenizer(folder).get_vocab()
+    has_both = all(token is None or token in vocabulary for token in (marks.bos, marks.eos))
+    return marks if has_both else document_marks(folder)
 
 
 def check_marks(tokenizer: PreTrainedTokenizerBase, marks: DocumentMarks) -> None:

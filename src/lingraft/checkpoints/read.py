@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LICENCES = ("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "USE_POLICY*")
-WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *LICENCES)
+WHOLE = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", *LICENCES)
 _NOT_FILES = ["consolidated*", "*/*"]  # the same weights in another format, or other files
 WEIGHTS = "model*.safetensors"
 """Pattern of the files that hold the weights of a checkpoint."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoints.names import is_hub_name
 from lingraft.errors import ModelError, OutputError, UserError, first_line
 
 _ADAPTER, _REPORT = "adapter", "report.html"
@@ -39,7 +38,15 @@ def check_repository(repo: str) -> None:
     Raises:
         UserError: names the form.
     """
-    if "/" not in repo or not is_hub_name(repo):
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+        is_valid = "/" in repo
+    except HFValidationError:
+        is_valid = False
+    if not is_valid:
         raise UserError(f"--repo {repo}: a repository is USER/NAME, as in --repo maria/smollm2-chichewa")
 
 
@@ -50,7 +57,6 @@ def upload(files: Mapping[str, Path], repo: str, private: bool) -> str:
         OutputError: nobody is logged in, or the hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if get_token() is None:
         raise OutputError("nobody is logged in to the hub; log in with 'hf auth login', or set HF_TOKEN")
@@ -61,6 +67,6 @@ def upload(files: Mapping[str, Path], repo: str, private: bool) -> str:
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path.resolve())) for name, path in files.items()
         ]
         api.create_commit(repo, operations, commit_message="Upload a model that lingraft made")
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except Exception as error:  # of the network, of the hub, or of the card's front matter
         raise OutputError(f"{repo}: the hub does not take it: {first_line(error)}") from None
     return str(address)

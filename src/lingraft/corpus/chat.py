@@ -29,6 +29,8 @@ class Turns(NamedTuple):
     """From the end of the question to the beginning of the answer."""
     ends: list[int]
     """Tokens that end an answer."""
+    texts: tuple[str, str]
+    """What `before` and `between` are tokens of."""
 
     def prompt(self, question: Sequence[int]) -> list[int]:
         """A question in the template, up to its answer."""

@@ -20,14 +20,13 @@ import numpy.typing as npt
 import torch
 
 from lingraft.cache import fingerprint
-from lingraft.checkpoints.chat_template import around_question, end_of_turn
 from lingraft.corpus.chat import Turns, continued, converse
 from lingraft.errors import ModelError
 from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, sequence_nll
+from lingraft.evaluation.chat_turns import answered, context_of, prompt_of, turns_of, why_no_chat
 from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
 from lingraft.evaluation.paired_bootstrap import changed, delta_interval
 from lingraft.evaluation.suite import Progress, Roles, Suite
-from lingraft.layer_groups import text_config
 from lingraft.nn.generate import GREEDILY
 from lingraft.schema import Change, ChatAnswer, ChatResult, Counts
 
@@ -45,6 +44,8 @@ LONGEST_ANSWER = 48
 """Tokens of a greedy answer."""
 BATCH = 64
 """Conversations that are generated at a time."""
+FEWEST = 16
+"""Of them, where few are missing: some questions do not end, and some are asked again."""
 USUAL = 128
 """Tokens of a usual conversation, a guess from which so many are generated as are missing."""
 TRIES = 8
@@ -79,25 +80,16 @@ class ChatScores(NamedTuple):
         return [is_right(*pair) for pair in zip(KNOWN_ANSWERS, self.known, strict=True)]
 
 
-def turns_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
-    """The tokens of a model's chat template around a question and its answer.
+def _asking(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
+    """As `turns_of`, of a model that generates the questions too.
 
     Raises:
-        ModelError: there is no template, or it ends a question with no special token, so that nobody could tell where
-            a question ends that the model generates.
+        ModelError: as `turns_of`, or nobody could tell where a question ends that the model generates.
     """
-    texts = around_question(tokenizer)
-    if texts is None:
-        raise ModelError("chat: the base's tokenizer has no chat template, so there is no chat to be retained")
-    before, between = (tokenizer(text, add_special_tokens=False).input_ids for text in texts)
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    if not between or between[0] not in special:
-        raise ModelError(
-            "chat: the base's chat template ends a question with no special token; chat cannot be generated"
-        )
-    stops = getattr(model.generation_config, "eos_token_id", None)
-    ends = [end_of_turn(tokenizer), tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])]
-    return Turns(before, between, [int(end) for end in dict.fromkeys(ends) if end is not None])
+    turns = turns_of(model, tokenizer)
+    if problem := why_no_chat(tokenizer):
+        raise ModelError(f"chat: {problem}")
+    return turns
 
 
 def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Exchange]:
@@ -106,14 +98,10 @@ def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     Raises:
         ModelError: as `turns_of`, or the base generates too few.
     """
-    turns, found, tries = turns_of(model, tokenizer), dict[str, Exchange](), 0
+    turns, found, failed = _asking(model, tokenizer), dict[str, Exchange](), 0
     while len(found) < count:
-        if (tries := tries + 1) > TRIES + 4 * count / BATCH:
-            raise ModelError(
-                f"chat: the base generated {len(found)} conversations of {count}; is it an instruct model?"
-            )
-        missing = count - len(found)
-        for conversation in converse(model, turns, min(BATCH, 2 + missing + missing // 4), context_of(model)):
+        before, missing = len(found), count - len(found)
+        for conversation in converse(model, turns, min(BATCH, max(FEWEST, missing + missing // 4)), context_of(model)):
             ended = conversation.answer[-1] in turns.ends
             question, answer = (
                 str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
@@ -121,6 +109,11 @@ def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
             )
             if question and answer:
                 found.setdefault(question, Exchange(question, answer, ended))
+        failed = 0 if len(found) > before else failed + 1
+        if failed == TRIES:
+            raise ModelError(
+                f"chat: the base generated {len(found)} conversations of {count}; is it an instruct model?"
+            )
     return list(found.values())[:count]
 
 
@@ -132,7 +125,7 @@ def sample_conversations(
     Raises:
         ModelError: as `turns_of`, or the base generates no question to its end.
     """
-    turns, left_out = turns_of(model, tokenizer), set(without)
+    turns, left_out = _asking(model, tokenizer), set(without)
     ids, failed = list[int](), 0
     while len(ids) < count * length:
         before, missing = len(ids), count * length - len(ids)
@@ -143,11 +136,6 @@ def sample_conversations(
         if failed == TRIES:
             raise ModelError("chat: the base generates no question to its end; is it an instruct model?")
     return torch.tensor(ids[: count * length]).view(count, length).to(model.device)
-
-
-def context_of(model: PreTrainedModel) -> int:
-    """The longest sequence of tokens that a loaded model supports."""
-    return int(text_config(model.config).max_position_embeddings)
 
 
 @dataclass(frozen=True)
@@ -185,8 +173,9 @@ class Chat(Suite[ChatScores]):
         """-ln p of each answer of the base after its question, with the token that ends it where it ended."""
         rows, scored = [], []
         for question, answer, ended in self.exchanges:
-            prompt = turns.prompt(ids_of(tokenizer, question))
-            rows.append([*prompt, *ids_of(tokenizer, answer), *(turns.ends[:1] if ended else [])][: context_of(model)])
+            prompt = prompt_of(tokenizer, turns, question)
+            whole = answered(tokenizer, turns, question, answer)
+            rows.append([*whole, *(turns.ends[:1] if ended else [])][: context_of(model)])
             scored.append(len(prompt))
         batch = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
         losses = [
@@ -230,12 +219,6 @@ class Chat(Suite[ChatScores]):
         return {"chat": result}
 
 
-def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of what is said in a turn; special tokens that it spells are text."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
-    return ids
-
-
 def _answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -244,7 +227,7 @@ def _answers(
     progress: Progress,
 ) -> Iterator[str]:
     """Greedy answers, of at most `LONGEST_ANSWER` tokens."""
-    prompts = [turns.prompt(ids_of(tokenizer, question)) for question in questions]
+    prompts = [prompt_of(tokenizer, turns, question) for question in questions]
     longest = min(LONGEST_ANSWER, max(1, context_of(model) - max(map(len, prompts))))
     for first in range(0, len(prompts), BATCH):
         batch = prompts[first : first + BATCH]

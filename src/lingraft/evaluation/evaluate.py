@@ -11,7 +11,7 @@ import torch
 
 from lingraft.cache import write_json
 from lingraft.checkpoints.check import check_model
-from lingraft.checkpoints.document_marks import document_marks
+from lingraft.checkpoints.document_marks import document_marks, marks_like
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import (
     DEFAULT_MAX_LENGTH,
@@ -74,14 +74,15 @@ def evaluate_model(
         suites.append(_chat_of(folders[str(against)]))
     sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
     marks = document_marks(folders[against or model])  # a graft may have got a chat template, which its base lacks
-    after = measure(folders[model], suites, length, marks)
+    own = marks_like(marks, folders[model])
+    after = measure(folders[model], suites, length, own)
     before = measure(folders[against], suites, length, marks) if against is not None else None
     sources.check()
     results = Results(
         schema=SCHEMA,
         base=public_name(against) if against else None,
         model=public_name(model),
-        measured=measured_with(folders[model], length, marks),
+        measured=measured_with(folders[model], length, own),
         **compare(suites, after, before, roles),
     ).to_json()
     if target is not None:

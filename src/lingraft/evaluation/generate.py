@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lingraft.checkpoints.document_marks import document_marks
+from lingraft.checkpoints.check import check_model
+from lingraft.checkpoints.document_marks import document_marks, marks_like
 from lingraft.checkpoints.read import find_model
 from lingraft.corpus.chat import continued
 from lingraft.errors import UserError
-from lingraft.evaluation.chat import context_of, ids_of, turns_of
+from lingraft.evaluation.chat_turns import context_of, prompt_of, turns_of
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.nn.generate import GREEDILY
 
@@ -39,14 +40,18 @@ def generate_texts(
         raise UserError(f"--max-tokens {max_tokens}: at least 1")
     if not 0 <= temperature <= 10:
         raise UserError(f"--temperature {temperature:g}: allowed are 0 (the likeliest token) to 10")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
     how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else GREEDILY
     folders = {
         when: find_model(str(name)) for when, name in (("before", against), ("after", model)) if name is not None
     }
-    marks = document_marks(next(iter(folders.values())))  # of the base: a graft may have got another chat template
+    for folder in folders.values():
+        check_model(folder)
+    of_base = document_marks(next(iter(folders.values())))  # a graft may have got another chat template
     written: dict[str, list[str]] = {}
     for when, folder in folders.items():
-        loaded, tokenizer = model_to_measure(folder), document_tokenizer(folder, marks)
+        loaded, tokenizer = model_to_measure(folder), document_tokenizer(folder, marks_like(of_base, folder))
         loaded.eval()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -65,7 +70,7 @@ def _continuation(
     """The answer to a message in the chat template, or how a document goes on."""
     if chat:
         turns = turns_of(model, tokenizer.tokenizer)
-        row, ends = turns.prompt(ids_of(tokenizer.tokenizer, prompt)), turns.ends
+        row, ends = prompt_of(tokenizer.tokenizer, turns, prompt), turns.ends
     else:
         (ids,) = tokenizer.encode([prompt])
         row, ends = tokenizer.bos_ids + ids, tokenizer.eos_ids or tokenizer.bos_ids

@@ -13,7 +13,7 @@ from lingraft.checkpoints.read import read_tokenizer
 from lingraft.evaluation.chat import Exchange, generate_exchanges
 from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.pipeline.step import Artefact, step
-from lingraft.pipeline.values import Model
+from lingraft.pipeline.values import ChatFiles, Model
 from lingraft.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,14 @@ def generate_chat(recipe: Recipe, base: Model, work: Path) -> GeneratedChat | No
     """
     if not recipe.languages.chat:
         return None
-    return generate_conversations(
-        work / "chat", base, recipe.evaluation.num_conversations, [recipe.seed, _SEED], measuring_device()
-    )
+    count, seed, device = recipe.evaluation.num_conversations, [recipe.seed, _SEED], measuring_device()
+    return generate_conversations(work / "chat", base, ChatFiles(base.folder), count, seed, device)
 
 
 @step(GeneratedChat)
-def generate_conversations(folder: Path, base: Model, count: int, seed: list[int], device: str) -> None:
+def generate_conversations(
+    folder: Path, base: Model, files: ChatFiles, count: int, seed: list[int], device: str
+) -> None:
     """`chat.json`: so many questions and answers, drawn at temperature 1."""
     logger.info("the base generates %d conversations, to be measured", count)
     with torch.random.fork_rng():

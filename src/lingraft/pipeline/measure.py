@@ -16,7 +16,7 @@ from lingraft.evaluation.suites import list_suites
 from lingraft.pipeline.chat import GeneratedChat
 from lingraft.pipeline.step import Artefact, Place, step
 from lingraft.pipeline.text import Text
-from lingraft.pipeline.values import Model
+from lingraft.pipeline.values import ChatFiles, Model
 from lingraft.recipe import Recipe
 
 
@@ -29,7 +29,13 @@ class MeasuredModel(Artefact):
 
 @step(MeasuredModel)
 def measure_model(
-    folder: Path, model: Model, suites: Sequence[Suite[Any]], max_length: int, marks: DocumentMarks, device: str
+    folder: Path,
+    model: Model,
+    suites: Sequence[Suite[Any]],
+    max_length: int,
+    marks: DocumentMarks,
+    chat: ChatFiles | None,
+    device: str,
 ) -> None:
     """`measurement.json`; `device` is where it is measured, and with that in which type."""
     write_measurement(folder, suites, measure(model.folder, suites, max_length, marks))
@@ -56,7 +62,8 @@ class Suites:
     def measure(self, folder: Path, model: Model, reuse_from: Sequence[Path] = ()) -> Measurement:
         """Measure a model in all suites; copy the scores from `reuse_from` if the same was measured there."""
         place = Place(folder, reuse_from)
-        return measure_model(place, model, self.all, self.max_length, self.marks, measuring_device()).of(self.all)
+        chat = ChatFiles(model.folder) if any(isinstance(suite, Chat) for suite in self.others) else None
+        return measure_model(place, model, self.all, self.max_length, self.marks, chat, measuring_device()).of(self.all)
 
     def measure_text(self, folder: Path, model: Model) -> Measurement:
         """Measure the bits per byte of a model alone."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from lingraft.checkpoints.cards import as_code, card, escaped
 from lingraft.checkpoints.names import on_hub, public_name
-from lingraft.checkpoints.read import read_tokenizer
+from lingraft.checkpoints.read import find_model, read_tokenizer
 from lingraft.errors import UserError
 from lingraft.languages import parse_language
 from lingraft.recipe import Recipe
@@ -20,7 +20,9 @@ METRIC = "bits_per_byte"
 
 def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: Mapping[str, Any]) -> str:
     """Write the card of a run's model; `base` and `model` are folders, `origin` is what `lingraft.json` holds."""
-    name = public_name(recipe.base)
+    name, added_to = public_name(recipe.base), recipe.instruct
+    parents = [recipe.base, *([added_to] if added_to else [])]
+    on_the_hub = [public_name(parent) for parent in parents if on_hub(parent)]
     learned = " and ".join(_name(code) for code in recipe.languages.learn)
     licence = _licence(base)
     head = {
@@ -28,8 +30,8 @@ def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: 
         "tags": ["lingraft"],
         "language": list(dict.fromkeys(code.partition("_")[0] for code in recipe.languages.trained)),
         "license": licence,
-        "base_model": name if on_hub(recipe.base) else None,
-        "base_model_relation": "finetune" if on_hub(recipe.base) else None,
+        "base_model": on_the_hub[0] if len(on_the_hub) == 1 else on_the_hub,
+        "base_model_relation": ("merge" if added_to else "finetune") if on_the_hub else None,
         "pipeline_tag": "text-generation",
         "model_name": f"{name} with {learned}",
         "eval_results": _eval_results(results),
@@ -37,7 +39,8 @@ def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: 
     lines = [
         f"# {escaped(name)} with {escaped(learned)}",
         "",
-        f"{escaped(name)}, to which lingraft added {escaped(learned)}.",
+        f"{escaped(name)}, to which lingraft added {escaped(learned)}."
+        + (f" What it learned was then added to {escaped(public_name(added_to))}." if added_to else ""),
         "",
         "## Measured",
         "",
@@ -53,7 +56,9 @@ def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: 
         "",
         "## Licence",
         "",
-        f"The base's: {escaped(licence or NOT_STATED)}. The text's:",
+        f"The base's: {escaped(licence or NOT_STATED)}."
+        + (f" {escaped(public_name(added_to))}: {_of_instruct(added_to)}." if added_to else "")
+        + " The text's:",
         "",
         *_licences(recipe),
     ]
@@ -63,6 +68,10 @@ def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: 
 def _name(code: str) -> str:
     """A language's name with its code."""
     return f"{parse_language(code).name.partition(' (')[0]} ({code})"
+
+
+def _of_instruct(name: str) -> str:
+    return escaped(_licence(find_model(name)) or NOT_STATED)
 
 
 def _licence(base: Path) -> str | None:

@@ -25,7 +25,7 @@ from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 from lingraft.pipeline.chat import GeneratedChat
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.text import TrainingData
-from lingraft.pipeline.values import Model
+from lingraft.pipeline.values import ChatFiles, Model
 from lingraft.recipe import Recipe
 from lingraft.recipe.stage import ReplaySource
 
@@ -97,6 +97,7 @@ def generate_replay(
                 *(base, recipe.marks, source, size, max_length, language, replay.loss, replay.top_k, replay.batch_size),
                 seed=[recipe.seed, number],
                 measured=chat if source == "chat" else None,
+                chat_files=ChatFiles(base.folder) if source == "chat" else None,
                 device=measuring_device(),
                 progress=progress,
             )
@@ -144,6 +145,7 @@ def generate_part(
     batch: int,
     seed: Sequence[int],
     measured: GeneratedChat | None,
+    chat_files: ChatFiles | None,
     device: str,
     progress: _Progress,
 ) -> None:

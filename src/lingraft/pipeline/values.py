@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingraft.cache import file_fingerprint, fingerprint
+from lingraft.cache import file_fingerprint, files_fingerprint, fingerprint
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.checkpoints.read import find_model, model_fingerprint, tokenizer_fingerprint
@@ -44,6 +44,18 @@ class ChatTokenizer:
     @property
     def fingerprint(self) -> list[Any]:
         return [tokenizer_fingerprint(self.folder), tokenizer_for_chat(self.folder, self.template).chat_template]
+
+
+@dataclass(frozen=True)
+class ChatFiles:
+    """The files beside a model's tokenizer that a chat depends on: its template, and where generation stops."""
+
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        patterns = ("*.jinja", "generation_config.json")
+        return files_fingerprint(sorted(path for pattern in patterns for path in self.folder.glob(pattern)))
 
 
 @dataclass(frozen=True)

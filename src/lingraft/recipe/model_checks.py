@@ -9,6 +9,7 @@ from typing import Any
 from lingraft.checkpoints.document_marks import check_marks
 from lingraft.checkpoints.read import CONFIG_ONLY, context_length, find_folder, find_model, read_tokenizer
 from lingraft.errors import UserError
+from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.layer_groups import depth, is_base
 from lingraft.merging.source_model import open_source_model
 from lingraft.methods.base import Method
@@ -101,17 +102,17 @@ def _document_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _chat_problems(recipe: Recipe) -> Iterator[str]:
-    """Yield that a base without a chat template has no chat; of one on the hub a run says so."""
+    """Yield why a base cannot generate conversations; of one on the hub a run says so."""
     places = [f"{recipe.place(name)}replay.from" for name, stage in recipe.stages.items() if stage.replays_chat]
     if recipe.languages.chat:
         places = ["languages.retain", *places]
     if places and Path(recipe.base).is_dir():
         try:
-            has_template = read_tokenizer(find_model(recipe.base)).chat_template is not None
+            problem = why_no_chat(read_tokenizer(find_model(recipe.base)))
         except UserError:  # said when a run begins
             return
-        if not has_template:
-            yield from (f"{place}: the base has no chat template, so it has no chat; remove 'chat'" for place in places)
+        if problem:
+            yield from (f"{place}: {problem}; remove 'chat'" for place in places)
 
 
 def _vocabulary_problems(recipe: Recipe) -> Iterator[str]:

@@ -13,6 +13,7 @@ from lingraft.cache import write_text
 from lingraft.checkpoints.read import CONFIG_ONLY, TOKENIZER_ONLY, find_model, read_config, read_tokenizer
 from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
+from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
 from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
@@ -20,6 +21,9 @@ from lingraft.output_paths import file_target
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
 TextByLanguage = Mapping[str, str | Sequence[str] | None]
 """Language -> its files: paths or patterns."""
+
+MAIN = "eng_Latn"
+"""The language that most bases generate, and that what they generate can be measured as."""
 
 PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 """LayRA's layers on Llama 3.1 8B (arXiv 2509.11414 §3.2), scaled to other depths."""
@@ -120,9 +124,9 @@ def _as_list(files: str | Sequence[str] | None) -> list[str]:
 
 
 def _is_instruct(base: str) -> bool:
-    """Whether a base has a chat template, where it can be looked up."""
+    """Whether a base can generate conversations, where it can be looked up."""
     try:
-        return read_tokenizer(find_model(base, (*TOKENIZER_ONLY, "*.jinja"))).chat_template is not None
+        return why_no_chat(read_tokenizer(find_model(base, (*TOKENIZER_ONLY, "*.jinja")))) is None
     except UserError:
         return False
 
@@ -194,7 +198,7 @@ def _evaluation(retained: Mapping[str, Sequence[str]]) -> str:
     if not retained:
         return ""
     without = [code for code, files in retained.items() if not files]
-    generated = without[0] if len(without) == 1 else None
+    generated = MAIN if MAIN in without else None
     of_files = {code: files or [f"{code}.jsonl.gz"] for code, files in retained.items() if code != generated}
     lines = ["", "evaluation:  # text of the old languages, to see what is forgotten; none of it trains"]
     if generated:
