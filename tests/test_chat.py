@@ -39,7 +39,7 @@ def chat_tokenizer(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
     chats = AutoTokenizer.from_pretrained(folder)
-    chats.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    chats.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})  # as in SmolLM2 Instruct
     chats.chat_template = CHATML
     return chats
 
@@ -218,7 +218,14 @@ def test_a_run_that_retains_chat_measures_it_and_replays_both(done) -> None:
         blocks = open_table(part / "blocks.arrow")["input_ids"][:]
         assert {len(row) for row in blocks} == {32}
         starts.append(blocks[0][0])
-    assert starts == [256, 258]  # BOS of a document, and <|im_start|>
+    assert starts == [257, 258]  # <eos>, which stands between documents, and <|im_start|>
+
+
+def test_no_document_that_trains_begins_or_ends_a_turn(done) -> None:
+    trained = open_table(done / "work/blocks/training.arrow")["input_ids"][:]
+    ids = {token for block in trained for token in block}
+    assert 257 in ids
+    assert not {258, 259} & ids
 
 
 def test_the_report_shows_answers_side_by_side(done) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.errors import CorpusError, ModelError
-from lingraft.vocabulary.bpe import BPE, FALLBACK
+from lingraft.vocabulary.bpe import BPE, BYTE_LETTERS, FALLBACK, RARE_BYTES
 from lingraft.vocabulary.extend import Extension, extend, unreachable
 from vocabulary.families import ENGLISH, FAMILIES, PERSIAN, gpt2, llama2, llama3, sentences
 
@@ -199,6 +200,21 @@ def test_a_tokenizer_that_drops_bytes_is_refused() -> None:
     tokenizer.train_from_iterator(sentences(ENGLISH, 50), trainers.BpeTrainer(vocab_size=100, show_progress=False))
     with pytest.raises(ModelError, match=r"lacks \d+ of the 256 bytes"):
         BPE(tokenizer, "base")
+
+
+def test_a_tokenizer_that_lacks_bytes_of_no_text_is_continued() -> None:
+    """As SmolLM2's, which drops some control characters."""
+    spec = json.loads(gpt2().to_str())
+    dropped = [letter for letter, byte in BYTE_LETTERS.items() if byte in RARE_BYTES]
+    spec["model"]["vocab"] = {
+        token: i for i, token in enumerate(t for t in spec["model"]["vocab"] if not set(dropped) & set(t))
+    }
+    spec["model"]["merges"] = [pair for pair in spec["model"]["merges"] if not set(dropped) & set("".join(pair))]
+    bpe = BPE(Tokenizer.from_str(json.dumps(spec)), "base")
+    with_control = [f"{text} zzz\x04zzz" for text in sentences("maji moto nyumba kitabu shule mwezi samaki", 200)]
+    assert not any("\x04" in bpe.surface(word) for word in bpe.words(with_control))
+    extension = extend(bpe, with_control, 10)
+    assert not any(set(dropped) & set(string) for string in extension.bpe.strings[extension.first :])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 Two families are in use. Byte-level tokenizers (GPT-2, Llama 3, Qwen) map every byte to a letter and merge letters.
 SentencePiece tokenizers (Llama 2, Gemma) merge characters, with `▁` for a space, and encode an unknown character as
-byte-fallback tokens, `<0xD8>`, which are never merged. Both can encode any text.
+byte-fallback tokens, `<0xD8>`, which are never merged. Both can encode any text, but for control characters and bytes
+that no text has: some tokenizers lack them (SmolLM2), and pre-tokens with them teach no new token.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def _byte_letters() -> dict[str, int]:
 
 BYTE_LETTERS = _byte_letters()
 FALLBACK = {f"<0x{byte:02X}>": byte for byte in range(256)}
+RARE_BYTES = frozenset(
+    [byte for byte in range(0x20) if byte not in b"\t\n\r"] + [0x7F, 0xC0, 0xC1, 0xF1, 0xF2] + [*range(0xF4, 0x100)]
+)
+"""Bytes of control characters, of planes of Unicode that have no assigned character, and of no character at all."""
 
 
 class BPE:
@@ -52,6 +57,7 @@ class BPE:
         self.spec: dict[str, Any] = json.loads(tokenizer.to_str())
         self.byte_level = is_byte_level(self.spec)
         _check(self.spec, self.byte_level, name)
+        self._missing = _missing_bytes(self.spec, self.byte_level)
 
     @cached_property
     def strings(self) -> list[str]:
@@ -85,6 +91,8 @@ class BPE:
                 pieces = [piece for piece, _ in splitter.pre_tokenize_str(part)] if splitter else [part]
                 if not self.byte_level:
                     pieces = [run for piece in pieces for run, _ in _RUNS.pre_tokenize_str(piece)]
+                if self._missing:  # whose bytes the tokenizer drops
+                    pieces = [piece for piece in pieces if self._missing.isdisjoint(self.bytes_of(piece))]
                 counts.update(pieces)
         return counts
 
@@ -160,6 +168,13 @@ def _kinds(part: Mapping[str, Any] | None) -> Iterator[str]:
             yield from _kinds(inner)
 
 
+def _missing_bytes(spec: Mapping[str, Any], byte_level: bool) -> frozenset[int]:
+    """Bytes for which a tokenizer has no token."""
+    vocabulary = spec["model"]["vocab"]
+    letters = BYTE_LETTERS if byte_level else FALLBACK
+    return frozenset(byte for letter, byte in letters.items() if letter not in vocabulary)
+
+
 def _check(spec: Mapping[str, Any], byte_level: bool, name: str) -> None:
     model = spec["model"]
     if model["type"] == "Unigram":
@@ -178,10 +193,10 @@ def _check(spec: Mapping[str, Any], byte_level: bool, name: str) -> None:
             "byte-level encodings (GPT-2, Llama 3, Qwen) and SentencePiece's with byte fallback (Llama 2, Gemma) "
             "can be continued"
         )
-    missing = sum(letter not in model["vocab"] for letter in (BYTE_LETTERS if byte_level else FALLBACK))
-    if missing:
+    missing = _missing_bytes(spec, byte_level)
+    if missing - RARE_BYTES:
         raise ModelError(
-            f"{name}: its tokenizer lacks {missing} of the 256 bytes, so it drops text that it does not know; "
+            f"{name}: its tokenizer lacks {len(missing)} of the 256 bytes, so it drops text that it does not know; "
             "new tokens would be learned from what is left"
         )
     marks = [key for key in ("continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]
