@@ -33,6 +33,7 @@ def test_a_first_recipe_loads_as_it_stands(first, texts, goal) -> None:
 def test_a_language_without_text_is_measured_on_what_the_base_generates(first, texts) -> None:
     recipe = first(["eng_Latn"], text=[str(texts["swh_Latn"])])
     assert (recipe.evaluation.self_generated, recipe.evaluation.text) == ("eng_Latn", {})
+    assert recipe.only.replay.sources == {"document": 1.0}
 
 
 def test_of_another_language_than_english_a_file_is_named_to_be_given(first, texts) -> None:

@@ -185,11 +185,13 @@ method: {choice.method.format(first=first, last=last)}
 
 
 def _replay(with_chat: bool) -> str:
-    if not with_chat:
-        return ""
-    return """
-# an instruct base: it replays documents and conversations that it generates itself, and its chat is measured
-replay: {self_generated: 0.2, from: {document: 0.5, chat: 0.5}}
+    """Self-generated text for every base, and conversations for one that can chat."""
+    kinds = ", from: {document: 0.5, chat: 0.5}" if with_chat else ""
+    what = "documents and conversations" if with_chat else "text"
+    return f"""
+# {what} that the base generates: with it full finetuning forgot 5 %, without it 79 %, and learned as much
+# (Danish on a 15 M base, docs/results.md)
+replay: {{self_generated: 0.2{kinds}}}
 """
 
 
