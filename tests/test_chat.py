@@ -24,6 +24,7 @@ from lingraft.nn.generate import AT_TEMPERATURE_1, GREEDILY
 from lingraft.recipe import load_recipe, recipe_yaml
 from lingraft.recipe.stage import Replay
 from lingraft.reporting.page import draw_page
+from lingraft.reporting.section import _chat
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("chat")]  # one run serves many tests
 
@@ -232,6 +233,16 @@ def test_the_report_shows_answers_side_by_side(done) -> None:
     page = draw_page([done])
     assert "answers that begin as the base" in page
     assert "What is the capital of France?" in page
+
+
+def test_what_was_lost_comes_first() -> None:
+    answers = [
+        {"question": "a", "before": "same", "after": "same"},
+        {"question": "b", "before": "one", "after": "another"},
+        {"question": "c", "before": "Paris", "after": "Rome", "right_before": True, "right_after": False},
+    ]
+    shown = _chat({"answers": answers})["answers"]
+    assert [(answer["question"], answer["is_lost"]) for answer in shown] == [("c", True), ("b", False), ("a", False)]
 
 
 def test_chat_is_no_language_of_text(done) -> None:

@@ -133,6 +133,9 @@ class ChatAnswer(Record):
     question: str
     before: str | None = None
     after: str
+    right_before: bool | None = None
+    """Of a known question, whether the answer is right."""
+    right_after: bool | None = None
 
 
 class ChatResult(Record):

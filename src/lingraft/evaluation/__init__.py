@@ -2,5 +2,7 @@
 
 NUM_SAMPLES = 2
 """Prompts per language that are continued, where nothing is said."""
+BEGINNING = 24
+"""Characters that two answers share to begin alike."""
 NUM_CONVERSATIONS = 40
 """Conversations of the base on which its chat is measured, where nothing is said."""

@@ -22,6 +22,7 @@ import torch
 from lingraft.cache import fingerprint
 from lingraft.corpus.chat import Turns, continued, converse
 from lingraft.errors import ModelError
+from lingraft.evaluation import BEGINNING
 from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, sequence_nll
 from lingraft.evaluation.chat_turns import answered, context_of, prompt_of, turns_of, why_no_chat
 from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BEGINNING = 24
-"""Characters that two answers share to begin alike."""
 LONGEST_ANSWER = 48
 """Tokens of a greedy answer."""
 BATCH = 64
@@ -198,15 +197,8 @@ class Chat(Suite[ChatScores]):
     ) -> dict[str, Any]:
         now, then = after[self.name], before[self.name] if before else None
         asked = [*KNOWN_ANSWERS, *(exchange.question for exchange in self.exchanges)]
-        answers = [
-            ChatAnswer(question=question, **({"before": old} if old is not None else {}), after=new)
-            for question, old, new in zip(
-                asked,
-                [*then.known, *then.answers] if then else [None] * len(asked),
-                [*now.known, *now.answers],
-                strict=True,
-            )
-        ]
+        new, old = [*now.known, *now.answers], [*then.known, *then.answers] if then else None
+        answers = [_answer(question, new[i], old[i] if old else None) for i, question in enumerate(asked)]
         right = {"before": sum(then.right)} if then else {}
         result = ChatResult(
             conversations=len(self.exchanges),
@@ -234,6 +226,14 @@ def _answers(
         for ids in continued(model, batch, turns.ends, longest, GREEDILY):
             yield str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
         progress((first + len(batch)) / len(prompts))
+
+
+def _answer(question: str, after: str, before: str | None) -> ChatAnswer:
+    """Both answers to a question; of a known one, whether each is right."""
+    answers = {"after": after, **({"before": before} if before is not None else {})}
+    known = question in KNOWN_ANSWERS
+    right = {f"right_{when}": is_right(question, given) for when, given in answers.items()} if known else {}
+    return ChatAnswer.model_validate({"question": question, **answers, **right})
 
 
 def _bits(after: ChatScores, before: ChatScores | None) -> Change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lingraft.evaluation import BEGINNING
 from lingraft.reporting.read import GROUPS, Run
 from lingraft.reporting.scale_selection import limit
 from lingraft.reporting.stage_results import stage_results
@@ -28,11 +29,28 @@ def section(run: Run) -> dict[str, Any]:
         },
         "stages": [_stage(run, stage) for stage in run.stages],
         "overlap": run.results.get("overlap") or [],
-        "chat": run.results.get("chat"),
+        "chat": _chat(run.results.get("chat")),
         "samples": run.results.get("samples") or [],
         "export": origin.get("export", {}),
         "versions": origin.get("versions", {}),
     }
+
+
+def _chat(chat: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Chat, with the answers that were lost first, then those that changed."""
+    if chat is None:
+        return None
+
+    def is_same(answer: dict[str, Any]) -> bool:
+        return bool(answer.get("before", "")[:BEGINNING] == answer["after"][:BEGINNING])
+
+    answers = sorted(chat.get("answers", []), key=lambda answer: (not _is_lost(answer), is_same(answer)))
+    return {**chat, "answers": [{**answer, "is_lost": _is_lost(answer)} for answer in answers]}
+
+
+def _is_lost(answer: dict[str, Any]) -> bool:
+    """Whether the base answers right, and the adapted model does not."""
+    return bool(answer.get("right_before") and not answer.get("right_after"))
 
 
 def _stage(run: Run, stage: Stage) -> dict[str, Any]:
