@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.pipeline.train import Trainee
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Languages
@@ -23,6 +24,7 @@ TRAINEE = Trainee(
     export="plain",
     max_length=64,
     seed=0,
+    marks=DocumentMarks("<bos>", "<eos>"),
     start_name="base",
 )
 OTHERS = {
@@ -37,6 +39,7 @@ OTHERS = {
     "export": "wide-ffn",
     "max_length": 32,
     "seed": 1,
+    "marks": DocumentMarks("<eos>", None),
 }
 
 

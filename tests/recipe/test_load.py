@@ -45,7 +45,7 @@ BROKEN = {
     "one checkpoint": (["training.save_total_limit=1"], "training.save_total_limit: at least 2"),
     "beyond the context": (["max_length=999"], "max_length: 999 is longer than the model's context; at most 64"),
     "two roles": (["languages.observe=[eng_Latn]"], "languages: eng_Latn is named more than once"),
-    "text without a role": (["languages.retain=[eng_Latn]"], "evaluation.text.spa_Latn: the language has no role"),
+    "text without a role": (["languages.retain=[eng_Latn]"], "evaluation.text.spa_Latn: spa_Latn has no role"),
     "questions without a role": (
         ["evaluation.tasks={cloze: {fra_Latn: FILE}}"],
         "evaluation.tasks.cloze.fra_Latn: the",
