@@ -10,6 +10,8 @@ import lingraft
 from lingraft.checkpoints.read import find_model
 from lingraft.errors import ModelError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def run(base, tmp_path) -> Path:

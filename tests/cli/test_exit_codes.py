@@ -85,6 +85,7 @@ def lingraft(*arguments: str | bytes, **settings: object) -> subprocess.Complete
     return subprocess.run(command, check=False, stderr=subprocess.PIPE, **settings)
 
 
+@pytest.mark.integration
 def test_a_reader_that_has_had_enough_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -93,6 +94,7 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.integration
 def test_standard_output_that_is_full_ends_with_3() -> None:
     with Path("/dev/full").open("wb") as full:
         ended = lingraft("--help", stdout=full)
@@ -101,6 +103,7 @@ def test_standard_output_that_is_full_ends_with_3() -> None:
     assert "the disk is full" in ended.stderr.decode()
 
 
+@pytest.mark.integration
 def test_a_file_above_the_limit_ends_with_3_and_leaves_nothing(tmp_path) -> None:
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
@@ -112,6 +115,7 @@ def test_a_file_above_the_limit_ends_with_3_and_leaves_nothing(tmp_path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.integration
 def test_an_argument_that_is_no_utf8_ends_with_2() -> None:
     ended = lingraft(b"report", b"caf\xe9", b"--out", b"page.html")
     assert ended.returncode == 2
@@ -119,6 +123,7 @@ def test_an_argument_that_is_no_utf8_ends_with_2() -> None:
     assert b"Traceback" not in ended.stderr
 
 
+@pytest.mark.integration
 def test_letters_that_the_terminal_lacks_are_shown_as_numbers() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "ascii"}
     ended = lingraft("report", "ọ̀rọ̀", "--out", "page.html", env=environment)
@@ -126,6 +131,7 @@ def test_letters_that_the_terminal_lacks_are_shown_as_numbers() -> None:
     assert b"there is no results.json" in ended.stderr
 
 
+@pytest.mark.integration
 def test_ctrl_c_while_libraries_load_ends_with_3() -> None:
     program = (
         "import sys, signal, builtins\n"
