@@ -14,13 +14,13 @@ from transformers import AutoTokenizer
 
 import lingraft
 from lingraft.checkpoints.chat_template import PLAIN
-from lingraft.corpus.chat import continued, converse
+from lingraft.corpus.chat import converse
 from lingraft.corpus.tokenize import DocumentTokenizer, open_table
 from lingraft.errors import ModelError, RecipeError, UserError
 from lingraft.evaluation.chat import Chat, Exchange, generate_exchanges, sample_conversations
 from lingraft.evaluation.chat_turns import answered, prompt_of, turns_of
 from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
-from lingraft.nn.generate import AT_TEMPERATURE_1, GREEDILY
+from lingraft.nn.generate import AT_TEMPERATURE_1, GREEDILY, continued
 from lingraft.recipe import load_recipe, recipe_yaml
 from lingraft.recipe.stage import Replay
 from lingraft.reporting.page import draw_page

@@ -151,12 +151,16 @@ def set_chat_template(folder: Path, template: str) -> None:
         write_json(config, settings)
 
 
+def ids_in(setting: Any) -> list[int]:
+    """The token ids of a config's setting: one, several, or none."""
+    return [] if setting is None else setting if isinstance(setting, list) else [setting]
+
+
 def stop_at(folder: Path, token: int) -> None:
     """Add a token to the tokens at which generation stops."""
     path = folder / "generation_config.json"
     settings = read_object(path) if path.is_file() else _ends_of(read_json(folder / "config.json"))
-    ends = settings.get("eos_token_id")
-    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    ends = ids_in(settings.get("eos_token_id"))
     if token not in ends:
         write_json(path, {**settings, "eos_token_id": [*ends, token] if ends else token})
 

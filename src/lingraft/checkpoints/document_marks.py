@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lingraft.checkpoints.chat_template import rendered
+from lingraft.checkpoints.chat_template import ids_in, rendered
 from lingraft.checkpoints.config import read_object
 from lingraft.checkpoints.read import TOKENIZER_ONLY, read_tokenizer
 from lingraft.errors import ModelError, nearest
@@ -129,8 +129,7 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase, folder: Path, eos: str) -> 
 def _stops(folder: Path) -> list[int]:
     """Ids of the tokens at which generation stops, by the generation config."""
     path = folder / _GENERATION
-    stops = read_object(path).get("eos_token_id") if path.is_file() else None
-    return stops if isinstance(stops, list) else [] if stops is None else [stops]
+    return ids_in(read_object(path).get("eos_token_id")) if path.is_file() else []
 
 
 def _text(token: object) -> str | None:

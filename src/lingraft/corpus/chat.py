@@ -7,10 +7,10 @@ in training, without any text of its developers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from lingraft.nn.generate import AT_TEMPERATURE_1, generate
+from lingraft.nn.generate import AT_TEMPERATURE_1, continued
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,19 +58,3 @@ def converse(model: PreTrainedModel, turns: Turns, count: int, length: int) -> I
     prompts = [turns.prompt(question) for question in questions]
     answers = continued(model, prompts, turns.ends, max(1, min(LONGEST_ANSWER, room // 2)), AT_TEMPERATURE_1)
     return (Conversation(*pair) for pair in zip(questions, answers, strict=True))
-
-
-def continued(
-    model: PreTrainedModel, rows: Sequence[Sequence[int]], ends: Sequence[int], longest: int, how: Mapping[str, Any]
-) -> list[list[int]]:
-    """Each row's continuation, up to one of `ends` (included) or `longest` tokens; `how` as in `nn.generate`."""
-    if not rows:
-        return []
-    padding = ends[0] if ends else 0
-    made = generate(model, rows, padding, max_new_tokens=longest, eos_token_id=list(ends) or None, **how)
-    return [_up_to(row, ends) for row in made.tolist()]
-
-
-def _up_to(row: list[int], ends: Sequence[int]) -> list[int]:
-    end = next((i for i, token in enumerate(row) if token in ends), len(row) - 1)
-    return row[: end + 1]

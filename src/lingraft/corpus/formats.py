@@ -57,6 +57,11 @@ def record_reader(path: Path) -> RecordReader:
     return reader
 
 
+def as_list(patterns: str | Sequence[str] | None) -> list[str]:
+    """One path or pattern, several, or none, as a list."""
+    return [] if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
+
+
 def find_files(*patterns: str) -> list[Path]:
     """The files that paths or glob patterns name, those of a pattern sorted, relative to the current folder.
 

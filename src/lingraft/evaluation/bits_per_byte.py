@@ -183,6 +183,14 @@ class BitsPerByte(Suite[DocumentScores]):
         return {"languages": languages, **(summarize(after, before, roles) if before else {})}
 
 
+def bits_change(after: DocumentScores, before: DocumentScores | None) -> Change:
+    """Bits per byte, and their change with its interval where the same documents were scored before."""
+    if before is None:
+        return Change(after=after.bits_per_byte)
+    interval = delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
+    return changed(before.bits_per_byte, after.bits_per_byte, interval)
+
+
 def _result(code: str, after: DocumentScores, before: DocumentScores | None, roles: Roles) -> LanguageResult:
     role, num_bytes, tokens = roles.get(code, "observe"), int(after.num_bytes.sum()), int(after.num_tokens.sum())
     if before is None:
@@ -190,15 +198,14 @@ def _result(code: str, after: DocumentScores, before: DocumentScores | None, rol
             role=role,
             bytes=num_bytes,
             tokens=Counts(after=tokens),
-            bits_per_byte=Change(after=after.bits_per_byte),
+            bits_per_byte=bits_change(after, None),
             perplexity=Pair(after=after.perplexity),
         )
-    interval = delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
     return LanguageResult(
         role=role,
         bytes=num_bytes,
         tokens=Counts(before=int(before.num_tokens.sum()), after=tokens),
-        bits_per_byte=changed(before.bits_per_byte, after.bits_per_byte, interval),
+        bits_per_byte=bits_change(after, before),
         perplexity=Pair(before=before.perplexity, after=after.perplexity),
     )
 

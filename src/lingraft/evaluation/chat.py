@@ -10,7 +10,6 @@ Two measures, since the first alone hides the damage:
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,16 +19,15 @@ import numpy.typing as npt
 import torch
 
 from lingraft.cache import fingerprint
-from lingraft.corpus.chat import Turns, continued, converse
+from lingraft.corpus.chat import Turns, converse
 from lingraft.errors import ModelError
 from lingraft.evaluation import BEGINNING
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, sequence_nll
+from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, DocumentScores, bits_change, sequence_nll
 from lingraft.evaluation.chat_turns import answered, context_of, prompt_of, turns_of, why_no_chat
 from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
-from lingraft.evaluation.paired_bootstrap import changed, delta_interval
 from lingraft.evaluation.suite import Progress, Roles, Suite
-from lingraft.nn.generate import GREEDILY
-from lingraft.schema import Change, ChatAnswer, ChatResult, Counts
+from lingraft.nn.generate import GREEDILY, continued
+from lingraft.schema import ChatAnswer, ChatResult, Counts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,19 +57,14 @@ class Exchange(NamedTuple):
     ended: bool
 
 
-class ChatScores(NamedTuple):
-    """What one model makes of the conversations, and of the known questions."""
+@dataclass(frozen=True)
+class ChatScores(DocumentScores):
+    """What one model makes of the base's answers, each a document, and how it answers itself."""
 
-    nats: npt.NDArray[np.float64]  # (exchanges,)
-    num_bytes: npt.NDArray[np.int64]  # (exchanges,)
     answers: list[str]
     """Greedy answers to the questions of the conversations."""
     known: list[str]
     """Greedy answers to `KNOWN_ANSWERS`."""
-
-    @property
-    def bits_per_byte(self) -> float:
-        return float(self.nats.sum() / math.log(2) / self.num_bytes.sum())
 
     @property
     def right(self) -> list[bool]:
@@ -153,11 +146,12 @@ class Chat(Suite[ChatScores]):
         plain = tokenizer.tokenizer
         turns, progress = turns_of(model, plain), Progress("chat")
         questions = [exchange.question for exchange in self.exchanges]
-        nats = self._nats(model, plain, turns)
+        nats, num_tokens = self._nats(model, plain, turns)
         answers = list(_answers(model, plain, turns, [*questions, *KNOWN_ANSWERS], progress))
         scores = ChatScores(
             nats,
             np.array([len(exchange.answer.encode()) for exchange in self.exchanges], dtype=np.int64),
+            num_tokens,
             answers[: len(questions)],
             answers[len(questions) :],
         )
@@ -168,8 +162,8 @@ class Chat(Suite[ChatScores]):
     @torch.inference_mode()
     def _nats(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turns: Turns
-    ) -> npt.NDArray[np.float64]:
-        """-ln p of each answer of the base after its question, with the token that ends it where it ended."""
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """-ln p and tokens of each answer of the base after its question, with the token that ends it, if any."""
         rows, scored = [], []
         for question, answer, ended in self.exchanges:
             prompt = prompt_of(tokenizer, turns, question)
@@ -182,15 +176,18 @@ class Chat(Suite[ChatScores]):
             for first in range(0, len(rows), batch)
             for loss in sequence_nll(model, rows[first : first + batch], scored[first : first + batch])
         ]
-        return np.array(losses, dtype=np.float64)
+        num_tokens = [len(row) - start for row, start in zip(rows, scored, strict=True)]
+        return np.array(losses, dtype=np.float64), np.array(num_tokens, dtype=np.int64)
 
     def to_json(self, measured: Mapping[str, ChatScores]) -> Any:
-        scores = measured[self.name]
-        return {**scores._asdict(), "nats": scores.nats.tolist(), "num_bytes": scores.num_bytes.tolist()}
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(measured[self.name]).items()
+        }
 
     def from_json(self, stored: Any) -> dict[str, ChatScores]:
-        nats, num_bytes = np.array(stored["nats"]), np.array(stored["num_bytes"], dtype=np.int64)
-        return {self.name: ChatScores(nats, num_bytes, stored["answers"], stored["known"])}
+        numbers = {name: np.array(stored[name], dtype=np.int64) for name in ("num_bytes", "num_tokens")}
+        return {self.name: ChatScores(**{**stored, "nats": np.array(stored["nats"], dtype=np.float64), **numbers})}
 
     def compare(
         self, after: Mapping[str, ChatScores], before: Mapping[str, ChatScores] | None, roles: Roles
@@ -202,7 +199,7 @@ class Chat(Suite[ChatScores]):
         right = {"before": sum(then.right)} if then else {}
         result = ChatResult(
             conversations=len(self.exchanges),
-            bits_per_byte=_bits(now, then),
+            bits_per_byte=bits_change(now, then),
             **(_agreement(now.answers, then.answers) if then else {}),
             known=len(now.known),
             right=Counts(**right, after=sum(now.right)),
@@ -234,13 +231,6 @@ def _answer(question: str, after: str, before: str | None) -> ChatAnswer:
     known = question in KNOWN_ANSWERS
     right = {f"right_{when}": is_right(question, given) for when, given in answers.items()} if known else {}
     return ChatAnswer.model_validate({"question": question, **answers, **right})
-
-
-def _bits(after: ChatScores, before: ChatScores | None) -> Change:
-    if before is None:
-        return Change(after=after.bits_per_byte)
-    interval = delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
-    return changed(before.bits_per_byte, after.bits_per_byte, interval)
 
 
 def _agreement(after: Sequence[str], before: Sequence[str]) -> dict[str, float]:

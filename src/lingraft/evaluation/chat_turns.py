@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lingraft.checkpoints.chat_template import around_question, end_of_turn
+from lingraft.checkpoints.chat_template import around_question, end_of_turn, ids_in
 from lingraft.corpus.chat import Turns
+from lingraft.corpus.tokenize import encode
 from lingraft.errors import ModelError
 from lingraft.layer_groups import text_config
 
@@ -26,8 +27,8 @@ def turns_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turn
     before, between = (tokenizer(text, add_special_tokens=False).input_ids for text in texts)
     if not between:
         raise ModelError("chat: the chat template writes nothing between a question and its answer")
-    stops = getattr(model.generation_config, "eos_token_id", None)
-    ends = [end_of_turn(tokenizer), tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])]
+    stops = ids_in(getattr(model.generation_config, "eos_token_id", None))
+    ends = [end_of_turn(tokenizer), tokenizer.eos_token_id, *stops]
     embeddings: Any = model.get_input_embeddings()
     rows = int(embeddings.weight.shape[0])
     turns = Turns(before, between, [int(end) for end in dict.fromkeys(ends) if end is not None and end < rows], texts)
@@ -59,7 +60,7 @@ def prompt_of(tokenizer: PreTrainedTokenizerBase, turns: Turns, question: str) -
     """A question in the template, up to its answer; special tokens that it spells are text."""
     before, between = turns.texts
     if _spells_special(tokenizer, question):
-        return turns.prompt(_ids(tokenizer, question))
+        return turns.prompt(encode(tokenizer, [question])[0])
     ids: list[int] = tokenizer(before + question + between, add_special_tokens=False, verbose=False).input_ids
     return ids
 
@@ -71,14 +72,9 @@ def answered(tokenizer: PreTrainedTokenizerBase, turns: Turns, question: str, an
         whole = tokenizer(turns.texts[0] + question + turns.texts[1] + answer, add_special_tokens=False, verbose=False)
         if whole.input_ids[: len(prompt)] == prompt:
             return list(whole.input_ids)
-    return [*prompt, *_ids(tokenizer, answer)]
+    return [*prompt, *encode(tokenizer, [answer])[0]]
 
 
 def _spells_special(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     added = (str(token) for token in tokenizer.added_tokens_decoder.values())
     return any(token in text for token in {*tokenizer.all_special_tokens, *added})
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
-    return ids

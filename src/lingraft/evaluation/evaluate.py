@@ -21,6 +21,7 @@ from lingraft.checkpoints.read import (
     read_config,
     read_tokenizer,
 )
+from lingraft.corpus.formats import as_list
 from lingraft.corpus.read import DroppedText, Split, check_split, find_files, read_documents
 from lingraft.errors import UserError
 from lingraft.evaluation import NUM_CONVERSATIONS
@@ -56,7 +57,7 @@ def evaluate_model(
     retain = [code_of(name) for name in retain if name != CHAT]
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
     questions = {
-        name: {code: _as_list(patterns) for code, patterns in by_code(files).items()}
+        name: {code: as_list(patterns) for code, patterns in by_code(files).items()}
         for name, files in (tasks or {}).items()
     }
     _check_languages(text, questions, learn, retain)
@@ -101,13 +102,9 @@ def _read_paths(
     model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, Mapping[str, list[str]]]
 ) -> list[Path | str]:
     patterns = [
-        pattern for files in (text, *questions.values()) for given in files.values() for pattern in _as_list(given)
+        pattern for files in (text, *questions.values()) for given in files.values() for pattern in as_list(given)
     ]
     return [model, *([against] if against else []), *find_files(*patterns)]
-
-
-def _as_list(patterns: str | Sequence[str]) -> list[str]:
-    return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
 def _check_languages(
@@ -126,7 +123,7 @@ def _check_languages(
 
 
 def _texts(text: Mapping[str, str | Sequence[str]], text_field: str, split: Split | None) -> dict[str, list[str]]:
-    files = {code: find_files(*_as_list(patterns)) for code, patterns in text.items()}
+    files = {code: find_files(*as_list(patterns)) for code, patterns in text.items()}
     check_split(split, [path for paths in files.values() for path in paths])
     texts = {}
     for code, paths in files.items():

@@ -11,11 +11,10 @@ import torch
 from lingraft.checkpoints.check import check_model
 from lingraft.checkpoints.document_marks import document_marks, marks_like
 from lingraft.checkpoints.read import find_model
-from lingraft.corpus.chat import continued
 from lingraft.errors import UserError
 from lingraft.evaluation.chat_turns import context_of, prompt_of, turns_of
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
-from lingraft.nn.generate import GREEDILY
+from lingraft.nn.generate import AT_TEMPERATURE_1, GREEDILY, continued
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,7 +41,7 @@ def generate_texts(
         raise UserError(f"--temperature {temperature:g}: allowed are 0 (the likeliest token) to 10")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: allowed are 0 to {2**32 - 1}")
-    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else GREEDILY
+    how = {**AT_TEMPERATURE_1, "temperature": temperature} if temperature else GREEDILY
     folders = {
         when: find_model(str(name)) for when, name in (("before", against), ("after", model)) if name is not None
     }

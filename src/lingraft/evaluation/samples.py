@@ -10,7 +10,7 @@ from lingraft.cache import fingerprint
 from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.evaluation import NUM_SAMPLES
 from lingraft.evaluation.suite import Roles, Suite
-from lingraft.nn.generate import GREEDILY, generate
+from lingraft.nn.generate import GREEDILY, continued
 from lingraft.schema import Sample
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def continue_prompts(
         if not row:  # a prompt that the tokenizer drops, and no BOS
             continuations.append("")
             continue
-        padding = ends[0] if ends else 0
-        (ids_after,) = generate(model, [row], padding, max_new_tokens=longest, eos_token_id=ends or None, **GREEDILY)
+        (ids_after,) = continued(model, [row], ends, longest, GREEDILY)
         continuation = str(tokenizer.tokenizer.decode(ids_after, skip_special_tokens=True))
         continuations.append(continuation[:SHOWN_CHARACTERS])
     return continuations

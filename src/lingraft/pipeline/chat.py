@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.evaluation.chat import Exchange, generate_exchanges
 from lingraft.evaluation.measure import measuring_device, model_to_measure
+from lingraft.nn.generate import drawn_by
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import ChatFiles, Model
 from lingraft.recipe import Recipe
@@ -47,7 +45,6 @@ def generate_conversations(
 ) -> None:
     """`chat.json`: so many questions and answers, drawn at temperature 1."""
     logger.info("the base generates %d conversations, to be measured", count)
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    with drawn_by(seed):
         exchanges = generate_exchanges(model_to_measure(base.folder), read_tokenizer(base.folder), count)
     write_json(folder / "chat.json", {"exchanges": [list(exchange) for exchange in exchanges]})

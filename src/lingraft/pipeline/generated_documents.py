@@ -6,13 +6,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.corpus.read import read_texts, write_texts
 from lingraft.corpus.sample import sample
 from lingraft.evaluation.measure import document_tokenizer, measuring_device, model_to_measure
+from lingraft.nn.generate import drawn_by
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Model
 from lingraft.recipe import Recipe
@@ -50,8 +48,7 @@ def generate_documents(
 ) -> None:
     """`text.jsonl`: blocks at temperature 1, cut into documents where the base ends one."""
     tokenizer = document_tokenizer(base.folder, marks)
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
+    with drawn_by(seed):
         rows = sample(model_to_measure(base.folder), tokenizer, blocks, length).tolist()
     ends = {*tokenizer.bos_ids, *tokenizer.eos_ids}
     documents = [ids for row in rows for ids in _cut(row, ends)]

@@ -22,6 +22,7 @@ from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation.chat import sample_conversations
 from lingraft.evaluation.measure import document_tokenizer, measuring_device, model_to_measure
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
+from lingraft.nn.generate import drawn_by
 from lingraft.pipeline.chat import GeneratedChat
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.text import TrainingData
@@ -162,11 +163,10 @@ def generate_part(
     rows: list[list[int]] = []
     schema = DISTILLED if loss == "kl" else SCHEMA
     with (
-        torch.random.fork_rng(),
+        drawn_by(seed),
         pa.OSFile(str(folder / "blocks.arrow"), "wb") as file,
         pa.ipc.new_stream(file, schema) as table,
     ):
-        torch.manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
         for first in range(0, blocks, batch):
             ids = sample_blocks(min(batch, blocks - first), max_length)
             rows += ids.tolist()

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from lingraft.cache import write_text
 from lingraft.checkpoints.read import CONFIG_ONLY, TOKENIZER_ONLY, find_model, read_config, read_tokenizer
+from lingraft.corpus.formats import as_list
 from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
@@ -94,7 +95,7 @@ def write_recipe(
 def _kept(retain: Sequence[str] | TextByLanguage) -> list[tuple[str, list[str]]]:
     """Retained languages and `chat`, each with its files, all of which exist."""
     named = retain.items() if isinstance(retain, Mapping) else [(name, None) for name in retain]
-    kept = [(name if name == CHAT else code_of(name), _as_list(files)) for name, files in named]
+    kept = [(name if name == CHAT else code_of(name), as_list(files)) for name, files in named]
     for _, files in kept:
         find_files(*files)
     return kept
@@ -107,20 +108,16 @@ def _texts(learn: Sequence[str], text: str | Sequence[str] | TextByLanguage) -> 
         UserError: text of no learned language, or of nobody knows which; a file that does not exist.
     """
     if not isinstance(text, Mapping):
-        files = _as_list(text)
+        files = as_list(text)
         if files and len(learn) > 1:
             raise UserError(f"--text {files[0]}: of which language? give --text {learn[0]}={files[0]}")
         text = {learn[0]: files} if files else {}
-    given = {code_of(name): _as_list(files) for name, files in text.items()}
+    given = {code_of(name): as_list(files) for name, files in text.items()}
     for code, files in given.items():
         if code not in learn:
             raise UserError(f"--text {code}={files[0]}: {code} is not learned ({', '.join(learn)})")
         find_files(*files)
     return {code: given.get(code, []) for code in learn}
-
-
-def _as_list(files: str | Sequence[str] | None) -> list[str]:
-    return [] if files is None else [files] if isinstance(files, str) else list(files)
 
 
 def _is_instruct(base: str) -> bool:
