@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.errors import CorpusError, ModelError
+from lingraft.vocabulary import llama_cpp
 from lingraft.vocabulary.bpe import BPE, BYTE_LETTERS, FALLBACK, RARE_BYTES
 from lingraft.vocabulary.extend import Extension, extend, unreachable
 from vocabulary.families import ENGLISH, FAMILIES, PERSIAN, gpt2, llama2, llama3, sentences
@@ -48,6 +49,27 @@ def test_every_new_token_comes_out_of_its_surface_or_of_the_text(family) -> None
     for token in range(extension.first, extension.first + NUMBER):
         surface = extension.bpe.surface(extension.bpe.strings[token])
         assert token in seen or token in ids(extension.bpe.tokenizer, "\n" + surface), surface
+
+
+BULGARIAN = "нещо на Български"  # words of the text by which llama.cpp's converter knows a tokenizer
+GREEK = sentences("λόγος καλός ήλιος θάλασσα δρόμος νερό", 300)
+
+
+@pytest.mark.parametrize("make", [llama3, gpt2])
+def test_llama_cpp_knows_the_extended_tokenizer_where_few_merges_are_left_out_for_it(make, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(llama_cpp, "SMALLEST", 0)
+    with caplog.at_level("INFO", "lingraft"):
+        extended = extend(BPE(make(), "tokenizer"), [BULGARIAN] * 9 + GREEK, 40).bpe.tokenizer
+    assert ids(extended, llama_cpp.CHECKED_TEXT) == ids(make(), llama_cpp.CHECKED_TEXT)
+    assert "with which llama.cpp's converter would not know the tokenizer: " in caplog.text
+
+
+@pytest.mark.parametrize("make", [llama3, gpt2])
+def test_a_language_that_needs_those_merges_gets_them_and_a_warning(make, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(llama_cpp, "SMALLEST", 0)
+    extended = extend(BPE(make(), "tokenizer"), [BULGARIAN] * 99, 9).bpe.tokenizer
+    assert ids(extended, llama_cpp.CHECKED_TEXT) != ids(make(), llama_cpp.CHECKED_TEXT)
+    assert "llama.cpp's converter will refuse this tokenizer" in caplog.text
 
 
 def test_old_text_keeps_its_ids(family) -> None:

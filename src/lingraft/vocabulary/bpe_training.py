@@ -30,6 +30,10 @@ class NewMerges:
 
     merges: list[Pair]
     strings: list[str]
+    left: dict[str, int]
+    """Strings of pairs that were frequent enough and had to be left -> how often each occurred."""
+    tokens: int
+    """Tokens of the words, after all merges."""
 
 
 def learn_merges(
@@ -37,24 +41,30 @@ def learn_merges(
     strings: Sequence[str],
     number: int,
     allowed: Callable[[str], bool],
+    leave: frozenset[Pair] = frozenset(),
     at_least: int = 2,
 ) -> NewMerges:
     """Learn `number` merges, the most frequent pair first; of equal pairs the one with the lowest ids.
 
     `words` are the old tokens of each word, with how often it occurs, `strings` the strings of the old tokens by id;
     new ids follow. A pair is skipped where its string is a token already, made by the old merges of other parts, or
-    is not `allowed`. The result is shorter than `number` where no other pair occurs `at_least` times.
+    is not `allowed`, or is one to `leave`. The result is shorter than `number` where no other pair occurs `at_least`
+    times.
     """
     learner = _Learner(words)
-    known, all_strings, merges = set(strings), list(strings), list[Pair]()
+    known, all_strings, merges, left = set(strings), list(strings), list[Pair](), dict[str, int]()
     while len(merges) < number and (pair := learner.most_frequent(at_least)):
         string = all_strings[pair[0]] + all_strings[pair[1]]
-        if string not in known and allowed(string):
+        if string in known or not allowed(string):
+            continue
+        if pair in leave:
+            left[string] = learner.seen[pair]
+        else:
             learner.merge(pair, len(all_strings))
             merges.append(pair)
             all_strings.append(string)
             known.add(string)
-    return NewMerges(merges, all_strings[len(strings) :])
+    return NewMerges(merges, all_strings[len(strings) :], left, learner.tokens())
 
 
 class _Learner:
@@ -77,6 +87,9 @@ class _Learner:
             self.places[pair].add(len(self.words))
         self.words.append(word)
         self.counts.append(count)
+
+    def tokens(self) -> int:
+        return sum(len(word) * count for word, count in zip(self.words, self.counts, strict=True))
 
     def most_frequent(self, at_least: int) -> Pair | None:
         """Take the most frequent pair from the queue; `None` where no pair occurs `at_least` times."""

@@ -10,12 +10,16 @@ from itertools import product
 
 from lingraft.errors import CorpusError
 from lingraft.vocabulary.bpe import BPE, begins_character, is_whole
-from lingraft.vocabulary.bpe_training import learn_merges
+from lingraft.vocabulary.bpe_training import NewMerges, Pair, learn_merges
+from lingraft.vocabulary.llama_cpp import fixed_pairs
 
 logger = logging.getLogger(__name__)
 
 COVERAGE = 0.9995
 """Share of characters of the new text that a SentencePiece model gets a token for (SentencePiece's default)."""
+
+MOST_LEFT = 0.05
+"""Share of the tokens of the text that may come of leaving merges out for llama.cpp's converter."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
     """Learn `number` new tokens on texts.
 
     The old encoding stays: a text that uses no new token keeps its ids, and everything decodes as before.
+    llama.cpp's converter recognises the extended tokenizer where it recognised the old one (`vocabulary.llama_cpp`); a
+    warning says so where that would cost too much.
 
     Raises:
         CorpusError: the text has fewer pairs that occur twice.
@@ -42,8 +48,7 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
     words = bpe.words(texts)
     letters = [] if bpe.byte_level else _new_letters(bpe, words, number)
     start = bpe.extended(letters, []) if letters else bpe
-    counted = zip(start.cut(words), words.values(), strict=True)
-    learned = learn_merges(counted, start.strings, number - len(letters), start.may_be_token)
+    learned = _learned(start, words, number - len(letters))
     found = len(letters) + len(learned.strings)
     if found < number:
         raise CorpusError(
@@ -56,6 +61,31 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
         shown = ", ".join(repr(extended.surface(token)) for token in missing[:5])
         logger.warning("%d of the new tokens came out of no text that was tried: %s", len(missing), shown)
     return Extension(extended, first, bpe.cut(extended.strings[first:]), missing)
+
+
+def _learned(start: BPE, words: Counter[str], number: int) -> NewMerges:
+    """The new merges, without those that llama.cpp's converter does not bear, where they can be spared."""
+
+    def learn(leave: frozenset[Pair]) -> NewMerges:
+        counted = zip(start.cut(words), words.values(), strict=True)
+        return learn_merges(counted, start.strings, number, start.may_be_token, leave)
+
+    learned = learn(fixed_pairs(start))
+    shown = ", ".join(repr(start.surface(string)) for string in list(learned.left)[:5])
+    if sum(learned.left.values()) > MOST_LEFT * learned.tokens:
+        logger.warning(
+            "llama.cpp's converter will refuse this tokenizer: it knows one by a fixed text, and new tokens "
+            "apply in it that the language cannot do without: %s",
+            shown,
+        )
+        return learn(frozenset())
+    if learned.left:
+        logger.info(
+            "left out %d tokens, with which llama.cpp's converter would not know the tokenizer: %s",
+            len(learned.left),
+            shown,
+        )
+    return learned
 
 
 def _new_letters(bpe: BPE, words: Counter[str], number: int) -> list[str]:
