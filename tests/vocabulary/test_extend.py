@@ -52,14 +52,14 @@ def test_every_new_token_comes_out_of_its_surface_or_of_the_text(family) -> None
 
 
 BULGARIAN = "нещо на Български"  # words of the text by which llama.cpp's converter knows a tokenizer
-GREEK = sentences("λόγος καλός ήλιος θάλασσα δρόμος νερό", 300)
 
 
 @pytest.mark.parametrize("make", [llama3, gpt2])
 def test_llama_cpp_knows_the_extended_tokenizer_where_few_merges_are_left_out_for_it(make, monkeypatch, caplog) -> None:
     monkeypatch.setattr(llama_cpp, "SMALLEST", 0)
+    text = [BULGARIAN] * 30 + sentences("λόγος ήλιος", 1000)
     with caplog.at_level("INFO", "lingraft"):
-        extended = extend(BPE(make(), "tokenizer"), [BULGARIAN] * 9 + GREEK, 40).bpe.tokenizer
+        extended = extend(BPE(make(), "tokenizer"), text, 16).bpe.tokenizer
     assert ids(extended, llama_cpp.CHECKED_TEXT) == ids(make(), llama_cpp.CHECKED_TEXT)
     assert "with which llama.cpp's converter would not know the tokenizer: " in caplog.text
 
