@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 from itertools import pairwise
@@ -57,9 +58,10 @@ BULGARIAN = "нещо на Български"  # words of the text by which lla
 @pytest.mark.parametrize("make", [llama3, gpt2])
 def test_llama_cpp_knows_the_extended_tokenizer_where_few_merges_are_left_out_for_it(make, monkeypatch, caplog) -> None:
     monkeypatch.setattr(llama_cpp, "SMALLEST", 0)
-    text = [BULGARIAN] * 30 + sentences("λόγος ήλιος", 1000)
+    monkeypatch.setattr(importlib.import_module("lingraft.vocabulary.extend"), "MOST_LEFT", 1)
+    text = [BULGARIAN] * 2000 + sentences("λόγος ήλιος", 1000)
     with caplog.at_level("INFO", "lingraft"):
-        extended = extend(BPE(make(), "tokenizer"), text, 16).bpe.tokenizer
+        extended = extend(BPE(make(), "tokenizer"), text, 12).bpe.tokenizer
     assert ids(extended, llama_cpp.CHECKED_TEXT) == ids(make(), llama_cpp.CHECKED_TEXT)
     assert "with which llama.cpp's converter would not know the tokenizer: " in caplog.text
 
