@@ -80,7 +80,7 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> str | None:
     def write() -> str:
         for messages in (conversation, with_system):  # some templates need the second, and others refuse it
             try:
-                return json.dumps(_render(tokenizer, messages))
+                return json.dumps(render(tokenizer, messages))
             except (TemplateSyntaxError, MemoryError, RecursionError):
                 raise
             except Exception:  # noqa: S112  (anybody's template; the next form, if there is one)
@@ -99,8 +99,8 @@ class _FixedClock:
         return DAY
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **settings: Any) -> str:
-    """Render messages in a child process, on a fixed day: templates write the date, and what is compared must stay."""
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **settings: Any) -> str:
+    """Render messages on a fixed day, for templates that write the date. Only for a child process (`bounded`)."""
     from transformers.utils import chat_template_utils
 
     setattr(chat_template_utils, "datetime", _FixedClock)  # noqa: B010  (of this child alone; transformers has no way)
@@ -128,7 +128,7 @@ def around_question(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | Non
         return None
 
     def write() -> str:
-        return json.dumps(_render(tokenizer, [{"role": "user", "content": _QUESTION}], add_generation_prompt=True))
+        return json.dumps(render(tokenizer, [{"role": "user", "content": _QUESTION}], add_generation_prompt=True))
 
     before, _, between = json.loads(bounded(write, "the chat template")).rpartition(_QUESTION)
     return before, between

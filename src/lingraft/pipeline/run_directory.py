@@ -14,7 +14,9 @@ import yaml
 from accelerate import PartialState
 
 from lingraft.cache import digests, file_fingerprint, json_text, read_record, records, write_json, write_text
+from lingraft.checkpoints.modelfile import modelfile
 from lingraft.checkpoints.published import changed
+from lingraft.checkpoints.read import read_tokenizer
 from lingraft.disk import (
     LOCK,
     link_to,
@@ -236,7 +238,10 @@ def publish(
     if not PartialState().is_main_process:
         return
     record, adapter = json_text(origin), stages[-1].adapted.adapter
-    publish_folder(exported.folder / "model", out, "model", {"lingraft.json": record, "README.md": card}, moved=True)
+    beside = {"lingraft.json": record, "README.md": card}
+    if recipe.form == "plain":
+        beside["Modelfile"] = modelfile(read_tokenizer(exported.model.folder))
+    publish_folder(exported.folder / "model", out, "model", beside, moved=True)
     if adapter.is_dir() and recipe.is_short and not recipe.vocabulary:  # else it is of a model that is not published
         publish_folder(adapter, out, "adapter", {"lingraft.json": record})
     elif (out / "adapter").exists():  # of the recipe as it was
