@@ -66,7 +66,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     # Text, in the base's tokens: documents that are measured, a selection split, and documents that may train.
     text = read_text(recipe, base, work)
     chat = generate_chat(recipe, base, work)  # what an instruct base asks and answers itself, where chat is retained
-    suites = build_suites(recipe, text, chat)
+    suites = build_suites(recipe, text, chat)  # what models are scored on; `measure_text` takes the text suites alone
 
     # Tokens: training starts from the base, or from the base with new tokens, whose tokenizer then serves all stages.
     extended = extend_vocabulary(recipe, base, text, work)  # None where the recipe adds no tokens
@@ -81,11 +81,12 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     instruct_scores = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
     between = {"new tokens": suites.measure_text(work / "measured", start)} if extended else {}
 
-    # Training, stage by stage, each from the model that the one before it left.
+    # Training, stage by stage, each from the model that the one before it left. Merge steps then combine its weights with
+    # those of earlier models.
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
-        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # what the base knows, not `chat`
+        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # by the base; nothing of `chat`
         adapted = adapt(recipe, name, model, data[name], generated, stage_work)
         merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # without steps, `adapted`
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
@@ -93,8 +94,8 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
         if recipe.has_named_stages:  # a single stage is measured at the end alone
             between[name] = suites.measure_text(stage_work / "measured", model)
 
-    # The run's merge steps, on all that changed since `start`. A `max_forgetting` step selects, on the selection split,
-    # the scales by which the change is multiplied in each layer group.
+    # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each layer
+    # group by a scale, so that no more is forgotten than it allows: selected on the selection split, in `held_out`.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
     result = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
     exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
