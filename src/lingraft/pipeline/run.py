@@ -81,8 +81,8 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     instruct_scores = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
     between = {"new tokens": suites.measure_text(work / "measured", start)} if extended else {}
 
-    # Training, stage by stage, each from the model that the one before it left. Merge steps then combine its weights with
-    # those of earlier models.
+    # Training, stage by stage, each from the model that the one before it left. Merge steps then combine the weights of
+    # the trained model and of earlier ones.
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
@@ -94,8 +94,8 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
         if recipe.has_named_stages:  # a single stage is measured at the end alone
             between[name] = suites.measure_text(stage_work / "measured", model)
 
-    # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each layer
-    # group by a scale, so that no more is forgotten than it allows: selected on the selection split, in `held_out`.
+    # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each
+    # layer group by a scale, so that no more is forgotten than it allows: selected on the selection split of `held_out`.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
     result = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
     exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
