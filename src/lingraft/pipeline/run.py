@@ -95,7 +95,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
             between[name] = suites.measure_text(stage_work / "measured", model)
 
     # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each
-    # layer group by a scale, so that no more is forgotten than it allows: selected on the selection split of `held_out`.
+    # layer group by a scale, so that no more is forgotten than it allows, on the selection split of `held_out`.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
     result = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
     exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
