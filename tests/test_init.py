@@ -55,6 +55,15 @@ def test_an_instruct_base_keeps_its_chat(first, base, texts) -> None:
     assert recipe.only.replay.sources == {"document": 0.5, "chat": 0.5}
 
 
+def test_little_text_trains_in_small_steps(first, tmp_path) -> None:
+    """Else half a megabyte would give ten steps, in which nothing is learned."""
+    for megabytes, batch in ((0.5, 1), (2.5, 4), (6, 8)):
+        (tmp_path / "text.txt").write_bytes(b"maji mengi sana " * int(megabytes * 2**16))
+        recipe = first(["eng_Latn"], text=str(tmp_path / "text.txt"))
+        assert recipe.only.training["per_device_train_batch_size"] == batch
+        (tmp_path / "first.yaml").unlink()
+
+
 def test_paths_are_those_of_the_recipes_folder(base, texts, tmp_path, monkeypatch) -> None:
     (tmp_path / "recipes").mkdir()
     monkeypatch.chdir(tmp_path)

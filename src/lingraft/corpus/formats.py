@@ -20,6 +20,8 @@ RECORDS: dict[str, RecordReader] = {".jsonl": read_json_lines, ".json": read_jso
 """Formats whose records have fields."""
 PLAIN_TEXT = ".txt"
 COMPRESSED_INSIDE = ".parquet"
+COMPRESSION_RATIO = 3
+"""Bytes of text per byte of a compressed file, about."""
 FORMATS = (
     *(name + packed for name in (".jsonl", ".json", PLAIN_TEXT) for packed in ("", *COMPRESSIONS)),
     COMPRESSED_INSIDE,
@@ -43,6 +45,11 @@ def format_of(path: Path) -> str:
 def is_packed(path: Path) -> bool:
     """Whether the content of a file is larger than the file."""
     return path.suffix in COMPRESSIONS or path.suffix == COMPRESSED_INSIDE
+
+
+def text_bytes(path: Path) -> int:
+    """About how many bytes of text a file has, by its size on the disk."""
+    return path.stat().st_size * (COMPRESSION_RATIO if is_packed(path) else 1)
 
 
 def record_reader(path: Path) -> RecordReader:

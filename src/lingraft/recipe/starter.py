@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from lingraft.cache import write_text
 from lingraft.checkpoints.read import CONFIG_ONLY, TOKENIZER_ONLY, find_model, read_config, read_tokenizer
-from lingraft.corpus.formats import as_list
+from lingraft.corpus.formats import as_list, text_bytes
 from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
@@ -28,6 +28,15 @@ MAIN = "eng_Latn"
 
 PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 """LayRA's layers on Llama 3.1 8B (arXiv 2509.11414 §3.2), scaled to other depths."""
+
+STEPS = 100
+"""Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
+
+BATCH, BLOCK = 8, 2048
+"""Blocks in a step, and tokens in a block, where a recipe says nothing."""
+
+BYTES_PER_TOKEN = 3
+"""A guess, for text that the tokenizer does not know well."""
 
 
 class _Choice(NamedTuple):
@@ -87,6 +96,7 @@ def write_recipe(
         len(retained) < len(kept) or _is_instruct(base),
         GOALS[goal],
         _layers(base),
+        _batch(texts),
     )
     write_text(out, written)
     return written
@@ -160,6 +170,7 @@ def _recipe(
     with_chat: bool,
     choice: _Choice,
     layers: tuple[int, int, str],
+    batch: int,
 ) -> str:
     first, last, note = layers
     keep = ", ".join([*retained, *([CHAT] if with_chat else [])])
@@ -178,7 +189,23 @@ corpus:{source}
 
 # {choice.reason}; {note}
 method: {choice.method.format(first=first, last=last)}
-{_replay(with_chat)}{_evaluation(retained)}"""
+{_training(batch)}{_replay(with_chat)}{_evaluation(retained)}"""
+
+
+def _batch(texts: Mapping[str, Sequence[str]]) -> int:
+    """Blocks in a step: fewer where there is so little text that it would give but a few steps."""
+    if not all(texts.values()):  # text of the hub
+        return BATCH
+    size = sum(text_bytes(path) for files in texts.values() for path in find_files(*files))
+    return max(1, min(BATCH, round(size / BYTES_PER_TOKEN / BLOCK / STEPS)))
+
+
+def _training(batch: int) -> str:
+    if batch == BATCH:
+        return ""
+    return f"""
+training: {{per_device_train_batch_size: {batch}}}  # blocks in a step: there is little text, so its steps are small
+"""
 
 
 def _replay(with_chat: bool) -> str:

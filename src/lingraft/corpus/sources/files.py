@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lingraft.cache import file_fingerprint
 from lingraft.corpus.dropped import DroppedText
-from lingraft.corpus.formats import PLAIN_TEXT, find_files, format_of, is_packed
+from lingraft.corpus.formats import PLAIN_TEXT, find_files, format_of, text_bytes
 from lingraft.corpus.plain_text import warn_of_one_document
 from lingraft.corpus.read import file_rows, placed_rows, read_each
 from lingraft.corpus.sources.base import ONE_OR_MORE, Row, Sample, found_by
@@ -23,8 +23,6 @@ FilePatterns = Annotated[list[Annotated[str, found_by(find_files)]], Field(min_l
 
 SAMPLED_DOCUMENTS = 500
 """Documents of each file from which its size is estimated."""
-COMPRESSION_RATIO = 3
-"""Bytes of text per byte of a compressed file, about."""
 
 
 class FileSource(RecordSource):
@@ -57,8 +55,7 @@ class FileSource(RecordSource):
             yield Sample(texts, 1)
             return
         sampled_bytes = sum(len(text.encode()) + 1 for row in texts for text in row)
-        text_bytes = path.stat().st_size * (COMPRESSION_RATIO if is_packed(path) else 1)
-        yield Sample(texts, max(1.0, text_bytes / sampled_bytes))
+        yield Sample(texts, max(1.0, text_bytes(path) / sampled_bytes))
 
     def warn(self, num_documents: int) -> None:
         warn_of_one_document(self.paths, self.split, num_documents)
