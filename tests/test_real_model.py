@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from command_line import command
 from lingraft import tutorial
-from lingraft.errors import UserError
+from lingraft.errors import OutputError, UserError
 
 pytestmark = pytest.mark.integration
 
@@ -50,7 +51,9 @@ def test_a_recipe_for_it_keeps_its_chat_and_is_ready_to_run(base, tmp_path) -> N
     recipe = tmp_path / "recipe.yaml"
     command("init", "--base", base, "--learn", "nya_Latn", "--text", text, "--retain", "eng_Latn", "-o", recipe)
     planned, _ = command("run", recipe, "--out", tmp_path / "run", "--dry-run")
-    assert "chat" in recipe.read_text()
+    written = yaml.safe_load(recipe.read_text())
+    assert written["languages"]["retain"] == ["eng_Latn", "chat"]
+    assert written["replay"]["from"] == {"document": 0.5, "chat": 0.5}
     assert "documents  <|endoftext|>" in planned
 
 
@@ -59,6 +62,17 @@ def test_the_text_has_a_chapter_a_document(tmp_path) -> None:
     documents = tutorial.chichewa(tmp_path / "chichewa.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(documents) == 1189  # the chapters of the Bible
     assert json.loads(documents[0])["text"].startswith("Pachiyambi Mulungu adalenga kumwamba ndi dziko lapansi.\n")
+
+
+@with_packages
+def test_nothing_of_the_users_is_replaced(tmp_path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "note.txt").write_text("mine")
+    (tmp_path / "text.jsonl").write_text("mine")
+    for make, place in ((tutorial.smollm2, tmp_path / "notes"), (tutorial.chichewa, tmp_path / "text.jsonl")):
+        with pytest.raises(OutputError):
+            make(place)
+    assert (tmp_path / "notes" / "note.txt").read_text() == (tmp_path / "text.jsonl").read_text() == "mine"
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, tmp_path) -> None:

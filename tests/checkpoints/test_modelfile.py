@@ -7,6 +7,7 @@ import re
 import pytest
 
 from checkpoints.test_document_marks import CHATML, GEMMA, IM, LLAMA_2, LLAMA_3, MISTRAL, write_tokenizer
+from lingraft.checkpoints.chat_template import PLAIN
 from lingraft.checkpoints.modelfile import modelfile
 from lingraft.checkpoints.read import read_tokenizer
 
@@ -30,6 +31,13 @@ KINDS = {
         NO_SYSTEM + GEMMA + PROMPT.replace("START", "<start_of_turn>assistant\n"),
     ),
     "Mistral": (["<s>", "</s>", "[INST]", "[/INST]"], "<s>", "</s>", MISTRAL, NO_SYSTEM + MISTRAL),
+    "Llama 2": (["<s>", "</s>"], "<s>", "</s>", LLAMA_2, LLAMA_2),
+    "lingraft's own": (["<s>", "</s>"], "<s>", "</s>", LLAMA_2, PLAIN),
+    "a first line": (
+        IM, None, "<|im_end|>", CHATML,
+        "{% if messages[0].role != 'system' %}Hello.\n{% endif %}" + CHATML
+        + PROMPT.replace("START", "<|im_start|>assistant\n"),
+    ),
 }  # fmt: skip
 USER, ANSWER, AGAIN = ({"role": role, "content": role[:3]} for role in ("user", "assistant", "user"))
 
@@ -43,9 +51,12 @@ def in_go(content: str, messages: list[dict[str, str]]) -> str:
     start, loop, answer = re.fullmatch(
         r"(.*)\{\{ range \.Messages \}\}(.*)\{\{ end \}\}\{\{ end \}\}(.*)", template, re.DOTALL
     ).groups()
-    assert not start, "begins a conversation without a system message"
+    if start and messages[0]["role"] != "system":
+        start = re.fullmatch(r"\{\{ if not \.System \}\}(.*)\{\{ end \}\}", start, re.DOTALL).group(1)
+    else:
+        start = ""
     cases = dict(re.findall(r'(?:if|else if) eq \.Role "(\w+)" \}\}(.*?)(?=\{\{ else if|\Z)', loop, re.DOTALL))
-    return "".join(cases[m["role"]].replace("{{ .Content }}", m["content"]) for m in messages) + answer
+    return start + "".join(cases[m["role"]].replace("{{ .Content }}", m["content"]) for m in messages) + answer
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -63,8 +74,21 @@ def test_it_renders_as_the_chat_template(name, tmp_path) -> None:
         assert in_go(content, messages) == (whole.removeprefix(bos) if starts_by_itself else whole)
 
 
-def test_a_template_that_is_not_made_of_pieces_is_left_to_ollama(tmp_path) -> None:
-    content = modelfile(read_tokenizer(write_tokenizer(tmp_path, ["<s>", "</s>"], "<s>", "</s>", LLAMA_2)))
+IN_THE_USERS_TURN = (
+    "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% set messages = messages[1:] %}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (s or '') + m.content + '<|im_end|>\n' }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ strftime_now('%d') }}" + CHATML, IN_THE_USERS_TURN, "{% for %}"],
+    ids=["the date", "the system message in the user's turn", "not valid"],
+)
+def test_a_template_that_is_not_made_of_pieces_is_left_to_ollama(template, tmp_path) -> None:
+    tokenizer = read_tokenizer(write_tokenizer(tmp_path, ["<s>", "</s>"], "<s>", "</s>", LLAMA_2))
+    tokenizer.chat_template = template
+    content = modelfile(tokenizer)
     assert "FROM ." in content
     assert "TEMPLATE" not in content
 

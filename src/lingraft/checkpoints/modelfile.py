@@ -1,8 +1,8 @@
 """The `Modelfile` beside a model, with which Ollama makes a model of its own: `ollama create NAME -f Modelfile`.
 
 Ollama has a template language of its own (Go's). What a chat template writes around each role is found by rendering
-short conversations, and written in that language. Where the pieces do not give what the chat template gives, the file
-has no template, and Ollama chooses one.
+short conversations, and written in that language. Where such pieces do not give what the chat template gives, or it
+writes the date, the file has no template, and Ollama chooses one.
 """
 
 from __future__ import annotations
@@ -64,37 +64,40 @@ class TurnPieces(NamedTuple):
 def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
     """The content of a Modelfile for the folder of a model with this tokenizer."""
     lines = ["# ollama create NAME -f Modelfile", "FROM ."]
-    pieces = turn_pieces(tokenizer)
+    try:
+        pieces, end = turn_pieces(tokenizer), end_of_turn(tokenizer)
+    except ModelError:  # a template that is not valid; a base may have one
+        pieces = end = None
     if pieces is not None:
         lines.append(f'TEMPLATE """{_in_go(pieces)}"""')
         if pieces.default_system is not None:
             lines.append(f'SYSTEM """{pieces.default_system}"""')
-    end = end_of_turn(tokenizer)
-    if end is not None:
-        lines.append(f"PARAMETER stop {json.dumps(tokenizer.convert_ids_to_tokens(end), ensure_ascii=False)}")
+    stop = "" if end is None else str(tokenizer.convert_ids_to_tokens(end))
+    if stop and not {'"', "\\"} & {*stop}:
+        lines.append(f'PARAMETER stop "{stop}"')
     return "\n".join(lines) + "\n"
 
 
 def turn_pieces(tokenizer: PreTrainedTokenizerBase) -> TurnPieces | None:
-    """The pieces of a tokenizer's chat template; `None` without one, or where it is not made of such pieces."""
-    if tokenizer.chat_template is None:
+    """The pieces of a tokenizer's chat template; `None` without one, or where it is not made of such pieces.
+
+    Raises:
+        ModelError: the template is not valid, or does not end.
+    """
+    if tokenizer.chat_template is None or "strftime_now" in str(tokenizer.chat_template):  # it writes today's date
         return None
-    try:
-        texts: dict[str, str | None] = json.loads(
-            bounded(lambda: json.dumps(_rendered(tokenizer)), "the chat template")
-        )
-    except ModelError:
-        return None
+    texts: dict[str, str | None] = json.loads(bounded(lambda: json.dumps(_rendered(tokenizer)), "the chat template"))
     bos = str(tokenizer.bos_token or "")
     if bos and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:  # then Ollama writes it too
         texts = {name: text and text.removeprefix(bos) for name, text in texts.items()}
     pieces = _pieces(texts)
     if pieces is None or any(sign in text for sign in ("{{", "}}", '"""') for text in _texts(pieces)):
         return None
-    expected = {name: texts[f"{name}, prompted"] for name in _CONVERSATIONS if name != "answered"}
-    expected = {name: text for name, text in expected.items() if name != "system" or "system" in pieces.roles}
-    is_same = all(pieces.render(_CONVERSATIONS[name]) == text for name, text in expected.items())
-    return pieces if is_same else None
+    prompted = {name: texts[f"{name}, prompted"] for name in ("asked", "again", "system")}
+    if "system" not in pieces.roles:  # refused
+        del prompted["system"]
+    is_same = all(pieces.render(_CONVERSATIONS[name]) == text for name, text in prompted.items())
+    return pieces if is_same and "{{{" not in _in_go(pieces) else None
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase) -> dict[str, str | None]:
@@ -114,19 +117,22 @@ def _pieces(texts: dict[str, str | None]) -> TurnPieces | None:
     if not (asked and prompted and answered and again and prompted.startswith(asked)):
         return None
     start, _, user_end = asked.partition(_ASKED)
-    answer_end = answered.rpartition(_ANSWER)[2]
     before_answer = again.partition(_ASKED)[2].partition(_ANSWER)[0].removeprefix(user_end)
-    user_start = again.partition(_ANSWER)[2].partition(_AGAIN)[0].removeprefix(answer_end)
-    if not start.endswith(user_start):
-        return None
+    between = again.partition(_ANSWER)[2].partition(_AGAIN)[0]
+    answer_end = answered.rpartition(_ANSWER)[2]
+    user_start = between.removeprefix(answer_end)
+    if not start.endswith(user_start):  # something stands between turns, and not before the first one
+        user_start = next(between[i:] for i in range(len(between) + 1) if start.endswith(between[i:]))
+        answer_end = between.removesuffix(user_start)
     first, default = start.removesuffix(user_start), None
     roles = {"user": Around(user_start, user_end), "assistant": Around(before_answer, answer_end)}
-    if (with_system := texts["system"]) and _SYSTEM in with_system:
-        system_start, _, rest = with_system.partition(_SYSTEM)
+    if (with_system := texts["system"]) is not None:
+        system_start, found, rest = with_system.partition(_SYSTEM)
         system_end = rest.partition(_ASKED)[0]
-        if system_end.endswith(user_start):
-            roles["system"] = Around(system_start, system_end.removesuffix(user_start))
-            first, default = _without_default(first, roles["system"])
+        if not found or not system_end.endswith(user_start):  # it stands within the user's turn
+            return None
+        roles["system"] = Around(system_start, system_end.removesuffix(user_start))
+        first, default = _without_default(first, roles["system"])
     return TurnPieces(first, default, roles, prompted.removeprefix(asked))
 
 

@@ -52,7 +52,7 @@ class MergeRecipe:
 def check_holds_only(out: Path, kind: str) -> None:
     """Refuse a folder that holds anything but the output of an earlier run of the same command.
 
-    `kind`: `merge` or `extension`, the key of that command's record.
+    `kind`: `merge`, `extension` or `tutorial`, the key of that command's record.
 
     Raises:
         OutputError: names what the folder holds.

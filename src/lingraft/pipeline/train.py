@@ -37,6 +37,7 @@ from lingraft.recipe.text import Languages
 from lingraft.training.arguments import mixed_precision, training_arguments
 from lingraft.training.batches import TrainingText
 from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
+from lingraft.training.schedule import num_processes
 from lingraft.training.trainer import train
 
 if TYPE_CHECKING:
@@ -147,10 +148,12 @@ def adapt(
 def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:
     path = work / "adapted"
     key = write_adapted.key(trainee, None)
-    checkpoints = work / f"training-{fingerprint(key)}"
+    checkpoints = work / f"training-{fingerprint({**key, 'processes': num_processes()})}"
     for other in work.glob(f"training-{'[0-9a-f]' * 16}"):
         if other != checkpoints:
-            logger.warning("%s: removed, text, base or settings changed since it was begun", other.name)
+            logger.warning(
+                "%s: removed, text, base, settings or the number of processes changed since it was begun", other.name
+            )
             remove(other)
     if not is_cached(path, key):
         mark(checkpoints)

@@ -52,7 +52,7 @@ def extend_vocabulary(recipe: Recipe, base: Model, text: Text, work: Path) -> Ex
     return extended
 
 
-@step(ExtendedModel)
+@step(ExtendedModel, version=2)
 def add_tokens(
     folder: Path,
     base: Model,

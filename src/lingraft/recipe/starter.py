@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lingraft.cache import write_text
-from lingraft.checkpoints.read import CONFIG_ONLY, TOKENIZER_ONLY, find_model, read_config, read_tokenizer
+from lingraft.checkpoints.read import (
+    CONFIG_ONLY,
+    DEFAULT_MAX_LENGTH,
+    TOKENIZER_ONLY,
+    find_model,
+    read_config,
+    read_tokenizer,
+)
 from lingraft.corpus.formats import as_list, text_bytes
 from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
@@ -18,6 +25,7 @@ from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
 from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
+from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
 TextByLanguage = Mapping[str, str | Sequence[str] | None]
@@ -32,8 +40,8 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
-BATCH, BLOCK = 8, 2048
-"""Blocks in a step, and tokens in a block, where a recipe says nothing."""
+BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])
+"""Blocks in a step, where a recipe says nothing."""
 
 BYTES_PER_TOKEN = 3
 """A guess, for text that the tokenizer does not know well."""
@@ -197,7 +205,7 @@ def _batch(texts: Mapping[str, Sequence[str]]) -> int:
     if not all(texts.values()):  # text of the hub
         return BATCH
     size = sum(text_bytes(path) for files in texts.values() for path in find_files(*files))
-    return max(1, min(BATCH, round(size / BYTES_PER_TOKEN / BLOCK / STEPS)))
+    return max(1, min(BATCH, round(size / BYTES_PER_TOKEN / DEFAULT_MAX_LENGTH / STEPS)))
 
 
 def _training(batch: int) -> str:

@@ -19,9 +19,14 @@ SCHEDULE_ARGUMENTS = (
 """The arguments that these numbers depend on."""
 
 
+def num_processes() -> int:
+    """Processes that train, as a launcher such as torchrun says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def sequences_at_once(settings: Mapping[str, Any]) -> int:
     """Rows of a forward pass, over all processes."""
-    return int(settings["per_device_train_batch_size"]) * int(os.environ.get("WORLD_SIZE", "1"))
+    return int(settings["per_device_train_batch_size"]) * num_processes()
 
 
 def sequences_per_step(settings: Mapping[str, Any]) -> int:

@@ -64,15 +64,16 @@ def extend(bpe: BPE, texts: Iterable[str], number: int) -> Extension:
 
 
 def _learned(start: BPE, words: Counter[str], number: int) -> NewMerges:
-    """The new merges, without those that llama.cpp's converter does not bear, where they can be spared."""
+    """The new merges; those of pairs that llama.cpp's converter looks at (`fixed_pairs`) only where they are needed."""
 
     def learn(leave: frozenset[Pair]) -> NewMerges:
         counted = zip(start.cut(words), words.values(), strict=True)
         return learn_merges(counted, start.strings, number, start.may_be_token, leave)
 
     learned = learn(fixed_pairs(start))
-    shown = ", ".join(repr(start.surface(string)) for string in list(learned.left)[:5])
-    if sum(learned.left.values()) > MOST_LEFT * learned.tokens:
+    shown = ", ".join(repr(start.surface(string)) for string in learned.left)
+    is_dear = sum(learned.left.values()) > MOST_LEFT * learned.tokens
+    if is_dear or (learned.left and len(learned.strings) < number):
         logger.warning(
             "llama.cpp's converter will refuse this tokenizer: it knows one by a fixed text, and new tokens "
             "apply in it that the language cannot do without: %s",

@@ -80,6 +80,10 @@ def log_dropped(dropped: DroppedText) -> None:
         logger.warning("left out: %s", dropped)
 
 
+VERSION = 2
+"""Of how new tokens are learned; a folder of another version is made again."""
+
+
 def extend(
     model: str | Path,
     text: str | Sequence[str],
@@ -120,7 +124,7 @@ def extend(
     rows = rows_for(parent, bpe, tokens)
     texts = {"text": [file_fingerprint(path) for path in files], "text_field": text_field, "split": split}
     record: dict[str, Any] = {
-        "extension": {"tokens": tokens, "init": init, "first": len(bpe.strings), **texts},
+        "extension": {"tokens": tokens, "init": init, "first": len(bpe.strings), "version": VERSION, **texts},
         "base": {"name": public_name(parent.name), "fingerprint": parent.fingerprint},
         "rows": rows,
     }
