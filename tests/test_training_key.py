@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lingraft.checkpoints.document_marks import DocumentMarks
-from lingraft.pipeline.train import Trainee
+from lingraft.pipeline.train import Trainee, checkpoint_folder
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Languages
 
@@ -46,6 +46,13 @@ OTHERS = {
 @pytest.mark.parametrize("field", OTHERS)
 def test_what_decides_the_trained_model_changes_its_key(field) -> None:
     assert replace(TRAINEE, **{field: OTHERS[field]}).fingerprint != TRAINEE.fingerprint
+
+
+def test_another_number_of_processes_begins_its_own_training(monkeypatch, tmp_path) -> None:
+    """A checkpoint counts steps, whose size is that of all processes."""
+    alone = checkpoint_folder(tmp_path, {"key": 1})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert checkpoint_folder(tmp_path, {"key": 1}) != alone
 
 
 def test_an_observed_language_does_not() -> None:

@@ -145,10 +145,15 @@ def adapt(
     return _adapt(work, trainee)
 
 
+def checkpoint_folder(work: Path, key: Mapping[str, Any]) -> Path:
+    """Where a training has its checkpoints; with another number of processes its steps have another size."""
+    return work / f"training-{fingerprint({**key, 'processes': num_processes()})}"
+
+
 def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:
     path = work / "adapted"
     key = write_adapted.key(trainee, None)
-    checkpoints = work / f"training-{fingerprint({**key, 'processes': num_processes()})}"
+    checkpoints = checkpoint_folder(work, key)
     for other in work.glob(f"training-{'[0-9a-f]' * 16}"):
         if other != checkpoints:
             logger.warning(
