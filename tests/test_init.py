@@ -55,6 +55,11 @@ def test_an_instruct_base_keeps_its_chat(first, base, texts) -> None:
     assert recipe.only.replay.sources == {"document": 0.5, "chat": 0.5}
 
 
+def test_all_weights_are_held_to_the_base_by_what_it_generates(first, texts) -> None:
+    recipe = first(["eng_Latn"], text=str(texts["swh_Latn"]))
+    assert (recipe.only.method.name, recipe.only.replay.kl_weight) == ("full", 4)
+
+
 def test_little_text_trains_in_small_steps(first, tmp_path) -> None:
     """Else half a megabyte would give ten steps, in which nothing is learned."""
     for megabytes, batch in ((0.5, 1), (2.5, 4), (6, 8)):
@@ -75,12 +80,16 @@ def test_paths_are_those_of_the_recipes_folder(base, texts, tmp_path, monkeypatc
 
 
 def test_layers_are_fitted_to_the_depth_of_the_base(base, tmp_path) -> None:
-    method = yaml.safe_load(lingraft.init(str(base), ["swh_Latn"], out=tmp_path / "first.yaml"))["method"]
+    method = yaml.safe_load(lingraft.init(str(base), ["swh_Latn"], goal="comprehension", out=tmp_path / "a.yaml"))[
+        "method"
+    ]
     assert method == {"name": "layra", "first": 1, "last": 1}  # 10 and 2 of 32, for 4 layers
 
 
 def test_a_base_that_cannot_be_looked_up_gets_the_papers_layers(tmp_path) -> None:
-    method = yaml.safe_load(lingraft.init("some/base", ["swh_Latn"], out=tmp_path / "first.yaml"))["method"]
+    method = yaml.safe_load(lingraft.init("some/base", ["swh_Latn"], goal="comprehension", out=tmp_path / "a.yaml"))[
+        "method"
+    ]
     assert method == {"name": "layra", "first": 10, "last": 2}
 
 
