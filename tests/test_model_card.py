@@ -67,3 +67,7 @@ def test_it_names_licences_and_the_origin(done, card) -> None:
     fingerprint = json.loads((done / "lingraft.json").read_text())["base"]["fingerprint"]
     assert fingerprint in card.text
     assert str(done.parent) not in card.text
+
+
+def test_a_modelfile_for_ollama_lies_beside_it(done) -> None:
+    assert (done / "model/Modelfile").read_text().splitlines()[1] == "FROM ."
