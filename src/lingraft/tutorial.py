@@ -45,8 +45,10 @@ def smollm2(out: Path | str) -> Path:
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    quantized: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=MODEL_FILE, dtype=torch.float32)
-    tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=MODEL_FILE)
+    quantized: Any = AutoModelForCausalLM.from_pretrained(
+        package, gguf_file=MODEL_FILE, dtype=torch.float32, trust_remote_code=False
+    )
+    tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=MODEL_FILE, trust_remote_code=False)
     config = quantized.config
     del config.quantization_config  # the weights were unpacked
     config.rms_norm_eps, config.dtype = 1e-5, torch.bfloat16
