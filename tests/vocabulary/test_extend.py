@@ -63,7 +63,7 @@ def test_llama_cpp_knows_the_extended_tokenizer_where_few_merges_are_left_out_fo
     with caplog.at_level("INFO", "lingraft"):
         extended = extend(BPE(make(), "tokenizer"), text, 12).bpe.tokenizer
     assert ids(extended, llama_cpp.CHECKED_TEXT) == ids(make(), llama_cpp.CHECKED_TEXT)
-    assert "with which llama.cpp's converter would not know the tokenizer: " in caplog.text
+    assert "left out, since llama.cpp's converter would not know the tokenizer with them: " in caplog.text
 
 
 @pytest.mark.parametrize("make", [llama3, gpt2])

@@ -81,11 +81,7 @@ def _learned(start: BPE, words: Counter[str], number: int) -> NewMerges:
         )
         return learn(frozenset())
     if learned.left:
-        logger.info(
-            "left out %d tokens, with which llama.cpp's converter would not know the tokenizer: %s",
-            len(learned.left),
-            shown,
-        )
+        logger.info("left out, since llama.cpp's converter would not know the tokenizer with them: %s", shown)
     return learned
 
 
