@@ -187,6 +187,14 @@ def test_a_known_answer_is_a_word_of_the_answer(answer, right) -> None:
     assert is_right("What is the capital of France?", answer) == right
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("There are 7.", True), ("There are 7,982,984,960", False), ("It is 0.7", False), ("17", False)],
+)
+def test_a_part_of_a_number_is_no_answer(answer, right) -> None:
+    assert is_right("How many continents are there on Earth?", answer) == right
+
+
 def test_conversations_have_different_questions_and_the_same_seed_gives_the_same(chat_model, chat_tokenizer) -> None:
     rounds = []
     for _ in range(2):

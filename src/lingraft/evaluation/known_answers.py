@@ -30,5 +30,7 @@ KNOWN_ANSWERS: dict[str, tuple[str, ...]] = {
 
 
 def is_right(question: str, answer: str) -> bool:
-    """Whether an answer has one of the words of a right one, whatever its case."""
-    return any(re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE) for word in KNOWN_ANSWERS[question])
+    """Whether an answer has one of the words of a right one, whatever its case; a part of a number is no number."""
+    whole = r"(?<!\d[.,])\b{}\b(?![.,]\d)"
+    words = KNOWN_ANSWERS[question]
+    return any(re.search(whole.format(re.escape(word)), answer, re.IGNORECASE) for word in words)

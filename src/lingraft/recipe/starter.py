@@ -60,7 +60,7 @@ GOALS: dict[Goal, _Choice] = {
         _FULL,
         "all weights, held to the base by text that the base generates. Measured (docs/results.md): Chichewa onto\n"
         "# SmolLM2-135M-Instruct, bits per byte of Chichewa and English, and known questions answered right:\n"
-        "# -31.6 %, -0.1 %, 18 of 20; without that text -33.3 %, +9.8 %, 6; the base 16.\n"
+        "# -31.6 %, -0.1 %, 17 of 20; without that text -33.3 %, +9.8 %, 6; the base 16.\n"
         "# Where all weights do not fit into memory: " + _LAYRA + " and no kl_weight (-18.8 %, -0.5 %, 13)",
         kl_weight=4,
     ),
