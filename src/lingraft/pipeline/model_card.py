@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoints.cards import as_code, card, escaped
+from lingraft.checkpoints.modelfile import modelfile
 from lingraft.checkpoints.names import on_hub, public_name
 from lingraft.checkpoints.read import find_model, read_tokenizer
-from lingraft.errors import UserError
 from lingraft.languages import parse_language
 from lingraft.recipe import Recipe
 from lingraft.schema import Change, Results
@@ -18,8 +18,21 @@ NOT_STATED = "not stated"
 METRIC = "bits_per_byte"
 
 
-def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: Mapping[str, Any]) -> str:
-    """Write the card of a run's model; `base` and `model` are folders, `origin` is what `lingraft.json` holds."""
+def files_beside(
+    recipe: Recipe, base: Path, model: Path, results: Results, origin: Mapping[str, Any]
+) -> dict[str, str]:
+    """Name -> content of what lies beside the weights of a run's model: its card, and a Modelfile for Ollama.
+
+    `base` and `model` are folders, `origin` is what `lingraft.json` holds.
+    """
+    tokenizer = read_tokenizer(model)
+    files = {"README.md": _card(recipe, base, tokenizer.chat_template is not None, results, origin)}
+    if recipe.form != "remote-code":
+        files["Modelfile"] = modelfile(tokenizer)
+    return files
+
+
+def _card(recipe: Recipe, base: Path, can_chat: bool, results: Results, origin: Mapping[str, Any]) -> str:
     name, added_to = public_name(recipe.base), recipe.instruct
     parents = [recipe.base, *([added_to] if added_to else [])]
     on_the_hub = [public_name(parent) for parent in parents if on_hub(parent)]
@@ -48,7 +61,7 @@ def run_card(recipe: Recipe, base: Path, model: Path, results: Results, origin: 
         "",
         "## Use",
         "",
-        *_use(recipe, model),
+        *_use(recipe, can_chat),
         "",
         "## Training",
         "",
@@ -135,7 +148,7 @@ def _row(what: str, role: str, measure: str, change: Change, digits: int) -> str
     return "| " + " | ".join([escaped(what), role, escaped(measure), *numbers]) + " |"
 
 
-def _use(recipe: Recipe, model: Path) -> list[str]:
+def _use(recipe: Recipe, can_chat: bool) -> list[str]:
     """How to load the model, and to chat where it has a template."""
     trusted = ", trust_remote_code=True" if recipe.form == "remote-code" else ""
     lines = [
@@ -145,7 +158,7 @@ def _use(recipe: Recipe, model: Path) -> list[str]:
         f'model = AutoModelForCausalLM.from_pretrained("this-folder"{trusted})',
         'tokenizer = AutoTokenizer.from_pretrained("this-folder")',
     ]
-    if _has_template(model):
+    if can_chat:
         lines += [
             'chat = [{"role": "user", "content": "…"}]',
             'inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", '
@@ -160,13 +173,6 @@ def _use(recipe: Recipe, model: Path) -> list[str]:
             f"Text that is no chat was trained after {as_code(recipe.marks.bos)}; begin a prompt with it.",
         ]
     return lines
-
-
-def _has_template(model: Path) -> bool:
-    try:
-        return read_tokenizer(model).chat_template is not None
-    except UserError:
-        return False
 
 
 def _training(recipe: Recipe, origin: Mapping[str, Any]) -> list[str]:

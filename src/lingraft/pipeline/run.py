@@ -18,7 +18,7 @@ from lingraft.pipeline.check import check_models
 from lingraft.pipeline.inputs import RecipeFiles
 from lingraft.pipeline.measure import build_suites
 from lingraft.pipeline.merge import export, merge
-from lingraft.pipeline.model_card import run_card
+from lingraft.pipeline.model_card import files_beside
 from lingraft.pipeline.provenance import provenance
 from lingraft.pipeline.results import Measured, StageResult, build_results
 from lingraft.pipeline.run_directory import acquire_run_directory, publish, run_target
@@ -107,6 +107,6 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     results = build_results(recipe, base, suites, measured, fertility, stages, scales)
     files.raise_if_changed()
     record = provenance(recipe, base, extended, stages, exported, measured)
-    card = run_card(recipe, base.folder, exported.model.folder, results, record)
-    publish(folder, recipe, exported, stages, results, record, card)
+    beside = files_beside(recipe, base.folder, exported.model.folder, results, record)  # a card, a Modelfile
+    publish(folder, recipe, exported, stages, results, record, beside)
     return results

@@ -14,9 +14,7 @@ import yaml
 from accelerate import PartialState
 
 from lingraft.cache import digests, file_fingerprint, json_text, read_record, records, write_json, write_text
-from lingraft.checkpoints.modelfile import modelfile
 from lingraft.checkpoints.published import changed
-from lingraft.checkpoints.read import read_tokenizer
 from lingraft.disk import (
     LOCK,
     link_to,
@@ -232,15 +230,13 @@ def publish(
     stages: Sequence[StageResult],
     results: Results,
     origin: Mapping[str, Any],
-    card: str,
+    beside_model: Mapping[str, str],
 ) -> None:
-    """Publish models, their card, records and the report in the run's folder, from the main process."""
+    """Publish models, what lies beside them, records and the report in the run's folder, from the main process."""
     if not PartialState().is_main_process:
         return
     record, adapter = json_text(origin), stages[-1].adapted.adapter
-    beside = {"lingraft.json": record, "README.md": card}
-    if recipe.form != "remote-code":
-        beside["Modelfile"] = modelfile(read_tokenizer(exported.model.folder))
+    beside = {"lingraft.json": record, **beside_model}
     publish_folder(exported.folder / "model", out, "model", beside, moved=True)
     if adapter.is_dir() and recipe.is_short and not recipe.vocabulary:  # else it is of a model that is not published
         publish_folder(adapter, out, "adapter", {"lingraft.json": record})

@@ -22,7 +22,7 @@ from lingraft.pipeline.values import Model, ModelArtefact
 from lingraft.recipe import Recipe
 from lingraft.recipe.schema import Vocabulary
 from lingraft.schema import FertilityChange
-from lingraft.vocabulary.extend import extend
+from lingraft.vocabulary.extend import VERSION, extend
 from lingraft.vocabulary.fertility import ENGLISH, fertility, warn_of_over_segmentation
 from lingraft.vocabulary.model import read_backend, read_bpe, rows_for, write_extended
 
@@ -52,7 +52,7 @@ def extend_vocabulary(recipe: Recipe, base: Model, text: Text, work: Path) -> Ex
     return extended
 
 
-@step(ExtendedModel, version=2)
+@step(ExtendedModel, version=VERSION)
 def add_tokens(
     folder: Path,
     base: Model,

@@ -15,6 +15,9 @@ from lingraft.vocabulary.llama_cpp import fixed_pairs
 
 logger = logging.getLogger(__name__)
 
+VERSION = 2
+"""Of how new tokens are learned: what an earlier version made is made again."""
+
 COVERAGE = 0.9995
 """Share of characters of the new text that a SentencePiece model gets a token for (SentencePiece's default)."""
 

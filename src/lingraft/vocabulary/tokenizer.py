@@ -23,6 +23,7 @@ from lingraft.merging.manifest import check_holds_only, was_made_from, write_man
 from lingraft.merging.source_model import open_source_model
 from lingraft.output_paths import check_not_read, file_target, folder_target, is_results
 from lingraft.vocabulary import INITS, Init
+from lingraft.vocabulary.extend import VERSION
 from lingraft.vocabulary.extend import extend as extend_bpe
 from lingraft.vocabulary.fertility import ENGLISH, warn_of_over_segmentation
 from lingraft.vocabulary.fertility import fertility as count
@@ -78,10 +79,6 @@ def fertility(
 def log_dropped(dropped: DroppedText) -> None:
     if dropped:
         logger.warning("left out: %s", dropped)
-
-
-VERSION = 2
-"""Of how new tokens are learned; a folder of another version is made again."""
 
 
 def extend(
