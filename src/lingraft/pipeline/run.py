@@ -59,13 +59,13 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     same suites, its scores are taken. A suite tokenizes its text with the tokenizer of the model that it measures.
     """
     work = folder / "work"
-    files = RecipeFiles(recipe, work)
+    files = RecipeFiles(recipe, work)  # the files that the recipe reads, to notice where one changes meanwhile
     check_models(recipe)
-    base = Model.load(recipe.base)
+    base = Model.load(recipe.base)  # a folder and its fingerprint; its weights are read where they are needed
 
     # Text, in the base's tokens: documents that are measured, a selection split, and documents that may train.
     text = read_text(recipe, base, work)
-    chat = generate_chat(recipe, base, work)  # what an instruct base asks and answers itself, where chat is retained
+    chat = generate_chat(recipe, base, work)  # what an instruct base asks and answers, to be measured; else None
     suites = build_suites(recipe, text, chat)  # what models are scored on; `measure_text` takes the text suites alone
 
     # Tokens: training starts from the base, or from the base with new tokens, whose tokenizer then serves all stages.
@@ -86,7 +86,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
-        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # by the base; nothing of `chat`
+        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # not what `chat` measures
         adapted = adapt(recipe, name, model, data[name], generated, stage_work)
         merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # without steps, `adapted`
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
@@ -95,18 +95,18 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
             between[name] = suites.measure_text(stage_work / "measured", model)
 
     # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each
-    # layer group by a scale, so that no more is forgotten than it allows, on the selection split of `held_out`.
+    # layer group by a scale, so that no more is forgotten than it allows, on a split that all stages share.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
-    result = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
-    exported = export(work / "exported", result.model, base, recipe.form)  # rounded to the base's number type
+    final = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
+    exported = export(work / "exported", final.model, base, recipe.form)  # rounded to the base's number type
 
     # Scores after training, and everything laid out in the run's folder.
-    unrounded = suites.measure_text(work / "unrounded", result.model)  # what rounding costs
+    unrounded = suites.measure_text(work / "unrounded", final.model)  # what rounding costs
     after = suites.measure(work / "after", exported.model)
     measured = Measured(before, between, unrounded, after, instruct_scores)
     results = build_results(recipe, base, suites, measured, fertility, stages, scales)
     files.raise_if_changed()
     record = provenance(recipe, base, extended, stages, exported, measured)
-    beside = files_beside(recipe, base.folder, exported.model.folder, results, record)  # a card, a Modelfile
-    publish(folder, recipe, exported, stages, results, record, beside)
+    card_files = files_beside(recipe, base.folder, exported.model.folder, results, record)  # a card, a Modelfile
+    publish(folder, recipe, exported, stages, results, record, card_files)
     return results
