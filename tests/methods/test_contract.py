@@ -33,6 +33,7 @@ METHODS_UNDER_TEST = {
     "layra without embeddings": {"name": "layra", "first": 1, "last": 1, "rank": 2, "embeddings": False},
     "lora-ffn": {"name": "lora-ffn"},
     "adapters": {"name": "adapters"},
+    "silent-adapters": {"name": "silent-adapters"},
     "neutral-residues": {"name": "neutral-residues"},
     "neutral-residues sigmoid": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
     "neutral-residues both losses": {"name": "neutral-residues", "loss": "l1+ce", "init": "he"},

@@ -1,7 +1,7 @@
 """What may move while training: one small file a method, listed here."""
 
 from lingraft.methods.adapters import Adapters
-from lingraft.methods.base import Adaptation, Export, Method
+from lingraft.methods.base import Adaptation, Export, Fit, Method
 from lingraft.methods.embeddings import Embeddings
 from lingraft.methods.freeze import Freeze
 from lingraft.methods.full import Full
@@ -10,6 +10,7 @@ from lingraft.methods.layra import Layra
 from lingraft.methods.lora import Lora
 from lingraft.methods.lora_ffn import LoraFfn
 from lingraft.methods.neutral_residues import NeutralResidues
+from lingraft.methods.silent_adapters import SilentAdapters
 
 METHODS: dict[str, type[Method]] = {
     "full": Full,
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "lora-ffn": LoraFfn,
     "adapters": Adapters,
     "neutral-residues": NeutralResidues,
+    "silent-adapters": SilentAdapters,
 }
 
-__all__ = ["METHODS", "Adaptation", "Export", "Method"]
+__all__ = ["METHODS", "Adaptation", "Export", "Fit", "Method"]

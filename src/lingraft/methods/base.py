@@ -18,7 +18,7 @@ from lingraft.layer_groups import LayerRange
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from lingraft.nn.auxiliary_loss import LocalLoss
@@ -40,6 +40,10 @@ PAPER_TRAINING: Mapping[str, Any] = {
 """Settings of continued pretraining in arXiv 2509.11414, Table 23 (its batch size is not legible)."""
 
 
+Fit = Callable[["Tensor", "Tensor", "Tensor"], None]
+"""Of blocks (N, T) of tokens; which of them are old text, and which new, (N, T) each."""
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """A model that is ready to train, and the ways back.
@@ -55,6 +59,8 @@ class Adaptation:
     """The same model as peft sees it, where the method has an adapter to save."""
     local_loss: LocalLoss | None = None
     """What the method adds to the loss inside its modules."""
+    fit: Fit | None = None
+    """Sets what depends on text, before the first step. The logits stay the same."""
 
     @property
     def plain(self) -> PreTrainedModel:
@@ -72,6 +78,8 @@ class Method(BaseModel, ABC):
 
     training: ClassVar[Mapping[str, Any]] = PAPER_TRAINING
     """Defaults for the recipe's `training:`, the paper's."""
+    needs_old_text: ClassVar[bool] = False
+    """Whether text like the base's must train beside the new text."""
 
     def exports(self, config: Any) -> Sequence[Export]:
         """The forms that the trained model of a base with this config can be written in; the first is the default."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
 from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
-from lingraft.methods import Adaptation, Export
+from lingraft.methods import Adaptation, Export, Fit
 from lingraft.methods.parameter_counts import Part, by_group, stack
 from lingraft.penalties import PenaltyContext
 from lingraft.pipeline.blocks import Blocks
@@ -35,7 +37,7 @@ from lingraft.pipeline.values import Model, ModelArtefact
 from lingraft.recipe import Recipe, Stage
 from lingraft.recipe.text import Languages
 from lingraft.training.arguments import mixed_precision, training_arguments
-from lingraft.training.batches import TrainingText
+from lingraft.training.batches import TrainingText, text_to_fit
 from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
 from lingraft.training.schedule import num_processes
 from lingraft.training.trainer import train
@@ -51,6 +53,9 @@ logger = logging.getLogger(__name__)
 
 FOLD_TOLERANCE = 1e-3
 """Largest difference of logits between adapters beside a weight and folded into it, in float32."""
+
+FIT_TOKENS_PER_UNIT = 40
+"""Tokens of old and of new text that a method fits what it adds on, for each unit of the model's width."""
 
 FEWEST_THAT_DECIDE = 8
 """Blocks; fewer would stop training by chance."""
@@ -189,7 +194,7 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     layers = stage.method.layers(depth(adaptation.plain.config))
     parts = stack(sizes, adaptation, layers)
     _log_what_trains(stage.method.name, parts)
-    if adaptation.local_loss is not None and not _has_old_text(stage, trainee.languages):
+    if adaptation.local_loss is not None and not stage.has_old_text(trainee.languages.retained):
         logger.warning("no text of retained languages trains: the local loss cannot tell old text from new")
     autocast = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
     documents = DocumentTokenizer(tokenizer, trainee.marks.bos, trainee.marks.eos)
@@ -200,8 +205,10 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     if stage.instructions:
         outcome = _learn_instructions(trainee, adaptation, tokenizer, arguments, pulls)
     else:
-        patience = stage.early_stopping.patience if stage.early_stopping else None
-        outcome = train(adaptation, _training_text(trainee), arguments, pulls, patience)
+        patience, text = stage.early_stopping.patience if stage.early_stopping else None, _training_text(trainee)
+        if adaptation.fit is not None:
+            _fit(adaptation.fit, text, context)
+        outcome = train(adaptation, text, arguments, pulls, patience)
     gates = gate_activity(adaptation.plain, _validation(trainee))
     return _Outcome(adaptation, outcome, parts, gates, tokenizer)
 
@@ -244,6 +251,16 @@ def _learn_instructions(
     return instruct(adaptation, tokenizer, data.examples(), validation, arguments, trainee.max_length, pulls)
 
 
+def _fit(fit: Fit, text: TrainingText, context: PenaltyContext) -> None:
+    """Let the method set what depends on text, where training computes and as it computes."""
+    started, width = time.monotonic(), context.adaptation.plain.get_decoder().config.hidden_size
+    blocks, is_old, is_new = text_to_fit(text, ceil(FIT_TOKENS_PER_UNIT * width / context.max_length))
+    with context.evaluating(), context.precision():
+        fit(*(each.to(context.device) for each in (blocks, is_old, is_new)))
+    shown = (f"{int(is_old.sum()):,}", f"{int(is_new.sum()):,}", time.monotonic() - started)
+    logger.info("gates closed on %s tokens of old text, open on %s of new text, in %.0f s", *shown)
+
+
 def _training_text(trainee: Trainee) -> TrainingText:
     from datasets import concatenate_datasets
 
@@ -274,12 +291,6 @@ def _deciding(trainee: Trainee, code: str, num_validated: int) -> Dataset:
     table = trainee.data.held_out.selection(code)
     most = trainee.blocks_to_decide or max(FEWEST_THAT_DECIDE, num_validated)
     return table.select(range(min(len(table), most)))
-
-
-def _has_old_text(stage: Stage, languages: Languages) -> bool:
-    return stage.replay is not None or any(
-        code in languages.retained for entry in stage.corpus for code in entry.languages
-    )
 
 
 def _log_what_trains(method: str, parts: Sequence[Part]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, create_model, model_validator
@@ -119,6 +120,10 @@ class Stage(Section):
     def replays_chat(self) -> bool:
         """Whether conversations of the base are replayed."""
         return self.replay is not None and "chat" in self.replay.sources
+
+    def has_old_text(self, retained: Collection[str]) -> bool:
+        """Whether text like the base's trains: self-generated text, or a corpus of one of these languages."""
+        return self.replay is not None or any(code in retained for entry in self.corpus for code in entry.languages)
 
     @property
     def self_generated_share(self) -> float:

@@ -73,6 +73,14 @@ def corpus_problems(stage: Stage, languages: Languages) -> Iterator[str]:
         yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"
 
 
+def old_text_problems(stage: Stage, languages: Languages) -> Iterator[str]:
+    if stage.method.needs_old_text and not stage.has_old_text(languages.retained):
+        yield (
+            f"method: '{stage.method.name}' needs text like the base's beside the new text; "
+            "let the base generate some, as in 'replay: {self_generated: 0.2}'"
+        )
+
+
 def instruction_problems(stage: Stage, languages: Languages) -> Iterator[str]:
     if stage.chat_template is not None and not stage.instructions:
         yield "chat_template: is of 'instructions', of which there are none; remove it"

@@ -45,6 +45,21 @@ def mixed(text: TrainingText) -> Any:
     return blocks if text.written is None else ConcatDataset([blocks, text.written.with_format("numpy")])
 
 
+def text_to_fit(text: TrainingText, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Blocks (N, T) spread over the text and over self-generated text, at most `count` of each; which of their tokens
+    are old, and which are new, (N, T).
+    """
+    tables = [text.blocks, *([text.written] if text.written is not None else [])]
+    rows = []
+    for table in tables:
+        spread = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
+        rows += list(table.select_columns(["input_ids", "languages"]).with_format("numpy").select(spread))
+    batch = collate(rows)
+    is_learned = torch.tensor([code in text.learned for code in text.languages])
+    is_token, is_new = batch["labels"] != IGNORED, is_learned[batch["languages"]]
+    return batch["input_ids"], is_token & ~is_new, is_token & is_new
+
+
 def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Blocks -> `input_ids`, `labels`, `languages`, each (B, T); short blocks are padded on the right.
 

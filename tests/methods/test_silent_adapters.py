@@ -1,0 +1,126 @@
+"""Silent adapters: closed on old text, open on new text, and nothing else than wider feed-forward blocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+import lingraft
+from lingraft.errors import RecipeError
+from lingraft.methods import METHODS
+from lingraft.nn.peft_adapter import GatedAdapterLayer
+from lingraft.recipe import load_recipe
+from lingraft.training.batches import TrainingText, text_to_fit
+
+pytestmark = pytest.mark.integration
+
+OLD, NEW = range(8), range(8, 16)
+"""Token ids: few enough for a tiny model to tell apart."""
+
+
+def blocks(ids: range, rows: int, seed: int) -> torch.Tensor:
+    torch.manual_seed(seed)
+    return torch.randint(ids.start, ids.stop, (rows, 32))
+
+
+def fitted(make_model, **settings):
+    """An adaptation, fitted on 24 blocks of each kind."""
+    adaptation = METHODS["silent-adapters"](rank=4, **settings).apply(make_model())
+    given = torch.cat([blocks(OLD, 24, 0), blocks(NEW, 24, 1)])
+    is_new = torch.arange(48)[:, None].expand(48, 32) >= 24
+    adaptation.fit(given, ~is_new, is_new)
+    return adaptation
+
+
+@torch.no_grad()
+def gates(adaptation, ids) -> torch.Tensor:
+    """(layers, tokens, rank), before the activation."""
+    layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
+    seen: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda module, inputs: seen.append(module.adapter.gate_proj(inputs[0]).flatten(0, -2))
+        )
+        for layer in layers
+    ]
+    adaptation.plain(ids)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(seen)
+
+
+def test_gates_are_closed_on_old_text_and_open_on_new_text(make_model) -> None:
+    adaptation = fitted(make_model)
+    old, new = gates(adaptation, blocks(OLD, 4, 2)), gates(adaptation, blocks(NEW, 4, 3))
+    assert old.median() < -10
+    assert old.quantile(0.95) < -5
+    assert new.mean() == pytest.approx(0, abs=2)
+
+
+def test_without_closing_they_are_those_of_adapters(make_model) -> None:
+    adaptation = fitted(make_model, closing=0.0)
+    old = gates(adaptation, blocks(OLD, 4, 2))
+    assert old.mean() == pytest.approx(0, abs=1)
+
+
+def test_fitting_changes_no_logits(make_model) -> None:
+    ids = blocks(range(256), 2, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(fitted(make_model).plain(ids).logits, make_model()(ids).logits, atol=0, rtol=0)
+
+
+def test_tokens_that_are_neither_old_nor_new_do_not_count(make_model) -> None:
+    given = torch.cat([blocks(OLD, 8, 0), blocks(NEW, 8, 1)])
+    is_new = torch.arange(16)[:, None].expand(16, 32) >= 8
+    padded = torch.cat([given, torch.zeros(16, 5, dtype=torch.long)], dim=1)
+    none = torch.zeros(16, 5, dtype=torch.bool)
+    found = []
+    for ids, old, new in (
+        (given, ~is_new, is_new),
+        (padded, torch.cat([~is_new, none], 1), torch.cat([is_new, none], 1)),
+    ):
+        torch.manual_seed(0)
+        adaptation = METHODS["silent-adapters"](rank=4).apply(make_model())
+        adaptation.fit(ids, old, new)
+        found.append(adaptation.model.state_dict())
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, atol=1e-2, rtol=1e-2)
+
+
+def test_text_to_fit_is_spread_over_text_and_self_generated_text() -> None:
+    def table(first: int, rows: int, language: int) -> Dataset:
+        return Dataset.from_dict(
+            {"input_ids": [[first + i] * 4 for i in range(rows)], "languages": [[language] * 4] * rows}
+        )
+
+    text = TrainingText(
+        blocks=table(0, 10, 0),
+        languages=["nya_Latn", "self-generated"],
+        learned=["nya_Latn"],
+        validation={},
+        written=table(100, 5, 1),
+        weights=(1.0, 1.0),
+        selection=None,
+    )
+    ids, is_old, is_new = text_to_fit(text, 3)
+    assert ids[:, 0].tolist() == [0, 4, 9, 100, 102, 104]
+    assert is_new[:, 0].tolist() == [True] * 3 + [False] * 3
+    assert torch.equal(is_old, ~is_new)
+
+
+def test_a_run_closes_the_gates_and_leaves_a_plain_wider_model(recipe, tmp_path, caplog) -> None:
+    caplog.set_level("INFO", "lingraft")
+    recipe |= {"method": {"name": "silent-adapters", "rank": 4}, "replay": {"self_generated": 0.3}}
+    lingraft.run(recipe, tmp_path / "run")
+    assert "gates closed on" in caplog.text
+    widths = [AutoModelForCausalLM.from_pretrained(at).config for at in (recipe["base"], tmp_path / "run/model")]
+    assert [type(config) for config in widths] == [LlamaConfig] * 2
+    assert widths[1].intermediate_size == widths[0].intermediate_size + 64
+
+
+def test_it_needs_old_text(recipe) -> None:
+    recipe["method"] = {"name": "silent-adapters"}
+    with pytest.raises(RecipeError, match=r"'silent-adapters' needs text like the base's .*self_generated"):
+        load_recipe(recipe)
