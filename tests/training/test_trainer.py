@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.errors import TrainingError
 from lingraft.methods import METHODS
+from lingraft.methods.new_rows import train_new_rows
 from lingraft.nn.chunked_cross_entropy import per_token_loss
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
@@ -44,7 +45,9 @@ def adapt(make_model):
     def build(name: str = "layra", **settings):
         torch.manual_seed(0)
         shape = {"first": 1, "last": 1, "rank": 2, "dropout": 0.3} if name == "layra" else {}
-        return METHODS[name](name=name, **{**shape, **settings}).apply(make_model())
+        name, _, rows = name.partition(" with new rows from ")
+        adaptation = METHODS[name](name=name, **{**shape, **settings}).apply(make_model())
+        return train_new_rows(adaptation, int(rows)) if rows else adaptation
 
     return build
 
@@ -142,7 +145,9 @@ class _Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["full", "layra", "neutral-residues"])
+@pytest.mark.parametrize(
+    "method", ["full", "layra", "neutral-residues", "lora with new rows from 200", "adapters with new rows from 200"]
+)
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypatch, method, accumulation) -> None:
     """Dropout, a learning-rate schedule and two epochs: all that a resumed run has to pick up."""

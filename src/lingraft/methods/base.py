@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -61,6 +61,10 @@ class Adaptation:
     """What the method adds to the loss inside its modules."""
     fit: Fit | None = None
     """Sets what depends on text, before the first step. The logits stay the same."""
+    without_decay: frozenset[str] = frozenset()
+    """Of `trainable`, the parameters that weight decay leaves alone."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Of `trainable`, the parameters of which only rows from a number on train."""
 
     @property
     def plain(self) -> PreTrainedModel:

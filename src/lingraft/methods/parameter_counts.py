@@ -33,10 +33,10 @@ def stack(base: Mapping[str, int], adapted: Adaptation, layers: LayerRange) -> l
     for name, size in base.items():
         weights[_place(name, layers)] += size
     for name in adapted.trainable:
-        size = adapted.model.get_parameter(name).numel()
-        is_the_bases = not is_adapter_factor(name) and base.get(plain_name(name)) == size
+        parameter = adapted.model.get_parameter(name)
+        is_the_bases = not is_adapter_factor(name) and base.get(plain_name(name)) == parameter.numel()
         trained = in_full if is_the_bases else in_adapters
-        trained[_place(name, layers)] += size
+        trained[_place(name, layers)] += parameter[adapted.rows.get(name, 0) :].numel()
     order = list(LayerGroup)
     return [
         Part(_title(place), place[0], weights[place], in_full[place], in_adapters[place])

@@ -51,7 +51,8 @@ class SilentAdapters(ParallelAdapters):
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         adaptation = super().apply(model)
-        return replace(adaptation, fit=partial(_close, adaptation, self.closing))
+        gates = frozenset(name for name in adaptation.trainable if ".gate_proj." in name)  # decay would open them
+        return replace(adaptation, fit=partial(_close, adaptation, self.closing), without_decay=gates)
 
 
 def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tensor, is_new: Tensor) -> None:

@@ -31,6 +31,7 @@ from lingraft.corpus.read import DroppedText, find_files
 from lingraft.corpus.tokenize import BETWEEN, encode
 from lingraft.errors import UserError
 from lingraft.layer_groups import LayerGroup, LayerRange, depth
+from lingraft.methods.new_rows import train_new_rows
 from lingraft.methods.parameter_counts import Part, by_group, stack
 from lingraft.nn.chunked_cross_entropy import LOGITS_PER_CHUNK
 from lingraft.recipe import CorpusEntry, Recipe, Stage
@@ -116,6 +117,8 @@ def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
     layers = stage.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapted = stage.method.apply(model)
+    if recipe.vocabulary:
+        adapted = train_new_rows(adapted, model.config.get_text_config().vocab_size - recipe.vocabulary.new_tokens)
     sequences = sequences_per_step(stage.training)
     written: int | None = None
     num_rows: int | None

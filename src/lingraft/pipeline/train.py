@@ -26,6 +26,7 @@ from lingraft.errors import TrainingError
 from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation, Export, Fit
+from lingraft.methods.new_rows import train_new_rows
 from lingraft.methods.parameter_counts import Part, by_group, stack
 from lingraft.penalties import PenaltyContext
 from lingraft.pipeline.blocks import Blocks
@@ -34,6 +35,7 @@ from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, gene
 from lingraft.pipeline.step import step
 from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import Model, ModelArtefact
+from lingraft.pipeline.vocabulary import ExtendedModel
 from lingraft.recipe import Recipe, Stage
 from lingraft.recipe.text import Languages
 from lingraft.training.arguments import mixed_precision, training_arguments
@@ -92,6 +94,8 @@ class Trainee:
     max_length: int
     seed: int
     marks: DocumentMarks
+    first_new: int | None
+    """The first new token's id, where the vocabulary grew; it follows from `start`."""
     start_name: str
     """The hub name or folder that an adapter is of."""
 
@@ -116,6 +120,7 @@ class Trainee:
             "max_length": self.max_length,
             "seed": self.seed,
             "document": [self.marks.bos, self.marks.eos],
+            **({"first_new": self.first_new} if self.first_new is not None else {}),
         }
 
 
@@ -125,7 +130,13 @@ def training_began(work: Path) -> bool:
 
 
 def adapt(
-    recipe: Recipe, name: str, start: Model, data: TrainingData, generated: Sequence[GeneratedText], work: Path
+    recipe: Recipe,
+    name: str,
+    start: Model,
+    data: TrainingData,
+    generated: Sequence[GeneratedText],
+    extended: ExtendedModel | None,
+    work: Path,
 ) -> AdaptedModel:
     """Train a model in a stage, or return the model that was trained before; all processes take part.
 
@@ -145,6 +156,7 @@ def adapt(
         recipe.length,
         recipe.seed,
         recipe.marks,
+        extended.first if extended else None,
         recipe.base if is_first and not recipe.vocabulary else str(start.folder),
     )
     return _adapt(work, trainee)
@@ -191,6 +203,8 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     model = read_model(start, "auto" if mixed_precision(stage.training) else torch.float32)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adaptation = stage.method.apply(model)
+    if trainee.first_new is not None and not stage.instructions:
+        adaptation = train_new_rows(adaptation, trainee.first_new)
     layers = stage.method.layers(depth(adaptation.plain.config))
     parts = stack(sizes, adaptation, layers)
     _log_what_trains(stage.method.name, parts)

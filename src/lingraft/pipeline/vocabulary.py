@@ -37,6 +37,11 @@ class ExtendedModel(ModelArtefact):
         """What `lingraft.json` says of the new tokens."""
         return {**read_json(self.folder / "vocabulary.json"), "fingerprint": self.fingerprint}
 
+    @property
+    def first(self) -> int:
+        """The id of the first new token."""
+        return int(self.record["first"])
+
 
 def extend_vocabulary(recipe: Recipe, base: Model, text: Text, work: Path) -> ExtendedModel | None:
     """Add the new tokens of a recipe to the base; None if the recipe adds none.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
+
+
+_ROWS = "rows.safetensors"
+"""Beside a checkpoint's adapter."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class GraftTrainer(Trainer):
 
     penalties: Sequence[PenaltyTerm] = ()
     stopping: EarlyStopping | None = None
+    without_decay: Collection[str] = ()
+    """Parameters that weight decay leaves alone."""
+    rows: Collection[str] = ()
+    """Parameters of the base that train beside an adapter; peft would save the adapter alone."""
     _started = _seconds_before = 0.0
 
     def run(self) -> TrainingOutcome:
@@ -103,6 +112,25 @@ class GraftTrainer(Trainer):
         """As the Trainer's; the logged time covers all starts, as the logged loss covers all steps."""
         started = start_time - self._seconds_before
         return super()._finalize_training(trial, num_train_samples, started)  # type: ignore[no-untyped-call]
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """As the Trainer's, without those of `without_decay`."""
+        return [name for name in super().get_decay_parameter_names(model) if name not in self.without_decay]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.rows and output_dir is not None:
+            model = self.accelerator.unwrap_model(self.model)
+            rows = {name: model.get_parameter(name).detach().cpu().contiguous() for name in self.rows}
+            save_file(rows, Path(output_dir) / _ROWS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.rows:
+            parameters = dict(self.accelerator.unwrap_model(self.model).named_parameters())
+            with torch.no_grad():
+                for name, rows in load_file(Path(resume_from_checkpoint) / _ROWS).items():
+                    parameters[name].copy_(rows)
 
     def progress(self) -> dict[str, Any]:
         """State that a resumed run needs for its log: sums since the last entry, and over all steps."""

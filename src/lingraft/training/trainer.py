@@ -73,6 +73,8 @@ class LanguageTrainer(GraftTrainer):
         stopping: EarlyStopping | None = None,
         **arguments: Any,
     ) -> None:
+        self.without_decay = adaptation.without_decay
+        self.rows = adaptation.rows if adaptation.adapter is not None else {}
         super().__init__(model=adaptation.model, **arguments)
         self.stopping = stopping
         if stopping is not None:
