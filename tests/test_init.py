@@ -55,9 +55,27 @@ def test_an_instruct_base_keeps_its_chat(first, base, texts) -> None:
     assert recipe.only.replay.sources == {"document": 0.5, "chat": 0.5}
 
 
-def test_all_weights_are_held_to_the_base_by_what_it_generates(first, texts) -> None:
+def test_the_default_keeps_the_base_and_closes_what_is_added_on_its_text(first, texts) -> None:
     recipe = first(["eng_Latn"], text=str(texts["swh_Latn"]))
-    assert (recipe.only.method.name, recipe.only.replay.kl_weight) == ("full", 4)
+    assert (recipe.only.method.name, recipe.only.replay.kl_weight) == ("silent-adapters", 4)
+
+
+def test_a_base_with_other_feed_forward_blocks_trains_all_weights(make_model, tokenizer, texts, tmp_path) -> None:
+    for part in (make_model("phi3"), tokenizer):
+        part.save_pretrained(tmp_path / "phi")
+    written = yaml.safe_load(
+        lingraft.init(str(tmp_path / "phi"), ["swh_Latn"], out=tmp_path / "a.yaml", text=str(texts["swh_Latn"]))
+    )
+    assert (written["method"], written["replay"]["kl_weight"]) == ({"name": "full"}, 4)
+
+
+@pytest.mark.parametrize(("width", "rate"), [(32, 3e-3), (576, 3e-3), (4096, 4e-4)])
+def test_the_learning_rate_falls_with_the_width_of_the_base(tmp_path, width, rate) -> None:
+    config = {"model_type": "llama", "hidden_size": width, "num_hidden_layers": 4, "num_attention_heads": 4}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/config.json").write_text(json.dumps(config))
+    written = yaml.safe_load(lingraft.init(str(tmp_path / "base"), ["swh_Latn"], out=tmp_path / "a.yaml"))
+    assert written["training"]["learning_rate"] == rate
 
 
 def test_little_text_trains_in_small_steps(first, tmp_path) -> None:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from lingraft.architectures import architecture_of
 from lingraft.cache import write_text
 from lingraft.checkpoints.read import (
     CONFIG_ONLY,
@@ -23,7 +24,7 @@ from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
-from lingraft.layer_groups import depth
+from lingraft.layer_groups import depth, text_config
 from lingraft.output_paths import file_target
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
@@ -40,6 +41,9 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
+RATE_WIDTH = 576
+"""Of the base on which learning rates were found."""
+
 BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])
 """Blocks in a step, where a recipe says nothing."""
 
@@ -52,17 +56,20 @@ class _Choice(NamedTuple):
     reason: str
     kl_weight: float = 1
     """Of self-generated replay with this method."""
+    learning_rate: float | None = None
+    """On a base of width `RATE_WIDTH`; the method's own where it is None."""
 
 
 _LAYRA, _FULL = "{{name: layra, first: {first}, last: {last}}}", "{{name: full}}"
 GOALS: dict[Goal, _Choice] = {
     "balanced": _Choice(
-        _FULL,
-        "all weights, held to the base by text that the base generates. Measured (docs/results.md): Chichewa onto\n"
-        "# SmolLM2-135M-Instruct, bits per byte of Chichewa and English, and known questions answered right:\n"
-        "# -31.6 %, -0.1 %, 17 of 20; without that text -33.3 %, +9.8 %, 6; the base 16.\n"
-        "# Where all weights do not fit into memory: " + _LAYRA + " and no kl_weight (-18.8 %, -0.5 %, 13)",
+        "{{name: silent-adapters}}",
+        "new units beside those of the base, which is frozen; they are closed on its own text. Measured\n"
+        "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
+        "# answers that begin as the base's:\n"
+        "# FIGURES; all weights (method full): FIGURES",
         kl_weight=4,
+        learning_rate=3e-3,
     ),
     "comprehension": _Choice(
         _LAYRA,
@@ -80,6 +87,15 @@ GOALS: dict[Goal, _Choice] = {
         "LoRA in all layers, embeddings and head full-rank: room for several new languages at once",
     ),
 }
+
+
+_WITHOUT_GATES = _Choice(
+    _FULL,
+    "all weights, held to the base by text that the base generates; silent-adapters cannot be had for this base.\n"
+    "# Where all weights do not fit into memory: " + _LAYRA + " and no kl_weight",
+    kl_weight=4,
+)
+"""In place of silent adapters, where the base's feed-forward blocks are others."""
 
 
 def write_recipe(
@@ -104,15 +120,17 @@ def write_recipe(
     texts = _texts(learn, text)
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
-    place = out.absolute().parent.resolve()
+    place, config, choice = out.absolute().parent.resolve(), _config(base), GOALS[goal]
+    if choice.learning_rate and config and not architecture_of(config).gated_adapters:
+        choice = _WITHOUT_GATES
     written = _recipe(
         _from(place, base),
         {code: [_from(place, path) for path in files] for code, files in texts.items()},
         {code: [_from(place, path) for path in files] for code, files in kept if code != CHAT},
         len(retained) < len(kept) or _is_instruct(base),
-        GOALS[goal],
-        _layers(base),
-        _batch(texts),
+        choice,
+        _layers(config),
+        _training(_batch(texts), choice.learning_rate and _rate(choice.learning_rate, config)),
     )
     write_text(out, written)
     return written
@@ -163,15 +181,30 @@ def _from(folder: Path, path: str) -> str:
     return f"./{relative}" if is_folder else relative  # so that a folder is no hub name
 
 
-def _layers(base: str) -> tuple[int, int, str]:
+def _config(base: str) -> Any:
+    """The base's config; None where a base on the hub cannot be looked up from here."""
     try:
-        layers = depth(read_config(find_model(base, CONFIG_ONLY)))
+        return read_config(find_model(base, CONFIG_ONLY))
     except ModelError:
         if Path(base).exists():
             raise
+        return None
+
+
+def _rate(rate: float, config: Any) -> float:
+    """The learning rate on a base of this width: a step of Adam moves what a unit computes in proportion to the number
+    of inputs that it adds up (muP, arXiv 2203.03466).
+    """
+    width = text_config(config).hidden_size if config else RATE_WIDTH
+    return float(f"{rate * min(1, RATE_WIDTH / width):.1g}")
+
+
+def _layers(config: Any) -> tuple[int, int, str]:
+    if config is None:
         return PAPER_FIRST, PAPER_LAST, "the paper's layers; the base could not be looked up from here"
+    layers = depth(config)
     if layers < 2:
-        raise UserError(f"{base} has {layers} layer; a first and a last group need at least two")
+        raise UserError(f"the base has {layers} layer; a first and a last group need at least two")
     first = max(1, round(layers * PAPER_FIRST / PAPER_DEPTH))
     last = max(1, round(layers * PAPER_LAST / PAPER_DEPTH))
     if layers >= 28:  # the paper takes the same layers of 28 and of 32
@@ -186,7 +219,7 @@ def _recipe(
     with_chat: bool,
     choice: _Choice,
     layers: tuple[int, int, str],
-    batch: int,
+    training: str,
 ) -> str:
     first, last, note = layers
     keep = ", ".join([*retained, *([CHAT] if with_chat else [])])
@@ -206,7 +239,7 @@ corpus:{source}
 
 # {reason}{f"; {note}" if choice.method == _LAYRA else ""}
 method: {choice.method.format(first=first, last=last)}
-{_training(batch)}{_replay(with_chat, choice.kl_weight)}{_evaluation(retained)}"""
+{training}{_replay(with_chat, choice.kl_weight)}{_evaluation(retained)}"""
 
 
 def _batch(texts: Mapping[str, Sequence[str]]) -> int:
@@ -217,12 +250,16 @@ def _batch(texts: Mapping[str, Sequence[str]]) -> int:
     return max(1, min(BATCH, round(size / BYTES_PER_TOKEN / DEFAULT_MAX_LENGTH / STEPS)))
 
 
-def _training(batch: int) -> str:
-    if batch == BATCH:
-        return ""
-    return f"""
-training: {{per_device_train_batch_size: {batch}}}  # blocks in a step: there is little text, so its steps are small
-"""
+def _training(batch: int, learning_rate: float | None) -> str:
+    """What differs from the method's defaults."""
+    settings, reasons = [], []
+    if learning_rate:
+        settings.append(f"learning_rate: {learning_rate:g}")
+        reasons.append(f"the rate falls with the base's width, from 0.003 at {RATE_WIDTH}")
+    if batch < BATCH:
+        settings.append(f"per_device_train_batch_size: {batch}")
+        reasons.append("there is little text, so steps are small")
+    return f"\n# {'; '.join(reasons)}\ntraining: {{{', '.join(settings)}}}\n" if settings else ""
 
 
 def _replay(with_chat: bool, kl_weight: float) -> str:
