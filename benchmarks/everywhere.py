@@ -130,14 +130,19 @@ def transformers_answers(folder: Path, lines: int, prompts: int) -> Reference:
     words = ["the", "a", "river", "mountain", "maji", "Where", "is", "you", "know", "capital", "of", "people", "why"]
     starts = [" ".join(draw.choices(words, k=draw.randint(3, 9))) for _ in range(prompts)]
     begun = [tokenizer(start, add_special_tokens=False).input_ids for start in starts]
-    return Reference(model, begun, asked, Answers(ids, [continued(model, start) for start in begun]))
+    return Reference(model, begun, asked, Answers(ids, continued(model, begun)))
 
 
-def continued(model: Any, ids: Sequence[int]) -> list[int]:
-    given = torch.tensor([list(ids)])
+def continued(model: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Prompts of one length pass together, so that none is padded."""
     options: dict[str, Any] = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": None}
-    row = model.generate(given, attention_mask=torch.ones_like(given), **options)[0, len(ids) :]
-    return [int(token) for token in row]
+    found: dict[int, list[int]] = {}
+    for length in {len(prompt) for prompt in prompts}:
+        places = [place for place, prompt in enumerate(prompts) if len(prompt) == length]
+        given = torch.tensor([list(prompts[place]) for place in places])
+        rows = model.generate(given, attention_mask=torch.ones_like(given), **options)[:, length:]
+        found |= dict(zip(places, rows.tolist(), strict=True))
+    return [found[place] for place in range(len(prompts))]
 
 
 def in_llama_cpp(model: Path, sources: Path, reference: Reference) -> list[str]:
@@ -211,7 +216,7 @@ def in_peft(base: str, adapter: str, reference: Reference) -> list[str]:
     loaded = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(loaded, adapter).eval()
     with torch.inference_mode():
-        rows = [continued(adapted, start) for start in reference.prompts]
+        rows = continued(adapted, reference.prompts)
     return ["yes", "the base's tokenizer", same_continuations(reference, rows)]
 
 
