@@ -48,6 +48,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": OLD_TEXT},
     "lora-self-generated": {"method": {"name": "lora"}, "replay": {"self_generated": 0.2}},
     "full-self-generated": {"method": {"name": "full"}, "replay": {"self_generated": 0.2}},
+    "silent-adapters": {"method": {"name": "silent-adapters"}, "replay": {"self_generated": 0.2}},
 }
 """The settings in which the recipes differ. Layer ranges are the papers', in proportion to six layers."""
 
@@ -62,7 +63,7 @@ TRAINING = {
     "eval_steps": 0.2,
     "save_steps": 0.5,
 }
-LEARNING_RATES = dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3)
+LEARNING_RATES = {**dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3), "silent-adapters": 3e-3}
 """Of methods that add blocks: at the rate of the others they hardly learn in so few steps."""
 
 
