@@ -71,7 +71,8 @@ def main() -> None:
 def share_generated(done: Path, out: Path) -> None:
     """Give a run what another one let the base generate; it takes what it would have generated itself."""
     for name in ("work/chat", "work/self-generated"):
-        shutil.copytree(done / name, out / name)
+        if (done / name).exists():
+            shutil.copytree(done / name, out / name)
     shutil.copy(done / "recipe.resolved.yaml", out)
 
 

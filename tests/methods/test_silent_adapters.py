@@ -120,7 +120,7 @@ def test_a_run_closes_the_gates_and_leaves_a_plain_wider_model(recipe, tmp_path,
     assert widths[1].intermediate_size == widths[0].intermediate_size + 64
 
 
-def test_it_needs_old_text(recipe) -> None:
+def test_it_needs_replay(recipe) -> None:
     recipe["method"] = {"name": "silent-adapters"}
-    with pytest.raises(RecipeError, match=r"'silent-adapters' needs text like the base's .*self_generated"):
+    with pytest.raises(RecipeError, match=r"'silent-adapters' needs text that the base generates .*self_generated"):
         load_recipe(recipe)

@@ -82,8 +82,8 @@ class Method(BaseModel, ABC):
 
     training: ClassVar[Mapping[str, Any]] = PAPER_TRAINING
     """Defaults for the recipe's `training:`, the paper's."""
-    needs_old_text: ClassVar[bool] = False
-    """Whether text like the base's must train beside the new text."""
+    needs_replay: ClassVar[bool] = False
+    """Whether text that the base generates must train beside the new text."""
 
     def exports(self, config: Any) -> Sequence[Export]:
         """The forms that the trained model of a base with this config can be written in; the first is the default."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.methods.base import PAPER_TRAINING, Adaptation
+from lingraft.methods.base import Adaptation
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
 
     from torch import Tensor, nn
     from transformers import PreTrainedModel
@@ -33,15 +32,14 @@ class SilentAdapters(ParallelAdapters):
 
     x (D,) is what enters the block, a row of W_g a hidden unit. On old text w x is near 1, so a unit's gate is near
     act(-16), which is nothing for SiLU and GELU; on new text it is near 0, and the unit is that of `adapters`. w is
-    solved once, before the first step, from blocks of old text (what the base generates for replay, or text of
-    retained languages) and of new text. All that was added trains.
+    solved once, before the first step, from blocks of old text, what the base generates for replay, and of new text.
+    All that was added trains.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate starts
     there and is not learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
     """
 
-    training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 1e-3}
-    needs_old_text: ClassVar[bool] = True
+    needs_replay: ClassVar[bool] = True
     name: Literal["silent-adapters"] = "silent-adapters"
     gate: Literal["none"] = "none"
     loss: Literal["none"] = "none"
@@ -64,13 +62,16 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
     weights = OLD_WEIGHT * is_old / is_old.sum() + is_new / is_new.sum().clamp(min=1)  # (N, T)
     moments = [_Moments(layer) for layer in layers]
-    with torch.inference_mode():
-        for rows, weight, old in zip(blocks.split(ROWS), weights.split(ROWS), is_old.split(ROWS), strict=True):
-            for moment in moments:
-                moment.weight, moment.target = weight.flatten(), old.flatten().float()
-            adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
+    try:
+        with torch.inference_mode():
+            for rows, weight, old in zip(blocks.split(ROWS), weights.split(ROWS), is_old.split(ROWS), strict=True):
+                for moment in moments:
+                    moment.weight, moment.target = weight.flatten(), old.flatten().float()
+                adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
+    finally:
+        for moment in moments:
+            moment.hook.remove()
     for layer, moment in zip(layers, moments, strict=True):
-        moment.hook.remove()
         rows = layer.adapter.gate_proj.weight.data  # (rank, D)
         rows -= closing * moment.solution().to(rows)
 

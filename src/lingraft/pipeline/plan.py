@@ -111,14 +111,13 @@ def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
     """
     folder = find_model(recipe.base, CONFIG_ONLY)
     config = read_config(folder)
-    if recipe.vocabulary:
-        _grow(config, recipe.vocabulary.new_tokens, folder)
+    first_new = _grow(config, recipe.vocabulary.new_tokens, folder) if recipe.vocabulary else None
     model = empty_model(config)
     layers = stage.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapted = stage.method.apply(model)
-    if recipe.vocabulary:
-        adapted = train_new_rows(adapted, model.config.get_text_config().vocab_size - recipe.vocabulary.new_tokens)
+    if first_new is not None and not stage.instructions:
+        adapted = train_new_rows(adapted, first_new)
     sequences = sequences_per_step(stage.training)
     written: int | None = None
     num_rows: int | None
@@ -153,14 +152,15 @@ def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
     )
 
 
-def _grow(config: Any, added: int, folder: Path) -> None:
-    """Add rows for new tokens to a config in place; rows of padding are used first."""
+def _grow(config: Any, added: int, folder: Path) -> int:
+    """Add rows for new tokens to a config in place; rows of padding are used first. Returns the first new id."""
     text = config.get_text_config()
     try:
         tokens = len(read_tokenizer(folder))
     except UserError:  # a config without a tokenizer can be planned all the same
         tokens = text.vocab_size
     text.vocab_size = padded(tokens + added, text.vocab_size)
+    return tokens
 
 
 def _layers(group: LayerGroup, layers: LayerRange) -> str:

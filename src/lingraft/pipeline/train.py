@@ -223,7 +223,8 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
         if adaptation.fit is not None:
             _fit(adaptation.fit, text, context)
         outcome = train(adaptation, text, arguments, pulls, patience)
-    gates = gate_activity(adaptation.plain, _validation(trainee))
+    with context.precision():
+        gates = gate_activity(adaptation.plain, _validation(trainee))
     return _Outcome(adaptation, outcome, parts, gates, tokenizer)
 
 

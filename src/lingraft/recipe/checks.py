@@ -20,7 +20,7 @@ from lingraft.recipe.text_checks import (
     corpus_problems,
     instruction_problems,
     language_problems,
-    old_text_problems,
+    replay_problems,
     selection_problems,
     text_problems,
 )
@@ -49,7 +49,7 @@ OF_RECIPE = (
 )
 OF_STAGE = (
     _check(corpus_problems, "languages", "corpus", "instructions", "replay"),
-    _check(old_text_problems, "languages", "corpus", "method", "replay"),
+    _check(replay_problems, "method", "replay"),
     _check(instruction_problems, "languages", "corpus", "instructions", "chat_template", "replay", "early_stopping"),
 )
 """Of each stage."""

@@ -24,7 +24,7 @@ from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
-from lingraft.layer_groups import depth, text_config
+from lingraft.layer_groups import depth, is_base, text_config
 from lingraft.output_paths import file_target
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
@@ -41,8 +41,8 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
-RATE_WIDTH = 576
-"""Of the base on which learning rates were found."""
+RATE, RATE_WIDTH = 1e-3, 576
+"""Learning rate of silent adapters, and the width of the base on which it was found."""
 
 BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])
 """Blocks in a step, where a recipe says nothing."""
@@ -69,7 +69,7 @@ GOALS: dict[Goal, _Choice] = {
         "# answers that begin as the base's:\n"
         "# FIGURES; all weights (method full): FIGURES",
         kl_weight=4,
-        learning_rate=3e-3,
+        learning_rate=RATE,
     ),
     "comprehension": _Choice(
         _LAYRA,
@@ -121,7 +121,7 @@ def write_recipe(
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
     place, config, choice = out.absolute().parent.resolve(), _config(base), GOALS[goal]
-    if choice.learning_rate and config and not architecture_of(config).gated_adapters:
+    if choice.learning_rate and config and not (is_base(config) and architecture_of(config).gated_adapters):
         choice = _WITHOUT_GATES
     written = _recipe(
         _from(place, base),
@@ -130,7 +130,7 @@ def write_recipe(
         len(retained) < len(kept) or _is_instruct(base),
         choice,
         _layers(config),
-        _training(_batch(texts), choice.learning_rate and _rate(choice.learning_rate, config)),
+        _training(_batch(texts), _rate(choice.learning_rate, config)),
     )
     write_text(out, written)
     return written
@@ -191,12 +191,13 @@ def _config(base: str) -> Any:
         return None
 
 
-def _rate(rate: float, config: Any) -> float:
+def _rate(rate: float | None, config: Any) -> float | None:
     """The learning rate on a base of this width: a step of Adam moves what a unit computes in proportion to the number
     of inputs that it adds up (muP, arXiv 2203.03466).
     """
-    width = text_config(config).hidden_size if config else RATE_WIDTH
-    return float(f"{rate * min(1, RATE_WIDTH / width):.1g}")
+    if rate is None or config is None:
+        return None
+    return float(f"{rate * min(1, RATE_WIDTH / text_config(config).hidden_size):.1g}")
 
 
 def _layers(config: Any) -> tuple[int, int, str]:
@@ -255,7 +256,7 @@ def _training(batch: int, learning_rate: float | None) -> str:
     settings, reasons = [], []
     if learning_rate:
         settings.append(f"learning_rate: {learning_rate:g}")
-        reasons.append(f"the rate falls with the base's width, from 0.003 at {RATE_WIDTH}")
+        reasons.append(f"the rate falls with the base's width, from {RATE:g} at {RATE_WIDTH}")
     if batch < BATCH:
         settings.append(f"per_device_train_batch_size: {batch}")
         reasons.append("there is little text, so steps are small")

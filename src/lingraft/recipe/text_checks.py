@@ -73,11 +73,11 @@ def corpus_problems(stage: Stage, languages: Languages) -> Iterator[str]:
         yield "corpus: every entry has a 'share'; at least one must have none, the shares are measured against it"
 
 
-def old_text_problems(stage: Stage, languages: Languages) -> Iterator[str]:
-    if stage.method.needs_old_text and not stage.has_old_text(languages.retained):
+def replay_problems(stage: Stage, languages: Languages) -> Iterator[str]:
+    if stage.method.needs_replay and stage.replay is None:
         yield (
-            f"method: '{stage.method.name}' needs text like the base's beside the new text; "
-            "let the base generate some, as in 'replay: {self_generated: 0.2}'"
+            f"method: '{stage.method.name}' needs text that the base generates beside the new text; "
+            "add 'replay: {self_generated: 0.2}'"
         )
 
 

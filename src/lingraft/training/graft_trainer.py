@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,8 +56,8 @@ class GraftTrainer(Trainer):
     stopping: EarlyStopping | None = None
     without_decay: Collection[str] = ()
     """Parameters that weight decay leaves alone."""
-    rows: Collection[str] = ()
-    """Parameters of the base that train beside an adapter; peft would save the adapter alone."""
+    rows: Mapping[str, int] = MappingProxyType({})
+    """Parameters of the base of which rows from a number on train beside an adapter; peft saves the adapter alone."""
     _started = _seconds_before = 0.0
 
     def run(self) -> TrainingOutcome:
@@ -121,7 +122,7 @@ class GraftTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.rows and output_dir is not None:
             model = self.accelerator.unwrap_model(self.model)
-            rows = {name: model.get_parameter(name).detach().cpu().contiguous() for name in self.rows}
+            rows = {name: model.get_parameter(name)[first:].detach().cpu() for name, first in self.rows.items()}
             save_file(rows, Path(output_dir) / _ROWS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -130,7 +131,7 @@ class GraftTrainer(Trainer):
             parameters = dict(self.accelerator.unwrap_model(self.model).named_parameters())
             with torch.no_grad():
                 for name, rows in load_file(Path(resume_from_checkpoint) / _ROWS).items():
-                    parameters[name].copy_(rows)
+                    parameters[name][self.rows[name] :] = rows.to(parameters[name].device)
 
     def progress(self) -> dict[str, Any]:
         """State that a resumed run needs for its log: sums since the last entry, and over all steps."""
