@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from datasets import Dataset
 
+import lingraft
 from lingraft.methods import METHODS
 from lingraft.methods.new_rows import train_new_rows
 from lingraft.methods.parameter_counts import by_group, stack
@@ -56,3 +59,12 @@ def test_new_rows_train_and_old_ones_stay_bit_for_bit(make_model, tmp_path, meth
 def test_a_method_that_trains_all_rows_is_left_alone(make_model, settings) -> None:
     adaptation = METHODS[settings["name"]](**settings).apply(make_model())
     assert train_new_rows(adaptation, FIRST) is adaptation
+
+
+def test_gates_are_measured_in_the_precision_of_training(recipe, tmp_path) -> None:
+    """New rows are float32, the frozen base beside them is bfloat16."""
+    recipe |= {"method": {"name": "neutral-residues", "rank": 4}, "vocabulary": {"new_tokens": 5}}
+    recipe |= {"replay": {"self_generated": 0.2}, "training": {**recipe["training"], "bf16": True, "max_steps": 2}}
+    lingraft.run(recipe, tmp_path / "run")
+    record = json.loads((tmp_path / "run/training.json").read_text())
+    assert set(record["gates"]) == {"swh_Latn", "eng_Latn", "spa_Latn"}

@@ -114,7 +114,7 @@ def test_a_run_closes_the_gates_and_leaves_a_plain_wider_model(recipe, tmp_path,
     caplog.set_level("INFO", "lingraft")
     recipe |= {"method": {"name": "silent-adapters", "rank": 4}, "replay": {"self_generated": 0.3}}
     lingraft.run(recipe, tmp_path / "run")
-    assert "gates closed on" in caplog.text
+    assert "what is added was fitted on" in caplog.text
     widths = [AutoModelForCausalLM.from_pretrained(at).config for at in (recipe["base"], tmp_path / "run/model")]
     assert [type(config) for config in widths] == [LlamaConfig] * 2
     assert widths[1].intermediate_size == widths[0].intermediate_size + 64

@@ -273,7 +273,7 @@ def _fit(fit: Fit, text: TrainingText, context: PenaltyContext) -> None:
     with context.evaluating(), context.precision():
         fit(*(each.to(context.device) for each in (blocks, is_old, is_new)))
     shown = (f"{int(is_old.sum()):,}", f"{int(is_new.sum()):,}", time.monotonic() - started)
-    logger.info("gates closed on %s tokens of old text, open on %s of new text, in %.0f s", *shown)
+    logger.info("what is added was fitted on %s tokens of old and %s of new text, in %.0f s", *shown)
 
 
 def _training_text(trainee: Trainee) -> TrainingText:
