@@ -34,7 +34,7 @@ def test_the_readmes_recipe_is_well_formed(texts, monkeypatch) -> None:
     recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
     recipe["training"]["learning_rate"] = float(recipe["training"]["learning_rate"])  # 3e-4 is text in YAML 1.1
     recipe["evaluation"]["text"] = {code: str(texts["eng_Latn"]) for code in recipe["evaluation"]["text"]}
-    assert Recipe.model_validate(recipe).only.method.name == "full"
+    assert Recipe.model_validate(recipe).only.method.name == "silent-adapters"
 
 
 @pytest.mark.parametrize("name", METHODS)

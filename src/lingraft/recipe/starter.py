@@ -67,7 +67,7 @@ GOALS: dict[Goal, _Choice] = {
         "new units beside those of the base, which is frozen; they are closed on its own text. Measured\n"
         "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
         "# answers that begin as the base's:\n"
-        "# FIGURES; all weights (method full): FIGURES",
+        "# -24.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
         kl_weight=4,
         learning_rate=RATE,
     ),
