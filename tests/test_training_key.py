@@ -25,6 +25,7 @@ TRAINEE = Trainee(
     max_length=64,
     seed=0,
     marks=DocumentMarks("<bos>", "<eos>"),
+    first_new=None,
     start_name="base",
 )
 OTHERS = {
@@ -40,6 +41,7 @@ OTHERS = {
     "max_length": 32,
     "seed": 1,
     "marks": DocumentMarks("<eos>", None),
+    "first_new": 256,
 }
 
 

@@ -29,7 +29,7 @@ def test_it_is_found_by_every_command_that_takes_a_model(run, texts, tmp_path) -
     assert measured["languages"]["eng_Latn"]["bits_per_byte"]["delta"] == 0
     assert (lingraft.merge.soup({str(run): 1.0, str(run / "model"): 1.0}, tmp_path / "soup") / "config.json").is_file()
     assert lingraft.tokenizer.fertility([run], {"eng_Latn": str(texts["eng_Latn"])})["models"]
-    assert "first: " in lingraft.init(str(run), ["swh_Latn"], out=tmp_path / "r.yaml")
+    assert "silent-adapters" in lingraft.init(str(run), ["swh_Latn"], out=tmp_path / "r.yaml")
 
 
 def test_a_folder_without_a_model_is_still_refused(tmp_path) -> None:
