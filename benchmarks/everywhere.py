@@ -213,6 +213,8 @@ def ask_vllm(model: Path, lines: list[str], prompts: list[list[int]]) -> Answers
 def in_peft(base: str, adapter: str, reference: Reference) -> list[str]:
     from peft import PeftModel
 
+    import lingraft  # noqa: F401 - which tells peft of its kinds of adapters
+
     loaded = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(loaded, adapter).eval()
     with torch.inference_mode():
