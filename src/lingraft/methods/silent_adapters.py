@@ -12,7 +12,6 @@ from lingraft.methods.base import Adaptation
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
 if TYPE_CHECKING:
-
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
