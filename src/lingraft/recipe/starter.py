@@ -129,7 +129,7 @@ def write_recipe(
         {code: [_from(place, path) for path in files] for code, files in kept if code != CHAT},
         len(retained) < len(kept) or _is_instruct(base),
         choice,
-        _layers(config),
+        _layers(base, config),
         _training(_batch(texts), _rate(choice.learning_rate, config)),
     )
     write_text(out, written)
@@ -200,12 +200,12 @@ def _rate(rate: float | None, config: Any) -> float | None:
     return float(f"{rate * min(1, RATE_WIDTH / text_config(config).hidden_size):.1g}")
 
 
-def _layers(config: Any) -> tuple[int, int, str]:
+def _layers(base: str, config: Any) -> tuple[int, int, str]:
     if config is None:
         return PAPER_FIRST, PAPER_LAST, "the paper's layers; the base could not be looked up from here"
     layers = depth(config)
     if layers < 2:
-        raise UserError(f"the base has {layers} layer; a first and a last group need at least two")
+        raise UserError(f"{base} has {layers} layer; a first and a last group need at least two")
     first = max(1, round(layers * PAPER_FIRST / PAPER_DEPTH))
     last = max(1, round(layers * PAPER_LAST / PAPER_DEPTH))
     if layers >= 28:  # the paper takes the same layers of 28 and of 32

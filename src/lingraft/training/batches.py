@@ -56,8 +56,17 @@ def text_to_fit(text: TrainingText, count: int) -> tuple[Tensor, Tensor, Tensor]
         rows += list(table.select_columns(["input_ids", "languages"]).with_format("numpy").select(spread))
     batch = collate(rows)
     is_learned = torch.tensor([code in text.learned for code in text.languages])
-    is_token, is_new = batch["labels"] != IGNORED, is_learned[batch["languages"]]
-    return batch["input_ids"], is_token & ~is_new, is_token & is_new
+    return batch["input_ids"], *origin(batch, is_learned)
+
+
+def origin(batch: Mapping[str, Tensor], is_learned: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T) each: tokens of old languages and tokens of learned languages; padding is neither.
+
+    `is_learned` (languages,) is of each number in `languages`.
+    """
+    is_token = batch["labels"] != IGNORED
+    is_new = is_learned.to(is_token.device)[batch["languages"].long()]
+    return is_token & ~is_new, is_token & is_new
 
 
 def collate(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

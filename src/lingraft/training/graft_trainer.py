@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DIVERGED = "training diverged; lower training.learning_rate (in a new --out), or check the corpus and the precision"
-
-
 _ROWS = "rows.safetensors"
 """Beside a checkpoint's adapter."""
 

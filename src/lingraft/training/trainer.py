@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.nn.auxiliary_loss import Tokens
 from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss
-from lingraft.training.batches import TrainingText, collate, mixed
+from lingraft.training.batches import TrainingText, collate, mixed, origin
 from lingraft.training.early_stopping import SELECTION, EarlyStopping
 from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
@@ -95,17 +95,11 @@ class LanguageTrainer(GraftTrainer):
         if self.local_loss is not None:
             counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
             for batch in batches:
-                is_original, is_new = self._origin(batch)
+                is_original, is_new = origin(batch, self._is_new)
                 counts += torch.stack([is_original.sum(), (is_original | is_new).sum()]).to(counts.device)
             num_original, num_all = self.accelerator.reduce(counts, reduction="sum").tolist()
             self._window = (num_original, num_all)
         return batches, num_items
-
-    def _origin(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(B, T) each: tokens of old languages and tokens of learned languages; padding is neither."""
-        is_token = inputs["labels"] != IGNORED
-        is_new = self._is_new.to(is_token.device)[inputs["languages"].long()]
-        return is_token & ~is_new, is_token & is_new
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Tensor:
         """As the Trainer's; the local loss gets the token masks of the micro-batch."""
@@ -118,7 +112,7 @@ class LanguageTrainer(GraftTrainer):
         if self.local_loss is None:
             yield
             return
-        is_original, is_new = (mask[..., None].to(self.args.device) for mask in self._origin(inputs))
+        is_original, is_new = (mask[..., None].to(self.args.device) for mask in origin(inputs, self._is_new))
         scale = self.loss_scale * self.accelerator.num_processes  # the mean over processes divides by it
         num_original, num_all = self._window
         tokens = Tokens(
