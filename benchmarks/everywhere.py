@@ -17,13 +17,16 @@ Each model is loaded by plain transformers in float32, and asked to continue pro
 - mergekit: half the first model and half the second by its method `linear` must be their mean, and load.
 - lm-evaluation-harness: its bits per byte of a text (a JSON line a document) must be those that lingraft measures.
 
-Where a continuation differs, the first differing token must be a tie: within 1e-3 of the best logit.
+A continuation ends where a special token ends it, since the places go on differently after one. Where two differ, the
+first differing token must be a tie: within 1e-3 of the best logit.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -40,6 +43,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 TIE = 1e-3
 """Difference of two logits that float32 in another order of sums may turn around."""
 NEW_TOKENS = 32
+ANSWERS = "ANSWERS:"
+"""Before what the child process says, among vLLM's own lines."""
+END = -1
+"""Stands for the special token that ended a continuation: some places do not give it."""
 ODD = [
     "", " ", "  ", "\n\n", "\t", "a\u0301", "á", "ﬁ", "№", "e\u200bf", "\u202eabc", "👩‍👩‍👧‍👦", "🇺🇬", "नमस्ते", "ສະບາຍດີ",
     "مرحبا بالعالم", "東京都", "Ọjọ́ dára", "ng'ombe", "it's", "IT'S", "1234567890", "3.14159", "x==y!=z", "</s>",
@@ -60,6 +67,8 @@ class Reference(NamedTuple):
     """What plain transformers gives."""
 
     model: Any
+    special: list[int]
+    """Token ids that may end a continuation."""
     prompts: list[list[int]]
     lines: list[str]
     answers: Answers
@@ -85,7 +94,7 @@ def main() -> None:
     if options.peft and options.peft.count("=") != 1:
         parser.error("--peft is BASE=ADAPTER")
     if options.child:
-        json.dump(ask_vllm(options.models[0], **json.load(sys.stdin))._asdict(), sys.stdout)
+        print(ANSWERS, json.dumps(ask_vllm(options.models[0], **json.load(sys.stdin))._asdict()))
         return
     print("| model | place | loads | token ids equal | greedy continuations equal |")
     print("|---|---|---|---|---|")
@@ -130,12 +139,13 @@ def transformers_answers(folder: Path, lines: int, prompts: int) -> Reference:
     words = ["the", "a", "river", "mountain", "maji", "Where", "is", "you", "know", "capital", "of", "people", "why"]
     starts = [" ".join(draw.choices(words, k=draw.randint(3, 9))) for _ in range(prompts)]
     begun = [tokenizer(start, add_special_tokens=False).input_ids for start in starts]
-    return Reference(model, begun, asked, Answers(ids, continued(model, begun)))
+    special = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
+    return Reference(model, special, begun, asked, Answers(ids, continued(model, begun)))
 
 
 def continued(model: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Prompts of one length pass together, so that none is padded."""
-    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": None}
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": NEW_TOKENS}
     found: dict[int, list[int]] = {}
     for length in {len(prompt) for prompt in prompts}:
         places = [place for place, prompt in enumerate(prompts) if len(prompt) == length]
@@ -156,9 +166,7 @@ def in_llama_cpp(model: Path, sources: Path, reference: Reference) -> list[str]:
                 for line in reference.lines
             ]
             settings: dict[str, Any] = {"temperature": 0, "n_predict": NEW_TOKENS, "return_tokens": True}
-            rows = [
-                ask("completion", prompt=start, ignore_eos=False, **settings)["tokens"] for start in reference.prompts
-            ]
+            rows = [ask("completion", prompt=start, **settings)["tokens"] for start in reference.prompts]
     return ["converts", *compared(reference, Answers(ids, rows))]
 
 
@@ -176,6 +184,7 @@ def server(file: Path) -> Iterator[Any]:
 
     settings = xllamacpp.CommonParams()
     settings.model.path, settings.n_ctx, settings.warmup = str(file), 1024, False
+    settings.verbosity = 0
     address = (running := xllamacpp.Server(settings)).listening_address
 
     def ask(path: str, **body: Any) -> Any:
@@ -192,10 +201,12 @@ def server(file: Path) -> Iterator[Any]:
 def in_vllm(model: Path, python: str, reference: Reference) -> list[str]:
     asked = json.dumps({"lines": reference.lines, "prompts": reference.prompts})
     command = [python, __file__, str(model), "--child"]
-    ended = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    settings = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB, beside the reference model
+    ended = subprocess.run(command, input=asked, env=settings, capture_output=True, text=True, check=False)
     if ended.returncode:
         return [f"refused: {last_line(ended.stderr)}", "not run", "not run"]
-    return ["yes", *compared(reference, Answers(**json.loads(ended.stdout.splitlines()[-1])))]
+    answers = ended.stdout.split(ANSWERS)[1].splitlines()[0]
+    return ["yes", *compared(reference, Answers(**json.loads(answers)))]
 
 
 def ask_vllm(model: Path, lines: list[str], prompts: list[list[int]]) -> Answers:
@@ -248,6 +259,9 @@ def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
     """Its bits per byte of a text and ours, which measure the same windows where a document is one window."""
     import lingraft
 
+    results = lingraft.evaluate(model, {"eng_Latn": str(text)}, max_length=2048)
+    ours, mark = results["languages"]["eng_Latn"]["bits_per_byte"]["after"], results["measured"]["before"]
+    start = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids(mark)  # by itself it takes a turn's mark
     with tempfile.TemporaryDirectory() as folder:
         task = {
             "task": "text",
@@ -260,7 +274,7 @@ def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
             "metric_list": [{"metric": "bits_per_byte"}],
         }
         (Path(folder) / "text.yaml").write_text(json.dumps(task))
-        given = f"pretrained={model},dtype=float32,max_length=2048"
+        given = f"pretrained={model},dtype=float32,max_length=2048,prefix_token_id={start}"
         arguments = [
             "--model",
             "hf",
@@ -279,7 +293,6 @@ def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
         if ended.returncode or not written:
             return [f"refused: {last_line(ended.stderr)}", ""]
         theirs = json.loads(written[0].read_text())["results"]["text"]["bits_per_byte,none"]
-    ours = lingraft.evaluate(model, {"eng_Latn": str(text)}, max_length=2048)["languages"]["eng_Latn"]["after"]
     return ["yes", f"bits per byte {theirs:.4f}, ours {ours:.4f}"]
 
 
@@ -294,16 +307,21 @@ def compared(reference: Reference, given: Answers) -> list[str]:
 @torch.inference_mode()
 def same_continuations(reference: Reference, rows: Sequence[Sequence[int]]) -> str:
     equal = ties = 0
-    for start, own, other in zip(reference.prompts, reference.answers.continuations, rows, strict=True):
-        at = next((i for i, pair in enumerate(zip(own, other, strict=False)) if pair[0] != pair[1]), None)
-        if at is None and len(own) == len(other):
+    for start, *pair in zip(reference.prompts, reference.answers.continuations, rows, strict=True):
+        own, other = (until_end(row, reference.special) for row in pair)
+        at = next((place for place, (left, right) in enumerate(zip(own, other, strict=False)) if left != right), None)
+        if at is None:
             equal += 1
             continue
-        if at is None:
-            continue
         logits = reference.model(torch.tensor([start + own[:at]])).logits[0, -1]
-        ties += bool(logits[own[at]] - logits[other[at]] < TIE)
+        ties += bool(logits.max() - logits[reference.special if other[at] == END else other[at]].max() < TIE)
     return f"{equal} of {len(rows)}" + (f", {ties} ties" if equal < len(rows) else "")
+
+
+def until_end(row: Sequence[int], special: Sequence[int]) -> list[int]:
+    """The tokens before the first special one, then END where there was one or the place stopped early."""
+    kept = list(itertools.takewhile(lambda token: token not in special, row))
+    return kept if len(kept) == NEW_TOKENS else [*kept, END]
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     check_models(recipe)
     base = Model.load(recipe.base)  # a folder and its fingerprint; its weights are read where they are needed
 
-    # Text, in the base's tokens: documents that are measured, a selection split, and documents that may train.
+    # Text: documents that are measured, a selection split (scales are chosen on it), and documents that may train.
     text = read_text(recipe, base, work)
-    chat = generate_chat(recipe, base, work)  # what an instruct base asks and answers, to be measured; else None
+    chat = generate_chat(recipe, base, work)  # what an instruct base asks itself and answers, to be measured; else None
     suites = build_suites(recipe, text, chat)  # what models are scored on; `measure_text` takes the text suites alone
 
     # Tokens: training starts from the base, or from the base with new tokens, whose tokenizer then serves all stages.
@@ -75,8 +75,8 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     data = {name: prepare_training(recipe, name, training_text, start, work) for name in recipe.stages}
     files.raise_if_text_changed()
 
-    # Scores before training: of the base, of the instruct model that merge steps add, of the base with new tokens.
-    fertility = measure_fertility(suites.texts, base, start)
+    # Scores before training: of the base, of an instruct model that merge steps add to it, of the base with new tokens.
+    fertility = measure_fertility(suites.texts, base, start)  # tokens per word of each language
     before = suites.measure(work / "before", base, reuse_from=[run / "work/before" for run in runs_beside])
     instruct_scores = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
     between = {"new tokens": suites.measure_text(work / "measured", start)} if extended else {}
@@ -86,16 +86,17 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     model, stages = start, list[StageResult]()
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
-        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # not what `chat` measures
+        generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # other than what `chat` measures
         adapted = adapt(recipe, name, model, data[name], generated, extended, stage_work)
-        merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # without steps, `adapted`
+        merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # no steps: `adapted`
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
         model = merged.model
         if recipe.has_named_stages:  # a single stage is measured at the end alone
             between[name] = suites.measure_text(stage_work / "measured", model)
 
     # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each
-    # layer group by a scale, so that no more is forgotten than it allows, on a split that all stages share.
+    # layer group (embeddings, parts of the layers) by a scale, so that no more is forgotten than it allows, on the
+    # selection split, which all stages share.
     scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
     final = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
     exported = export(work / "exported", final.model, base, recipe.form)  # rounded to the base's number type
