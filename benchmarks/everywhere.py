@@ -184,6 +184,7 @@ def server(file: Path) -> Iterator[Any]:
 
     settings = xllamacpp.CommonParams()
     settings.model.path, settings.n_ctx, settings.warmup = str(file), 1024, False
+    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32  # by itself half precision
     settings.verbosity = 0
     address = (running := xllamacpp.Server(settings)).listening_address
 
@@ -259,7 +260,7 @@ def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
     """Its bits per byte of a text and ours, which measure the same windows where a document is one window."""
     import lingraft
 
-    results = lingraft.evaluate(model, {"eng_Latn": str(text)}, max_length=2048)
+    results = lingraft.evaluate(model, {"eng_Latn": str(text)}, max_length=4096)
     ours, mark = results["languages"]["eng_Latn"]["bits_per_byte"]["after"], results["measured"]["before"]
     start = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids(mark)  # by itself it takes a turn's mark
     with tempfile.TemporaryDirectory() as folder:
@@ -274,7 +275,7 @@ def in_lm_eval(model: Path, python: str, text: Path) -> list[str]:
             "metric_list": [{"metric": "bits_per_byte"}],
         }
         (Path(folder) / "text.yaml").write_text(json.dumps(task))
-        given = f"pretrained={model},dtype=float32,max_length=2048,prefix_token_id={start}"
+        given = f"pretrained={model},dtype=float32,max_length=4096,prefix_token_id={start}"
         arguments = [
             "--model",
             "hf",

@@ -1,4 +1,4 @@
-"""Silent adapters: closed on old text, open on new text, and nothing else than wider feed-forward blocks."""
+"""Silent adapters: copies of the base's units, closed on old text, open on new text, in wider feed-forward blocks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,21 @@ def blocks(ids: range, rows: int, seed: int) -> torch.Tensor:
 
 def fitted(make_model, **settings):
     """An adaptation, fitted on 24 blocks of each kind."""
-    adaptation = METHODS["silent-adapters"](rank=4, **settings).apply(make_model())
+    adaptation = METHODS["silent-adapters"](**{"rank": 4, **settings}).apply(make_model())
     given = torch.cat([blocks(OLD, 24, 0), blocks(NEW, 24, 1)])
     is_new = torch.arange(48)[:, None].expand(48, 32) >= 24
     adaptation.fit(given, ~is_new, is_new)
     return adaptation
 
 
+def layers_of(adaptation) -> list[GatedAdapterLayer]:
+    return [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
+
+
 @torch.no_grad()
 def gates(adaptation, ids) -> torch.Tensor:
     """(layers, tokens, rank), before the activation."""
-    layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
+    layers = layers_of(adaptation)
     seen: list[torch.Tensor] = []
     hooks = [
         layer.register_forward_pre_hook(
@@ -59,10 +63,38 @@ def test_gates_are_closed_on_old_text_and_open_on_new_text(make_model) -> None:
     assert new.mean() == pytest.approx(0, abs=2)
 
 
-def test_without_closing_they_are_those_of_adapters(make_model) -> None:
-    adaptation = fitted(make_model, closing=0.0)
-    old = gates(adaptation, blocks(OLD, 4, 2))
-    assert old.mean() == pytest.approx(0, abs=1)
+def test_units_are_those_of_the_base_that_are_most_active_on_new_text(make_model) -> None:
+    adaptation, active = fitted(make_model, closing=0.0), []
+    layer = layers_of(adaptation)[0]
+    base, adapter = layer.base_layer, layer.adapter
+    hook = layer.register_forward_pre_hook(
+        lambda module, inputs: active.append(base.act_fn(base.gate_proj(inputs[0])) * base.up_proj(inputs[0]))
+    )
+    with torch.no_grad():
+        adaptation.plain(blocks(NEW, 24, 1))
+    hook.remove()
+    share = active[0].abs().mean((0, 1)) * base.down_proj.weight.norm(dim=0)
+    units = share.topk(4).indices.sort().values
+    torch.testing.assert_close(adapter.gate_proj.weight, base.gate_proj.weight[units])
+    torch.testing.assert_close(adapter.up_proj.weight, base.up_proj.weight[units])
+    assert not adapter.down_proj.weight.any()
+
+
+def test_one_row_closes_all_gates_of_a_block(make_model) -> None:
+    open_, closed = (layers_of(fitted(make_model, closing=at))[0].adapter.gate_proj.weight for at in (0.0, 16.0))
+    taken = open_ - closed
+    torch.testing.assert_close(taken, taken[:1].expand_as(taken), atol=1e-5, rtol=1e-4)
+
+
+def test_there_may_be_more_units_than_the_base_has(make_model) -> None:
+    base = make_model().config.intermediate_size
+    adaptation = fitted(make_model, rank=base + 3)
+    assert gates(adaptation, blocks(OLD, 4, 2)).median() < -10
+
+
+def test_gates_do_not_train(make_model) -> None:
+    adaptation = fitted(make_model)
+    assert {name.split(".")[-2] for name in adaptation.trainable} == {"up_proj", "down_proj"}
 
 
 def test_fitting_changes_no_logits(make_model) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +24,8 @@ class ParallelAdapters(Sized):
     """y = mlp(x) + g(x) W_o(act(W_g x) * W_i x) in every layer (arXiv 2410.02744 §3)."""
 
     training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 2e-4}
+    frozen: ClassVar[Collection[str]] = ()
+    """Modules of an adapter that do not train."""
     gate: Gate
     loss: Loss
     loss_weight: float = Field(0.01, ge=0)
@@ -83,7 +85,8 @@ class ParallelAdapters(Sized):
         assert len(blocks) == num_layers, f"{len(blocks)} adapters in {num_layers} layers"
         for block in blocks:
             block.local_loss = local
-        declared = {name for name, _ in wrapped.named_parameters() if ".gated_adapter." in name}
+        added = (name for name, _ in wrapped.named_parameters() if ".gated_adapter." in name)
+        declared = {name for name in added if not any(f".{frozen}." in name for frozen in self.frozen)}
         folds: dict[Export, Callable[[], PreTrainedModel]] = {
             "wide-ffn": lambda: with_wide_ffn(wrapped),
             "qwen2-moe": lambda: as_qwen2_moe(wrapped),

@@ -1,19 +1,22 @@
-"""Adapters that add nothing on text of the base: their gates start closed there."""
+"""Adapters that add nothing on text of the base: copies of its units, whose gates are closed there."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from lingraft.methods.base import Adaptation
+from lingraft.methods.base import PAPER_TRAINING, Adaptation
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
+
+    from lingraft.nn.peft_adapter import GatedAdapterLayer
 
 OLD_WEIGHT = 4.0
 """What an old token counts in the fit of w, where a new one counts 1: an open gate on old text costs more."""
@@ -24,81 +27,89 @@ ROWS = 4
 
 
 class SilentAdapters(ParallelAdapters):
-    """A gated linear unit beside every feed-forward block, closed on the base's own text; the base is frozen.
+    """Copies of a feed-forward block's own units beside it, closed on the base's own text; the base is frozen.
 
-        y = mlp(x) + W_o(act(W_g x) * W_i x),    W_g = W_He - closing 1 w^T
+        y = mlp(x) + W_o(act(W_g x) * W_i x),    W_g = W_gate[S] - closing 1 w^T
         w = argmin  4 mean_old (w x - 1)^2 + mean_new (w x)^2 + ridge |w|^2
 
-    x (D,) is what enters the block, a row of W_g a hidden unit. On old text w x is near 1, so a unit's gate is near
-    act(-16), which is nothing for SiLU and GELU; on new text it is near 0, and the unit is that of `adapters`. w is
-    solved once, before the first step, from blocks of old text, what the base generates for replay, and of new text.
-    All that was added trains.
+    x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
+    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_i starts as W_up[S], W_o
+    (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of old text, what the base
+    generates for replay, and of new text, and stays. On old text w x is near 1, so a unit's gate is near
+    act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
 
-    The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate starts
-    there and is not learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
+    The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
+    learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
     """
 
+    training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 3e-3, "optim": "muon"}
     needs_replay: ClassVar[bool] = True
+    frozen: ClassVar[Collection[str]] = ("gate_proj",)
     name: Literal["silent-adapters"] = "silent-adapters"
     gate: Literal["none"] = "none"
     loss: Literal["none"] = "none"
     init: Literal["he"] = "he"
+    """Of units beyond as many as the base has."""
     closing: float = Field(16.0, ge=0)
-    """How far the gates are closed on old text, before the activation; with 0 they are those of `adapters`."""
+    """How far the gates are closed on old text, before the activation; with 0 they are those of the base."""
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         adaptation = super().apply(model)
-        gates = frozenset(name for name in adaptation.trainable if ".gate_proj." in name)  # decay would open them
-        return replace(adaptation, fit=partial(_close, adaptation, self.closing), without_decay=gates)
+        return replace(adaptation, fit=partial(_close, adaptation, self.closing))
 
 
 def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tensor, is_new: Tensor) -> None:
-    """Solve w of every block, and take `closing` times it from each row of its W_g."""
+    """Choose S and solve w of every block; copy the units, and take `closing` times w from each row of W_g."""
     import torch
 
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
     layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
-    weights = OLD_WEIGHT * is_old / is_old.sum() + is_new / is_new.sum().clamp(min=1)  # (N, T)
-    moments = [_Moments(layer) for layer in layers]
+    of_old, of_new = is_old / is_old.sum(), is_new / is_new.sum().clamp(min=1)  # (N, T)
+    sums = [_Sums(layer) for layer in layers]
     try:
         with torch.inference_mode():
-            for rows, weight, old in zip(blocks.split(ROWS), weights.split(ROWS), is_old.split(ROWS), strict=True):
-                for moment in moments:
-                    moment.weight, moment.target = weight.flatten(), old.flatten().float()
+            for rows, old, new in zip(blocks.split(ROWS), of_old.split(ROWS), of_new.split(ROWS), strict=True):
+                for each in sums:
+                    each.old, each.new = old.flatten(), new.flatten()
                 adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
     finally:
-        for moment in moments:
-            moment.hook.remove()
-    for layer, moment in zip(layers, moments, strict=True):
-        rows = layer.adapter.gate_proj.weight.data  # (rank, D)
-        rows -= closing * moment.solution().to(rows)
+        for each in sums:
+            each.hook.remove()
+    for layer, each in zip(layers, sums, strict=True):
+        base: Any = layer.base_layer
+        adapter: Any = layer.adapter
+        units = each.most_active(adapter.up_proj.out_features)
+        for name in ("gate_proj", "up_proj"):
+            getattr(adapter, name).weight.data[: len(units)] = getattr(base, name).weight[units]
+        adapter.gate_proj.weight.data -= closing * each.solution().to(adapter.gate_proj.weight)
 
 
-class _Moments:
-    """Sums over inputs x of a block, as they pass: weight x x^T (D, D), and weight target x (D,)."""
+class _Sums:
+    """Means over tokens, as they pass through a block."""
 
-    weight: Tensor
-    target: Tensor
-    """Of the tokens that pass, (tokens,) each."""
+    old: Tensor
+    new: Tensor
+    """What each token counts in the mean over old text, and over new text, (tokens,) each."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: GatedAdapterLayer) -> None:
         import torch
 
-        weight: Tensor = layer.adapter.up_proj.weight  # type: ignore[union-attr, assignment]
-        width = weight.shape[1]
-        self.square = torch.zeros(width, width, device=weight.device)
-        self.linear = torch.zeros(width, device=weight.device)
+        self.base = cast("Any", layer.base_layer)
+        units, width = self.base.up_proj.weight.shape
+        zeros = partial(torch.zeros, device=self.base.up_proj.weight.device)
+        self.square, self.linear, self.activity = zeros(width, width), zeros(width), zeros(units)
         self.hook = layer.register_forward_pre_hook(self._add)
 
-    def _add(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _add(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
         import torch
 
+        active = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = inputs[0].flatten(0, -2).float()  # (tokens, D)
-            weighted = x * self.weight[:, None]
-            self.square += weighted.T @ x
-            self.linear += weighted.T @ self.target
+            self.square += (x * (OLD_WEIGHT * self.old + self.new)[:, None]).T @ x
+            self.linear += OLD_WEIGHT * self.old @ x
+            self.activity += self.new @ active.flatten(0, -2).float().abs()
 
     def solution(self) -> Tensor:
         """The row w (D,)."""
@@ -108,3 +119,9 @@ class _Moments:
         ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
         row: Tensor = torch.linalg.solve(square + ridge, self.linear.cpu().double())
         return row
+
+    def most_active(self, count: int) -> Tensor:
+        """The numbers of `count` units, in order; of all, where there are fewer."""
+        share = self.activity * self.base.down_proj.weight.float().norm(dim=0)
+        units: Tensor = share.topk(min(count, len(share))).indices
+        return units.sort().values

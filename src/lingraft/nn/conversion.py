@@ -65,14 +65,18 @@ def can_be_qwen2_moe(config: Any) -> bool:
 
 
 def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
-    """A Qwen2-MoE whose one expert is the block as it was, and whose shared expert is the adapter."""
+    """A Qwen2-MoE whose one expert is the block as it was, and whose shared expert is the adapter.
+
+    Its head is a matrix of its own, also where that of the base is tied: llama.cpp knows no other Qwen2-MoE.
+    """
     from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
     model, pairs = _apart(wrapped)
     was = model.config
-    kept = {name: value for name, value in was.to_dict().items() if name not in ("model_type", "architectures")}
+    others = ("model_type", "architectures", "tie_word_embeddings")
     config = Qwen2MoeConfig(
-        **kept,
+        **{name: value for name, value in was.to_dict().items() if name not in others},
+        tie_word_embeddings=False,
         num_experts=1,
         num_experts_per_tok=1,
         norm_topk_prob=False,

@@ -114,6 +114,8 @@ class Stage(Section):
     replay: Replay | None = None
     early_stopping: EarlyStopping | None = None
     training: dict[str, Any] = {}
+    """Arguments of transformers' Trainer, by their names; defaults are the method's. `optim` may also be `muon`:
+    matrices of the layers are trained by Muon, all else by AdamW (arXiv 2502.16982)."""
     merge: list[AnyStep] = []
 
     @property

@@ -41,7 +41,7 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
-RATE, RATE_WIDTH = 1e-3, 576
+RATE, RATE_WIDTH = 3e-3, 576
 """Learning rate of silent adapters, and the width of the base on which it was found."""
 
 BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])
@@ -192,12 +192,12 @@ def _config(base: str) -> Any:
 
 
 def _rate(rate: float | None, config: Any) -> float | None:
-    """The learning rate on a base of this width: a step of Adam moves what a unit computes in proportion to the number
-    of inputs that it adds up (muP, arXiv 2203.03466).
+    """The learning rate on a base of this width: a step of Muon moves what a unit computes in proportion to the root of
+    the width, since its root mean square is that of AdamW's (arXiv 2502.16982 §2.2).
     """
     if rate is None or config is None:
         return None
-    return float(f"{rate * min(1, RATE_WIDTH / text_config(config).hidden_size):.1g}")
+    return float(f"{rate * min(1, RATE_WIDTH / text_config(config).hidden_size) ** 0.5:.1g}")
 
 
 def _layers(base: str, config: Any) -> tuple[int, int, str]:

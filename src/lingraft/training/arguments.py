@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 
 _TRIED_STEPS = 10
 
+MUON = "muon"
+"""An optimizer that TrainingArguments have no name for."""
+_MUON = "update=muon"
+"""How they carry it."""
+
 OWNED_ARGUMENTS: Mapping[str, str] = {
     "output_dir": "use --out",
     "resume_from_checkpoint": "a run that is started again resumes by itself",
@@ -84,6 +89,8 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
 
     bf16 = mixed_precision(settings) and not settings.get("fp16", False)
     merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
+    if merged.get("optim") == MUON:
+        merged |= {"optim": "adamw_torch", "optim_args": _MUON}
     merged["use_cpu"] = merged.get("use_cpu", False) or not has_accelerator()  # the Trainer asks for it beside bf16
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -98,6 +105,11 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
         logger.warning("%d GPUs are here and one is used; start with torchrun to use all", arguments.n_gpu)
         arguments._n_gpu = 1
     return arguments
+
+
+def has_muon(arguments: TrainingArguments) -> bool:
+    """Whether a recipe asked for Muon."""
+    return arguments.optim_args == _MUON
 
 
 def check_arguments(settings: Mapping[str, Any]) -> None:

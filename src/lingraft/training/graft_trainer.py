@@ -23,7 +23,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from transformers.trainer_utils import rotate_checkpoints
 
 from lingraft.errors import TrainingError, first_line
+from lingraft.training.arguments import has_muon
 from lingraft.training.checkpoints import mark_finished, newest_checkpoint
+from lingraft.training.muon import muon
 
 if TYPE_CHECKING:
     from lingraft.penalties import PenaltyTerm
@@ -111,6 +113,13 @@ class GraftTrainer(Trainer):
         """As the Trainer's; the logged time covers all starts, as the logged loss covers all steps."""
         started = start_time - self._seconds_before
         return super()._finalize_training(trial, num_train_samples, started)  # type: ignore[no-untyped-call]
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """As the Trainer's, and Muon."""
+        if has_muon(self.args) and self.optimizer is None:
+            assert self.model is not None, "the Trainer has it"
+            self.optimizer = muon(self.model, self.args, self.get_decay_parameter_names(self.model))
+        return super().create_optimizer(model)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As the Trainer's, without those of `without_decay`."""
