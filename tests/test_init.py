@@ -69,7 +69,7 @@ def test_a_base_with_other_feed_forward_blocks_trains_all_weights(make_model, to
     assert (written["method"], written["replay"]["kl_weight"]) == ({"name": "full"}, 4)
 
 
-@pytest.mark.parametrize(("width", "rate"), [(32, 3e-3), (576, 3e-3), (4096, 1e-3)])
+@pytest.mark.parametrize(("width", "rate"), [(32, 5e-3), (576, 5e-3), (4096, 2e-3)])
 def test_the_learning_rate_falls_with_the_width_of_the_base(tmp_path, width, rate) -> None:
     config = {"model_type": "llama", "hidden_size": width, "num_hidden_layers": 4, "num_attention_heads": 4}
     (tmp_path / "base").mkdir()

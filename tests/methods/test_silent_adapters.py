@@ -81,7 +81,7 @@ def test_units_are_those_of_the_base_that_are_most_active_on_new_text(make_model
 
 
 def test_one_row_closes_all_gates_of_a_block(make_model) -> None:
-    open_, closed = (layers_of(fitted(make_model, closing=at))[0].adapter.gate_proj.weight for at in (0.0, 16.0))
+    open_, closed = (layers_of(fitted(make_model, closing=at))[0].adapter.gate_proj.weight for at in (0.0, 24.0))
     taken = open_ - closed
     torch.testing.assert_close(taken, taken[:1].expand_as(taken), atol=1e-5, rtol=1e-4)
 

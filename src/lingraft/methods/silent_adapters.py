@@ -42,7 +42,7 @@ class SilentAdapters(ParallelAdapters):
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
     """
 
-    training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 3e-3, "optim": "muon"}
+    training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 5e-3, "optim": "muon"}
     needs_replay: ClassVar[bool] = True
     frozen: ClassVar[Collection[str]] = ("gate_proj",)
     name: Literal["silent-adapters"] = "silent-adapters"
@@ -50,7 +50,7 @@ class SilentAdapters(ParallelAdapters):
     loss: Literal["none"] = "none"
     init: Literal["he"] = "he"
     """Of units beyond as many as the base has."""
-    closing: float = Field(16.0, ge=0)
+    closing: float = Field(24.0, ge=0)
     """How far the gates are closed on old text, before the activation; with 0 they are those of the base."""
 
     def apply(self, model: PreTrainedModel) -> Adaptation:

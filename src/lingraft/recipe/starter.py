@@ -41,7 +41,7 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
-RATE, RATE_WIDTH = 3e-3, 576
+RATE, RATE_WIDTH = 5e-3, 576
 """Learning rate of silent adapters, and the width of the base on which it was found."""
 
 BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])

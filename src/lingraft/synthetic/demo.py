@@ -63,7 +63,7 @@ TRAINING = {
     "eval_steps": 0.2,
     "save_steps": 0.5,
 }
-LEARNING_RATES = {**dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3), "silent-adapters": 3e-3}
+LEARNING_RATES = {**dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3), "silent-adapters": 5e-3}
 """Of methods that add blocks: at the rate of the others they hardly learn in so few steps."""
 
 
