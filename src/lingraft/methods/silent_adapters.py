@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
-OLD_WEIGHT = 4.0
+OLD_WEIGHT = 16.0
 """What an old token counts in the fit of w, where a new one counts 1: an open gate on old text costs more."""
+PASSES = 3
+"""Newton steps of the fit: in each, the old tokens count that the step before left below 1."""
 RIDGE = 1e-3
 """Of the mean square of an input."""
 ROWS = 4
@@ -30,12 +32,12 @@ class SilentAdapters(ParallelAdapters):
     """Copies of a feed-forward block's own units beside it, closed on the base's own text; the base is frozen.
 
         y = mlp(x) + W_o(act(W_g x) * W_i x),    W_g = W_gate[S] - closing 1 w^T
-        w = argmin  4 mean_old (w x - 1)^2 + mean_new (w x)^2 + ridge |w|^2
+        w = argmin  16 mean_old max(0, 1 - w x)^2 + mean_new (w x)^2 + ridge |w|^2
 
     x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
     new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_i starts as W_up[S], W_o
     (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of old text, what the base
-    generates for replay, and of new text, and stays. On old text w x is near 1, so a unit's gate is near
+    generates for replay, and of new text, and stays. On old text w x is 1 or more, so a unit's gate is near
     act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
@@ -69,10 +71,13 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     sums = [_Sums(layer) for layer in layers]
     try:
         with torch.inference_mode():
-            for rows, old, new in zip(blocks.split(ROWS), of_old.split(ROWS), of_new.split(ROWS), strict=True):
+            for _ in range(PASSES):
+                for rows, old, new in zip(blocks.split(ROWS), of_old.split(ROWS), of_new.split(ROWS), strict=True):
+                    for each in sums:
+                        each.old, each.new = old.flatten(), new.flatten()
+                    adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
                 for each in sums:
-                    each.old, each.new = old.flatten(), new.flatten()
-                adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
+                    each.solve()
     finally:
         for each in sums:
             each.hook.remove()
@@ -82,11 +87,11 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
         units = each.most_active(adapter.up_proj.out_features)
         for name in ("gate_proj", "up_proj"):
             getattr(adapter, name).weight.data[: len(units)] = getattr(base, name).weight[units]
-        adapter.gate_proj.weight.data -= closing * each.solution().to(adapter.gate_proj.weight)
+        adapter.gate_proj.weight.data -= closing * each.row.to(adapter.gate_proj.weight)
 
 
 class _Sums:
-    """Means over tokens, as they pass through a block."""
+    """What passes through a block, summed up over tokens; and w."""
 
     old: Tensor
     new: Tensor
@@ -98,7 +103,8 @@ class _Sums:
         self.base = cast("Any", layer.base_layer)
         units, width = self.base.up_proj.weight.shape
         zeros = partial(torch.zeros, device=self.base.up_proj.weight.device)
-        self.square, self.linear, self.activity = zeros(width, width), zeros(width), zeros(units)
+        self.row, self.activity = zeros(width), zeros(units)
+        self.square, self.linear = zeros(width, width), zeros(width)
         self.hook = layer.register_forward_pre_hook(self._add)
 
     def _add(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -107,18 +113,20 @@ class _Sums:
         active = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = inputs[0].flatten(0, -2).float()  # (tokens, D)
-            self.square += (x * (OLD_WEIGHT * self.old + self.new)[:, None]).T @ x
-            self.linear += OLD_WEIGHT * self.old @ x
+            below = OLD_WEIGHT * self.old * (x @ self.row < 1)
+            self.square += (x * (below + self.new)[:, None]).T @ x
+            self.linear += below @ x
             self.activity += self.new @ active.flatten(0, -2).float().abs()
 
-    def solution(self) -> Tensor:
-        """The row w (D,)."""
+    def solve(self) -> None:
+        """Set w (D,), and begin anew."""
         import torch
 
         square = self.square.cpu().double()
         ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-        row: Tensor = torch.linalg.solve(square + ridge, self.linear.cpu().double())
-        return row
+        self.row = torch.linalg.solve(square + ridge, self.linear.cpu().double()).to(self.row)
+        self.square.zero_()
+        self.linear.zero_()
 
     def most_active(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""

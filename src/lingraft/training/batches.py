@@ -47,7 +47,7 @@ def mixed(text: TrainingText) -> Any:
 
 def text_to_fit(text: TrainingText, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Blocks (N, T) spread over the text and over self-generated text, at most `count` of each; which of their tokens
-    are old, and which are new, (N, T).
+    are old, and which are new, (N, T). The first token of a block sees no text before it: it is old in any block.
     """
     tables = [text.blocks, *([text.written] if text.written is not None else [])]
     rows = []
@@ -56,7 +56,10 @@ def text_to_fit(text: TrainingText, count: int) -> tuple[Tensor, Tensor, Tensor]
         rows += list(table.select_columns(["input_ids", "languages"]).with_format("numpy").select(spread))
     batch = collate(rows)
     is_learned = torch.tensor([code in text.learned for code in text.languages])
-    return batch["input_ids"], *origin(batch, is_learned)
+    is_old, is_new = origin(batch, is_learned)
+    is_old[:, 0] |= is_new[:, 0]
+    is_new[:, 0] = False
+    return batch["input_ids"], is_old, is_new
 
 
 def origin(batch: Mapping[str, Tensor], is_learned: Tensor) -> tuple[Tensor, Tensor]:
