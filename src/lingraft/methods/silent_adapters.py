@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 OLD_WEIGHT = 16.0
 """What an old token counts in the fit of w, where a new one counts 1: an open gate on old text costs more."""
 PASSES = 3
-"""Newton steps of the fit: in each, the old tokens count that the step before left below 1."""
+"""Newton steps of the fit: in each, the old tokens count that the step before left below 1. All but the first one pass
+old text alone."""
 RIDGE = 1e-3
 """Of the mean square of an input."""
 ROWS = 4
@@ -37,8 +38,9 @@ class SilentAdapters(ParallelAdapters):
     x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
     new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_i starts as W_up[S], W_o
     (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of old text, what the base
-    generates for replay, and of new text, and stays. On old text w x is 1 or more, so a unit's gate is near
-    act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
+    generates for replay, and of new text, and stays. In mean_old the first tokens of blocks count as much as all others,
+    since all later tokens attend to them. On old text w x is 1 or more, so a unit's gate is near act(-closing), which is
+    nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -67,12 +69,17 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
     layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
-    of_old, of_new = is_old / is_old.sum(), is_new / is_new.sum().clamp(min=1)  # (N, T)
+    is_first = torch.zeros_like(is_old)
+    is_first[:, 0] = is_old[:, 0]
+    of_old = (_share(is_old & ~is_first) + _share(is_first)) / 2  # (N, T)
+    of_new, has_old = _share(is_new), is_old.any(1)
     sums = [_Sums(layer) for layer in layers]
     try:
         with torch.inference_mode():
-            for _ in range(PASSES):
-                for rows, old, new in zip(blocks.split(ROWS), of_old.split(ROWS), of_new.split(ROWS), strict=True):
+            for number in range(PASSES):
+                passing = has_old if number else torch.ones_like(has_old)
+                given = (each[passing].split(ROWS) for each in (blocks, of_old, of_new))
+                for rows, old, new in zip(*given, strict=True):
                     for each in sums:
                         each.old, each.new = old.flatten(), new.flatten()
                     adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
@@ -90,6 +97,11 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
         adapter.gate_proj.weight.data -= closing * each.row.to(adapter.gate_proj.weight)
 
 
+def _share(are: Tensor) -> Tensor:
+    """What each of these tokens counts in their mean."""
+    return are / are.sum().clamp(min=1)
+
+
 class _Sums:
     """What passes through a block, summed up over tokens; and w."""
 
@@ -103,30 +115,36 @@ class _Sums:
         self.base = cast("Any", layer.base_layer)
         units, width = self.base.up_proj.weight.shape
         zeros = partial(torch.zeros, device=self.base.up_proj.weight.device)
-        self.row, self.activity = zeros(width), zeros(units)
-        self.square, self.linear = zeros(width, width), zeros(width)
+        self.activity: Tensor = zeros(units)
+        self.old_square, self.new_square, self.linear = zeros(width, width), zeros(width, width), zeros(width)
+        self.row: Tensor = zeros(width)
+        self.is_solved = False
         self.hook = layer.register_forward_pre_hook(self._add)
 
     def _add(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
         import torch
 
-        active = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
+        if not self.is_solved:
+            active: Tensor = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = inputs[0].flatten(0, -2).float()  # (tokens, D)
-            below = OLD_WEIGHT * self.old * (x @ self.row < 1)
-            self.square += (x * (below + self.new)[:, None]).T @ x
+            below = self.old * (x @ self.row < 1)
+            self.old_square += (x * below[:, None]).T @ x
             self.linear += below @ x
-            self.activity += self.new @ active.flatten(0, -2).float().abs()
+            if not self.is_solved:
+                self.new_square += (x * self.new[:, None]).T @ x
+                self.activity += self.new @ active.flatten(0, -2).float().abs()
 
     def solve(self) -> None:
-        """Set w (D,), and begin anew."""
+        """Set w (D,), and begin anew with old text."""
         import torch
 
-        square = self.square.cpu().double()
+        square = (OLD_WEIGHT * self.old_square + self.new_square).cpu().double()
         ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-        self.row = torch.linalg.solve(square + ridge, self.linear.cpu().double()).to(self.row)
-        self.square.zero_()
+        self.row = torch.linalg.solve(square + ridge, OLD_WEIGHT * self.linear.cpu().double()).to(self.row)
+        self.old_square.zero_()
         self.linear.zero_()
+        self.is_solved = True
 
     def most_active(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""

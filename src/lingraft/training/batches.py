@@ -47,7 +47,7 @@ def mixed(text: TrainingText) -> Any:
 
 def text_to_fit(text: TrainingText, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Blocks (N, T) spread over the text and over self-generated text, at most `count` of each; which of their tokens
-    are old, and which are new, (N, T). The first token of a block sees no text before it: it is old in any block.
+    are old, and which are new, (N, T). The first token of a block sees no text before it: it is never new.
     """
     tables = [text.blocks, *([text.written] if text.written is not None else [])]
     rows = []
@@ -57,7 +57,6 @@ def text_to_fit(text: TrainingText, count: int) -> tuple[Tensor, Tensor, Tensor]
     batch = collate(rows)
     is_learned = torch.tensor([code in text.learned for code in text.languages])
     is_old, is_new = origin(batch, is_learned)
-    is_old[:, 0] |= is_new[:, 0]
     is_new[:, 0] = False
     return batch["input_ids"], is_old, is_new
 
