@@ -36,11 +36,11 @@ class SilentAdapters(ParallelAdapters):
         w = argmin  16 mean_old max(0, 1 - w x)^2 + mean_new (w x)^2 + ridge |w|^2
 
     x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
-    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_i starts as W_up[S], W_o
-    (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of old text, what the base
-    generates for replay, and of new text, and stays. In mean_old the first tokens of blocks count as much as all others,
-    since all later tokens attend to them. On old text w x is 1 or more, so a unit's gate is near act(-closing), which is
-    nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
+    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_i starts as W_up[S],
+    W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of old text, what the
+    base generates for replay, and of new text, and stays. In mean_old the first tokens of blocks count as much as all
+    others, since all later tokens attend to them. On old text w x is 1 or more, so a unit's gate is near
+    act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
