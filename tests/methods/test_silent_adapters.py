@@ -69,7 +69,7 @@ def test_gates_are_closed_on_the_first_token_of_old_text(make_model) -> None:
     assert old.unflatten(1, (40, 32))[:, :, 0].max() < -8
 
 
-def test_units_are_those_of_the_base_that_are_most_active_on_new_text(make_model) -> None:
+def test_units_are_those_of_the_base_that_do_most_on_new_text_and_least_on_old_text(make_model) -> None:
     adaptation, active = fitted(make_model, closing=0.0), []
     layer = layers_of(adaptation)[0]
     base, adapter = layer.base_layer, layer.adapter
@@ -77,18 +77,23 @@ def test_units_are_those_of_the_base_that_are_most_active_on_new_text(make_model
         lambda module, inputs: active.append(base.act_fn(base.gate_proj(inputs[0])) * base.up_proj(inputs[0]))
     )
     with torch.no_grad():
-        adaptation.plain(blocks(NEW, 24, 1))
+        for given in (blocks(NEW, 24, 1), blocks(OLD, 24, 0)):
+            adaptation.plain(given)
     hook.remove()
-    share = active[0].abs().mean((0, 1)) * base.down_proj.weight.norm(dim=0)
-    units = share.topk(4).indices.sort().values
+    new, old = (each.abs() for each in active)  # (blocks, tokens, units)
+    of_old = (old[:, 1:].mean((0, 1)) + old[:, 0].mean(0)) / 2
+    does = (new.mean((0, 1)) - 100 * of_old) * base.down_proj.weight.norm(dim=0)
+    units = does.topk(4).indices.sort().values
     torch.testing.assert_close(adapter.gate_proj.weight, base.gate_proj.weight[units])
     torch.testing.assert_close(adapter.up_proj.weight, base.up_proj.weight[units])
     assert not adapter.down_proj.weight.any()
 
 
 def test_one_row_closes_all_gates_of_a_block(make_model) -> None:
-    open_, closed = (layers_of(fitted(make_model, closing=at))[0].adapter.gate_proj.weight for at in (0.0, 24.0))
-    taken = open_ - closed
+    layer = layers_of(fitted(make_model))[0]
+    base, adapter = layer.base_layer, layer.adapter
+    units = (adapter.up_proj.weight[:, None] == base.up_proj.weight).all(-1).nonzero()[:, 1]
+    taken = base.gate_proj.weight[units] - adapter.gate_proj.weight
     torch.testing.assert_close(taken, taken[:1].expand_as(taken), atol=1e-5, rtol=1e-4)
 
 

@@ -23,6 +23,8 @@ OLD_WEIGHT = 16.0
 PASSES = 3
 """Newton steps of the fit: in each, the old tokens count that the step before left below 1. All but the first one pass
 old text alone."""
+LEAK = 100.0
+"""What a unit counts that adds something on old text although it is closed, where what it adds on new text counts 1."""
 RIDGE = 1e-3
 """Of the mean square of an input."""
 ROWS = 4
@@ -35,12 +37,14 @@ class SilentAdapters(ParallelAdapters):
         y = mlp(x) + W_o(act(W_g x) * W_i x),    W_g = W_gate[S] - closing 1 w^T
         w = argmin  16 mean_old max(0, 1 - w x)^2 + mean_new (w x)^2 + ridge |w|^2
 
-    x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
-    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_i starts as W_up[S],
-    W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of old text, what the
-    base generates for replay, and of new text, and stays. In mean_old the first tokens of blocks count as much as all
-    others, since all later tokens attend to them. On old text w x is 1 or more, so a unit's gate is near
-    act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
+    x (D,) is what enters the block, a row of W_g (R, D) a unit. S are R units of the base that do much on new text
+    and, closed, nothing on old text: those of the largest mean_new h - 100 mean_old h, where h is |act(g) * W_up x|
+    times the norm of the unit's column of W_down, and g is W_gate x on new text and W_gate x - closing w x on old
+    text. W_i starts as W_up[S], W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from
+    blocks of old text, what the base generates for replay, and of new text, and stays. In mean_old the first tokens
+    of blocks count as much as all others, since all later tokens attend to them. On old text w x is 1 or more, so a
+    unit's gate is near act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is
+    that of the base.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -73,7 +77,7 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     is_first[:, 0] = is_old[:, 0]
     of_old = (_share(is_old & ~is_first) + _share(is_first)) / 2  # (N, T)
     of_new, has_old = _share(is_new), is_old.any(1)
-    sums = [_Sums(layer) for layer in layers]
+    sums = [_Sums(layer, closing) for layer in layers]
     try:
         with torch.inference_mode():
             for number in range(PASSES):
@@ -91,7 +95,7 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     for layer, each in zip(layers, sums, strict=True):
         base: Any = layer.base_layer
         adapter: Any = layer.adapter
-        units = each.most_active(adapter.up_proj.out_features)
+        units = each.best(adapter.up_proj.out_features)
         for name in ("gate_proj", "up_proj"):
             getattr(adapter, name).weight.data[: len(units)] = getattr(base, name).weight[units]
         adapter.gate_proj.weight.data -= closing * each.row.to(adapter.gate_proj.weight)
@@ -109,13 +113,15 @@ class _Sums:
     new: Tensor
     """What each token counts in the mean over old text, and over new text, (tokens,) each."""
 
-    def __init__(self, layer: GatedAdapterLayer) -> None:
+    def __init__(self, layer: GatedAdapterLayer, closing: float) -> None:
         import torch
 
+        self.closing = closing
         self.base = cast("Any", layer.base_layer)
         units, width = self.base.up_proj.weight.shape
         zeros = partial(torch.zeros, device=self.base.up_proj.weight.device)
-        self.activity: Tensor = zeros(units)
+        self.on_new: Tensor = zeros(units)
+        self.on_old: Tensor = zeros(units)
         self.old_square, self.new_square, self.linear = zeros(width, width), zeros(width, width), zeros(width)
         self.row: Tensor = zeros(width)
         self.is_solved = False
@@ -124,16 +130,19 @@ class _Sums:
     def _add(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
         import torch
 
-        if not self.is_solved:
-            active: Tensor = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
+        gates, up = (linear(inputs[0]).flatten(0, -2) for linear in (self.base.gate_proj, self.base.up_proj))
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = inputs[0].flatten(0, -2).float()  # (tokens, D)
-            below = self.old * (x @ self.row < 1)
+            at = x @ self.row  # (tokens,)
+            below = self.old * (at < 1)
             self.old_square += (x * below[:, None]).T @ x
             self.linear += below @ x
-            if not self.is_solved:
+            does = (self.base.act_fn(gates.float() - self.closing * at[:, None]) * up).abs()  # (tokens, units)
+            if self.is_solved:
+                self.on_old += self.old @ does
+            else:
                 self.new_square += (x * self.new[:, None]).T @ x
-                self.activity += self.new @ active.flatten(0, -2).float().abs()
+                self.on_new += self.new @ does
 
     def solve(self) -> None:
         """Set w (D,), and begin anew with old text."""
@@ -146,8 +155,9 @@ class _Sums:
         self.linear.zero_()
         self.is_solved = True
 
-    def most_active(self, count: int) -> Tensor:
+    def best(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""
-        share = self.activity * self.base.down_proj.weight.float().norm(dim=0)
-        units: Tensor = share.topk(min(count, len(share))).indices
+        norms = self.base.down_proj.weight.float().norm(dim=0)
+        does = (self.on_new - LEAK * self.on_old / (PASSES - 1)) * norms
+        units: Tensor = does.topk(min(count, len(does))).indices
         return units.sort().values
