@@ -82,7 +82,7 @@ def test_units_are_those_of_the_base_that_do_most_on_new_text_and_least_on_old_t
     hook.remove()
     new, old = (each.abs() for each in active)  # (blocks, tokens, units)
     of_old = (old[:, 1:].mean((0, 1)) + old[:, 0].mean(0)) / 2
-    does = (new.mean((0, 1)) - 100 * of_old) * base.down_proj.weight.norm(dim=0)
+    does = (new.mean((0, 1)) - of_old) * base.down_proj.weight.norm(dim=0)
     units = does.topk(4).indices.sort().values
     torch.testing.assert_close(adapter.gate_proj.weight, base.gate_proj.weight[units])
     torch.testing.assert_close(adapter.up_proj.weight, base.up_proj.weight[units])

@@ -23,8 +23,6 @@ OLD_WEIGHT = 16.0
 PASSES = 3
 """Newton steps of the fit: in each, the old tokens count that the step before left below 1. All but the first one pass
 old text alone."""
-LEAK = 100.0
-"""What a unit counts that adds something on old text although it is closed, where what it adds on new text counts 1."""
 RIDGE = 1e-3
 """Of the mean square of an input."""
 ROWS = 4
@@ -38,13 +36,13 @@ class SilentAdapters(ParallelAdapters):
         w = argmin  16 mean_old max(0, 1 - w x)^2 + mean_new (w x)^2 + ridge |w|^2
 
     x (D,) is what enters the block, a row of W_g (R, D) a unit. S are R units of the base that do much on new text
-    and, closed, nothing on old text: those of the largest mean_new h - 100 mean_old h, where h is |act(g) * W_up x|
-    times the norm of the unit's column of W_down, and g is W_gate x on new text and W_gate x - closing w x on old
-    text. W_i starts as W_up[S], W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from
-    blocks of old text, what the base generates for replay, and of new text, and stays. In mean_old the first tokens
-    of blocks count as much as all others, since all later tokens attend to them. On old text w x is 1 or more, so a
-    unit's gate is near act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is
-    that of the base.
+    and, closed, nothing on old text: those of the largest mean_new h - mean_old h, where h is |act(g) * W_up x| times
+    the norm of the unit's column of W_down, and g is W_gate x on new text and W_gate x - closing w x on old text. W_i
+    starts as W_up[S], W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of
+    old text, what the base generates for replay, and of new text, and stays. In mean_old the first tokens of blocks
+    count as much as all others, since all later tokens attend to them. On old text w x is 1 or more, so a unit's gate
+    is near act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the
+    base.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -158,6 +156,6 @@ class _Sums:
     def best(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""
         norms = self.base.down_proj.weight.float().norm(dim=0)
-        does = (self.on_new - LEAK * self.on_old / (PASSES - 1)) * norms
+        does = (self.on_new - self.on_old / (PASSES - 1)) * norms
         units: Tensor = does.topk(min(count, len(does))).indices
         return units.sort().values
