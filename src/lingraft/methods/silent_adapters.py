@@ -37,12 +37,12 @@ class SilentAdapters(ParallelAdapters):
 
     x (D,) is what enters the block, a row of W_g (R, D) a unit. S are R units of the base that do much on new text
     and, closed, nothing on old text: those of the largest mean_new h - mean_old h, where h is |act(g) * W_up x| times
-    the norm of the unit's column of W_down, and g is W_gate x on new text and W_gate x - closing w x on old text. W_i
+    the norm of the unit's column of W_down, and g is W_gate x on new text and W_gate x - closing w x on old text; in
+    this mean_old the first tokens of blocks count as much as all others, since all later tokens attend to them. W_i
     starts as W_up[S], W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of
-    old text, what the base generates for replay, and of new text, and stays. In mean_old the first tokens of blocks
-    count as much as all others, since all later tokens attend to them. On old text w x is 1 or more, so a unit's gate
-    is near act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is that of the
-    base.
+    old text, what the base generates for replay, and of new text, and stays. On old text w x is 1 or more, so a
+    unit's gate is near act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is
+    that of the base.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -73,17 +73,15 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
     is_first = torch.zeros_like(is_old)
     is_first[:, 0] = is_old[:, 0]
-    of_old = (_share(is_old & ~is_first) + _share(is_first)) / 2  # (N, T)
-    of_new, has_old = _share(is_new), is_old.any(1)
+    counts, has_old = [_share(are) for are in (is_old, is_first, is_new)], is_old.any(1)  # (N, T)
     sums = [_Sums(layer, closing) for layer in layers]
     try:
         with torch.inference_mode():
             for number in range(PASSES):
                 passing = has_old if number else torch.ones_like(has_old)
-                given = (each[passing].split(ROWS) for each in (blocks, of_old, of_new))
-                for rows, old, new in zip(*given, strict=True):
+                for rows, *counted in zip(*(each[passing].split(ROWS) for each in (blocks, *counts)), strict=True):
                     for each in sums:
-                        each.old, each.new = old.flatten(), new.flatten()
+                        each.old, each.first, each.new = (count.flatten() for count in counted)
                     adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
                 for each in sums:
                     each.solve()
@@ -108,8 +106,9 @@ class _Sums:
     """What passes through a block, summed up over tokens; and w."""
 
     old: Tensor
+    first: Tensor
     new: Tensor
-    """What each token counts in the mean over old text, and over new text, (tokens,) each."""
+    """What each token counts in the mean over old text, over its first tokens, and over new text, (tokens,) each."""
 
     def __init__(self, layer: GatedAdapterLayer, closing: float) -> None:
         import torch
@@ -135,9 +134,11 @@ class _Sums:
             below = self.old * (at < 1)
             self.old_square += (x * below[:, None]).T @ x
             self.linear += below @ x
-            does = (self.base.act_fn(gates.float() - self.closing * at[:, None]) * up).abs()  # (tokens, units)
+            does = (
+                (self.base.act_fn(gates - (self.closing * at[:, None]).to(gates)) * up).abs().float()
+            )  # (tokens, units)
             if self.is_solved:
-                self.on_old += self.old @ does
+                self.on_old += (self.old + self.first) @ does / (2 * (PASSES - 1))
             else:
                 self.new_square += (x * self.new[:, None]).T @ x
                 self.on_new += self.new @ does
@@ -156,6 +157,6 @@ class _Sums:
     def best(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""
         norms = self.base.down_proj.weight.float().norm(dim=0)
-        does = (self.on_new - self.on_old / (PASSES - 1)) * norms
+        does = (self.on_new - self.on_old) * norms
         units: Tensor = does.topk(min(count, len(does))).indices
         return units.sort().values
