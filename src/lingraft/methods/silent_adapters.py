@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
-OLD_WEIGHT = 16.0
+OLD_WEIGHT = 4.0
 """What an old token counts in the fit of w, where a new one counts 1: an open gate on old text costs more."""
-PASSES = 3
-"""Newton steps of the fit: in each, the old tokens count that the step before left below 1. All but the first one pass
-old text alone."""
 RIDGE = 1e-3
 """Of the mean square of an input."""
+UNSEEN = 4
+"""Directions of first tokens that W_i does not see."""
 ROWS = 4
 """Blocks that pass through the model at a time."""
 
@@ -32,17 +31,18 @@ ROWS = 4
 class SilentAdapters(ParallelAdapters):
     """Copies of a feed-forward block's own units beside it, closed on the base's own text; the base is frozen.
 
-        y = mlp(x) + W_o(act(W_g x) * W_i x),    W_g = W_gate[S] - closing 1 w^T
-        w = argmin  16 mean_old max(0, 1 - w x)^2 + mean_new (w x)^2 + ridge |w|^2
+        y = mlp(x) + W_o(act(W_g x) * W_i x),    W_g = W_gate[S] - closing 1 w^T,    W_i = W_up[S] (1 - U U^T) at start
+        w = argmin  4 mean_old (w x - 1)^2 + mean_new (w x)^2 + ridge |w|^2
 
-    x (D,) is what enters the block, a row of W_g (R, D) a unit. S are R units of the base that do much on new text
-    and, closed, nothing on old text: those of the largest mean_new h - mean_old h, where h is |act(g) * W_up x| times
-    the norm of the unit's column of W_down, and g is W_gate x on new text and W_gate x - closing w x on old text; in
-    this mean_old the first tokens of blocks count as much as all others, since all later tokens attend to them. W_i
-    starts as W_up[S], W_o (D, R) at zero, and both train. W_g is solved once, before the first step, from blocks of
-    old text, what the base generates for replay, and of new text, and stays. On old text w x is 1 or more, so a
-    unit's gate is near act(-closing), which is nothing for SiLU and GELU; on new text w x is near 0, and the gate is
-    that of the base.
+    x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
+    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_o (D, R) starts at
+    zero. W_g is solved once, before the first step, from blocks of old text, what the base generates for replay, and
+    of new text, and stays. On old text w x is near 1, so a unit's gate is near act(-closing), which is nothing for
+    SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
+
+    U (D, 4) are the main directions of x on the first tokens of old text, which W_i does not see, also while it
+    trains. All later tokens attend to the first one, of whatever text it is; what enters many blocks there is short,
+    so that w x cannot be near 1.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -56,7 +56,7 @@ class SilentAdapters(ParallelAdapters):
     loss: Literal["none"] = "none"
     init: Literal["he"] = "he"
     """Of units beyond as many as the base has."""
-    closing: float = Field(24.0, ge=0)
+    closing: float = Field(20.0, ge=0)
     """How far the gates are closed on old text, before the activation; with 0 they are those of the base."""
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
@@ -65,98 +65,87 @@ class SilentAdapters(ParallelAdapters):
 
 
 def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tensor, is_new: Tensor) -> None:
-    """Choose S and solve w of every block; copy the units, and take `closing` times w from each row of W_g."""
+    """Find S, w and U of every block; copy the units, close their gates, and keep W_i from U."""
     import torch
 
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
     layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
-    is_first = torch.zeros_like(is_old)
-    is_first[:, 0] = is_old[:, 0]
-    counts, has_old = [_share(are) for are in (is_old, is_first, is_new)], is_old.any(1)  # (N, T)
-    sums = [_Sums(layer, closing) for layer in layers]
+    of_old, of_new = is_old / is_old.sum(), is_new / is_new.sum().clamp(min=1)  # (N, T)
+    seen = [_Seen(layer) for layer in layers]
     try:
         with torch.inference_mode():
-            for number in range(PASSES):
-                passing = has_old if number else torch.ones_like(has_old)
-                for rows, *counted in zip(*(each[passing].split(ROWS) for each in (blocks, *counts)), strict=True):
-                    for each in sums:
-                        each.old, each.first, each.new = (count.flatten() for count in counted)
-                    adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
-                for each in sums:
-                    each.solve()
+            for rows, old, new in zip(blocks.split(ROWS), of_old.split(ROWS), of_new.split(ROWS), strict=True):
+                for each in seen:
+                    each.old, each.new = old, new
+                adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
     finally:
-        for each in sums:
+        for each in seen:
             each.hook.remove()
-    for layer, each in zip(layers, sums, strict=True):
+    for layer, each in zip(layers, seen, strict=True):
         base: Any = layer.base_layer
-        adapter: Any = layer.adapter
-        units = each.best(adapter.up_proj.out_features)
-        for name in ("gate_proj", "up_proj"):
-            getattr(adapter, name).weight.data[: len(units)] = getattr(base, name).weight[units]
-        adapter.gate_proj.weight.data -= closing * each.row.to(adapter.gate_proj.weight)
+        gate, up = (getattr(layer.adapter, name).weight for name in ("gate_proj", "up_proj"))  # (R, D) each
+        units, unseen = each.most_active(len(gate)), each.directions_of_first_tokens()
+        gate.data[: len(units)] = base.gate_proj.weight[units]
+        up.data[: len(units)] = base.up_proj.weight[units]
+        gate.data -= closing * each.solution().to(gate)
+        up.data = _without(unseen, up.data)
+        up.register_hook(partial(_without, unseen))
 
 
-def _share(are: Tensor) -> Tensor:
-    """What each of these tokens counts in their mean."""
-    return are / are.sum().clamp(min=1)
+def _without(directions: Tensor, rows: Tensor) -> Tensor:
+    """Give rows (R, D) (1 - U U^T). Muon's steps lie in the span of the gradients' rows, and so leave U alone too."""
+    of = directions.to(rows)  # (D, k)
+    return rows - (rows @ of) @ of.T
 
 
-class _Sums:
-    """What passes through a block, summed up over tokens; and w."""
+class _Seen:
+    """What passes through a block: means over tokens, and first tokens."""
 
     old: Tensor
-    first: Tensor
     new: Tensor
-    """What each token counts in the mean over old text, over its first tokens, and over new text, (tokens,) each."""
+    """What each token counts in the mean over old text, and over new text, (B, T) each."""
 
-    def __init__(self, layer: GatedAdapterLayer, closing: float) -> None:
+    def __init__(self, layer: GatedAdapterLayer) -> None:
         import torch
 
-        self.closing = closing
         self.base = cast("Any", layer.base_layer)
         units, width = self.base.up_proj.weight.shape
         zeros = partial(torch.zeros, device=self.base.up_proj.weight.device)
-        self.on_new: Tensor = zeros(units)
-        self.on_old: Tensor = zeros(units)
-        self.old_square, self.new_square, self.linear = zeros(width, width), zeros(width, width), zeros(width)
-        self.row: Tensor = zeros(width)
-        self.is_solved = False
+        self.square, self.linear, self.activity = zeros(width, width), zeros(width), zeros(units)
+        self.first: list[Tensor] = []
         self.hook = layer.register_forward_pre_hook(self._add)
 
     def _add(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
         import torch
 
-        gates, up = (linear(inputs[0]).flatten(0, -2) for linear in (self.base.gate_proj, self.base.up_proj))
+        active = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
         with torch.autocast(inputs[0].device.type, enabled=False):
-            x = inputs[0].flatten(0, -2).float()  # (tokens, D)
-            at = x @ self.row  # (tokens,)
-            below = self.old * (at < 1)
-            self.old_square += (x * below[:, None]).T @ x
-            self.linear += below @ x
-            does = (
-                (self.base.act_fn(gates - (self.closing * at[:, None]).to(gates)) * up).abs().float()
-            )  # (tokens, units)
-            if self.is_solved:
-                self.on_old += (self.old + self.first) @ does / (2 * (PASSES - 1))
-            else:
-                self.new_square += (x * self.new[:, None]).T @ x
-                self.on_new += self.new @ does
+            x = inputs[0].float()  # (B, T, D)
+            self.first.append(x[:, 0][self.old[:, 0] > 0])
+            x, old, new = x.flatten(0, 1), self.old.flatten(), self.new.flatten()
+            self.square += (x * (OLD_WEIGHT * old + new)[:, None]).T @ x
+            self.linear += OLD_WEIGHT * old @ x
+            self.activity += new @ active.flatten(0, -2).float().abs()
 
-    def solve(self) -> None:
-        """Set w (D,), and begin anew with old text."""
+    def solution(self) -> Tensor:
+        """The row w (D,)."""
         import torch
 
-        square = (OLD_WEIGHT * self.old_square + self.new_square).cpu().double()
+        square = self.square.cpu().double()
         ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-        self.row = torch.linalg.solve(square + ridge, OLD_WEIGHT * self.linear.cpu().double()).to(self.row)
-        self.old_square.zero_()
-        self.linear.zero_()
-        self.is_solved = True
+        row: Tensor = torch.linalg.solve(square + ridge, self.linear.cpu().double())
+        return row
 
-    def best(self, count: int) -> Tensor:
+    def directions_of_first_tokens(self) -> Tensor:
+        """U (D, k)."""
+        import torch
+
+        main: Tensor = torch.linalg.svd(torch.cat(self.first).cpu(), full_matrices=False).Vh[:UNSEEN].T
+        return main.contiguous()
+
+    def most_active(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""
-        norms = self.base.down_proj.weight.float().norm(dim=0)
-        does = (self.on_new - self.on_old) * norms
-        units: Tensor = does.topk(min(count, len(does))).indices
+        share = self.activity * self.base.down_proj.weight.float().norm(dim=0)
+        units: Tensor = share.topk(min(count, len(share))).indices
         return units.sort().values
