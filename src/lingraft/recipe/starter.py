@@ -64,10 +64,10 @@ _LAYRA, _FULL = "{{name: layra, first: {first}, last: {last}}}", "{{name: full}}
 GOALS: dict[Goal, _Choice] = {
     "balanced": _Choice(
         "{{name: silent-adapters}}",
-        "new units beside those of the base, which is frozen; they are closed on its own text. Measured\n"
+        "copies of the base's units beside them, closed on its own text; the base is frozen. Measured\n"
         "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
         "# answers that begin as the base's:\n"
-        "# -24.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
+        "# -34.2 %, 0.0 %, 0.0 %, 98 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
         kl_weight=4,
         learning_rate=RATE,
     ),
