@@ -146,13 +146,23 @@ class _Kill(TrainerCallback):
 
 
 @pytest.mark.parametrize(
-    "method", ["full", "layra", "neutral-residues", "lora with new rows from 200", "adapters with new rows from 200"]
+    "method",
+    [
+        "full",
+        "layra",
+        "neutral-residues",
+        "lora with new rows from 200",
+        "adapters with new rows from 200",
+        "full by muon",
+    ],
 )
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypatch, method, accumulation) -> None:
     """Dropout, a learning-rate schedule and two epochs: all that a resumed run has to pick up."""
     settings = {"save_steps": 3, "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
     settings |= {"eval_strategy": "steps", "eval_steps": 2, "logging_steps": 4, "include_num_input_tokens_seen": True}
+    method, _, optimizer = method.partition(" by ")
+    settings |= {"optim": optimizer} if optimizer else {}
     validation = {"swh_Latn": blocks.select(range(4))}
 
     straight = adapt(method)
