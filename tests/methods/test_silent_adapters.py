@@ -87,21 +87,21 @@ def test_nothing_is_added_on_the_first_token_of_a_text_also_after_training(make_
     """Later tokens attend to it, so what is added there would change all of a text."""
     adaptation = fitted(make_model, closing=0.0)
     last = layers_of(adaptation)[-1]
-    optimizer = torch.optim.Muon(
-        [adaptation.model.get_parameter(name) for name in adaptation.trainable], lr=0.1, weight_decay=0.1
-    )
+    trained = [adaptation.model.get_parameter(name) for name in adaptation.trainable]
+    optimizer = torch.optim.AdamW(trained, lr=0.1, weight_decay=0.1)
     for seed in range(3):
         ids = blocks(NEW, 2, seed)
         adaptation.plain(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        adaptation.after_step()
     added = []
     last.adapter.register_forward_hook(lambda module, inputs, output: added.append(output.norm(dim=-1)))
     ids = torch.cat([blocks(OLD, 2, 8), blocks(NEW, 2, 9)])
     ids[:, 0] = MARK
     with torch.no_grad():
         adaptation.plain(ids)
-    assert added[0][:, 0].max() < 1e-2 * added[0][:, 1:].mean()
+    assert added[0][:, 0].max() < 1e-4 * added[0][:, 1:].mean()
 
 
 def test_one_row_closes_all_gates_of_a_block(make_model) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from lingraft.training.arguments import check_arguments
 from lingraft.training.muon import Muon, muon
 
 pytestmark = pytest.mark.integration
@@ -87,3 +88,14 @@ def test_matrices_alone(tmp_path) -> None:
     optimizer = optimizer_of(model, tmp_path)
     step(model, optimizer, 0)
     assert [group["is_matrix"] for group in optimizer.param_groups] == [True]
+
+
+@pytest.mark.parametrize("schedule", ["polynomial", "cosine_with_min_lr", "warmup_stable_decay"])
+def test_every_schedule_that_a_recipe_may_name_can_drive_it(schedule) -> None:
+    kwargs = {"cosine_with_min_lr": {"min_lr": 1e-4}, "warmup_stable_decay": {"num_decay_steps": 2}}.get(schedule, {})
+    check_arguments({"optim": "muon", "lr_scheduler_type": schedule, "lr_scheduler_kwargs": kwargs, "use_cpu": True})
+
+
+def test_it_takes_no_arguments_of_its_own() -> None:
+    with pytest.raises(ValueError, match="optim_args a=1: muon takes none"):
+        check_arguments({"optim": "muon", "optim_args": "a=1", "use_cpu": True})

@@ -61,6 +61,8 @@ class Adaptation:
     """What the method adds to the loss inside its modules."""
     fit: Fit | None = None
     """Sets what depends on text, before the first step. The logits stay the same."""
+    after_step: Callable[[], None] | None = None
+    """Puts what trains back to where it may be, after each step of the optimizer."""
     without_decay: frozenset[str] = frozenset()
     """Of `trainable`, the parameters that weight decay leaves alone."""
     rows: Mapping[str, int] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -23,7 +23,9 @@ OLD_WEIGHT = 4.0
 RIDGE = 1e-3
 """Of the mean square of an input."""
 UNSEEN = 4
-"""Directions of first tokens that W_i does not see."""
+"""Directions of first tokens that W_i does not see, where there are as many."""
+SMALLEST = 1e-3
+"""Length of a direction, of that of the main one, below which it is rounding."""
 ROWS = 4
 """Blocks that pass through the model at a time."""
 
@@ -35,14 +37,15 @@ class SilentAdapters(ParallelAdapters):
         w = argmin  4 mean_old (w x - 1)^2 + mean_new (w x)^2 + ridge |w|^2
 
     x (D,) is what enters the block, a row of W_g (R, D) a unit. S are the R units of the base that are most active on
-    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down. W_o (D, R) starts at
-    zero. W_g is solved once, before the first step, from blocks of old text, what the base generates for replay, and
-    of new text, and stays. On old text w x is near 1, so a unit's gate is near act(-closing), which is nothing for
-    SiLU and GELU; on new text w x is near 0, and the gate is that of the base.
+    new text: by mean_new |act(W_gate x) * W_up x| times the norm of their column of W_down; their biases, where the
+    base has any, are not copied. W_o (D, R) starts at zero. W_g is solved once, before the first step, from blocks of
+    old text, what the base generates for replay, and of new text, and stays. On old text w x is near 1, so a gate is
+    closing below that of the base, and act of it is nothing for SiLU and GELU; on new text w x is near 0, and the
+    gate is that of the base.
 
-    U (D, 4) are the main directions of x on the first tokens of old text, which W_i does not see, also while it
-    trains. All later tokens attend to the first one, of whatever text it is; what enters many blocks there is short,
-    so that w x cannot be near 1.
+    U (D, k), k at most 4, are the main directions of x on the first tokens of old text; W_i is kept from them after
+    each step. All later tokens attend to the first one, and what enters many blocks there is so short that w x cannot
+    be near 1.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -61,11 +64,20 @@ class SilentAdapters(ParallelAdapters):
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         adaptation = super().apply(model)
-        return replace(adaptation, fit=partial(_close, adaptation, self.closing))
+        unseen: list[tuple[Tensor, Tensor]] = []
+        fit = partial(_close, adaptation, self.closing, unseen)
+        return replace(adaptation, fit=fit, after_step=partial(_keep_from, unseen))
 
 
-def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tensor, is_new: Tensor) -> None:
-    """Find S, w and U of every block; copy the units, close their gates, and keep W_i from U."""
+def _close(
+    adaptation: Adaptation,
+    closing: float,
+    unseen: list[tuple[Tensor, Tensor]],
+    blocks: Tensor,
+    is_old: Tensor,
+    is_new: Tensor,
+) -> None:
+    """Find S, w and U of every block; copy the units, close their gates, and list each W_i with its U in `unseen`."""
     import torch
 
     from lingraft.nn.peft_adapter import GatedAdapterLayer
@@ -85,18 +97,21 @@ def _close(adaptation: Adaptation, closing: float, blocks: Tensor, is_old: Tenso
     for layer, each in zip(layers, seen, strict=True):
         base: Any = layer.base_layer
         gate, up = (getattr(layer.adapter, name).weight for name in ("gate_proj", "up_proj"))  # (R, D) each
-        units, unseen = each.most_active(len(gate)), each.directions_of_first_tokens()
+        units = each.most_active(len(gate))
         gate.data[: len(units)] = base.gate_proj.weight[units]
         up.data[: len(units)] = base.up_proj.weight[units]
         gate.data -= closing * each.solution().to(gate)
-        up.data = _without(unseen, up.data)
-        up.register_hook(partial(_without, unseen))
+        unseen.append((up, each.directions_of_first_tokens().to(up)))
+    _keep_from(unseen)
 
 
-def _without(directions: Tensor, rows: Tensor) -> Tensor:
-    """Give rows (R, D) (1 - U U^T). Muon's steps lie in the span of the gradients' rows, and so leave U alone too."""
-    of = directions.to(rows)  # (D, k)
-    return rows - (rows @ of) @ of.T
+def _keep_from(unseen: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Take from each W_i (R, D) what it has along its U (D, k): W_i <- W_i (1 - U U^T)."""
+    import torch
+
+    for rows, directions in unseen:
+        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
+            rows -= (rows @ directions) @ directions.T
 
 
 class _Seen:
@@ -138,11 +153,13 @@ class _Seen:
         return row
 
     def directions_of_first_tokens(self) -> Tensor:
-        """U (D, k)."""
+        """U (D, k), of at most `UNSEEN` columns; of one alone where all blocks begin with the same token."""
         import torch
 
-        main: Tensor = torch.linalg.svd(torch.cat(self.first).cpu(), full_matrices=False).Vh[:UNSEEN].T
-        return main.contiguous()
+        found = torch.linalg.svd(torch.cat(self.first).cpu(), full_matrices=False)
+        is_main = found.S[:UNSEEN] > SMALLEST * found.S[0]
+        directions: Tensor = found.Vh[:UNSEEN][is_main].T
+        return directions
 
     def most_active(self, count: int) -> Tensor:
         """The numbers of `count` units, in order; of all, where there are fewer."""

@@ -39,8 +39,9 @@ from lingraft.training.arguments import missing_here, mixed_precision
 from lingraft.training.schedule import num_evaluations, num_steps, sequences_per_step, validation_blocks
 from lingraft.vocabulary.resize_embeddings import padded
 
-OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "muon": 4, "8bit": 2}
-"""Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8."""
+OPTIMIZER_BYTES = {"adafactor": 0, "sgd": 0, "lion": 4, "8bit": 2}
+"""Bytes of state per trained weight by a part of the optimizer's name; AdamW's two moments are 8, of which Muon has
+one for matrices."""
 BYTES_PER_LOGIT = 16
 """A chunk of logits in bf16 or float32, its float32 copy, log-probabilities and gradients."""
 ACTIVATION_BYTES = 34

@@ -115,7 +115,7 @@ class Stage(Section):
     early_stopping: EarlyStopping | None = None
     training: dict[str, Any] = {}
     """Arguments of transformers' Trainer, by their names; defaults are the method's. `optim` may also be `muon`:
-    matrices of the layers are trained by Muon, all else by AdamW (arXiv 2502.16982)."""
+    matrices of the layers are trained by Muon, all else, such as stacks of experts, by AdamW (arXiv 2502.16982)."""
     merge: list[AnyStep] = []
 
     @property

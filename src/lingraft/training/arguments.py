@@ -90,6 +90,8 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
     bf16 = mixed_precision(settings) and not settings.get("fp16", False)
     merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
     if merged.get("optim") == MUON:
+        if merged.get("optim_args"):
+            raise ValueError(f"optim_args {merged['optim_args']}: {MUON} takes none")
         merged |= {"optim": "adamw_torch", "optim_args": _MUON}
     merged["use_cpu"] = merged.get("use_cpu", False) or not has_accelerator()  # the Trainer asks for it beside bf16
     arguments = TrainingArguments(
@@ -122,6 +124,8 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
     from torch import Tensor, nn
     from transformers import Trainer
 
+    from lingraft.training.muon import muon
+
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = nn.Linear(1, 1)
@@ -129,6 +133,8 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
         trainer = Trainer(model, arguments, train_dataset=[{}], eval_dataset=[{}])
         trainer.get_train_dataloader()
         trainer.get_eval_dataloader()
+        if has_muon(arguments):
+            trainer.optimizer = muon(model, arguments, ())
         trainer.create_optimizer_and_scheduler(num_training_steps=_TRIED_STEPS)
         assert trainer.optimizer is not None, "the Trainer has made it"
         assert trainer.lr_scheduler is not None, "the Trainer has made it"

@@ -1,4 +1,4 @@
-"""Muon for the matrices of the layers, AdamW for all else, as one optimizer (`training.optim: muon`)."""
+"""Muon for matrices of the layers, AdamW for all else, as one optimizer (`training.optim: muon`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
             self._parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
         if others:
             self._parts.append(torch.optim.AdamW(others, lr=lr, **adam))
-        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        super().__init__([group for part in self._parts for group in part.param_groups], {"lr": lr})
         self._share()
 
     def _share(self) -> None:
