@@ -25,7 +25,7 @@ RIDGE = 1e-3
 UNSEEN = 4
 """Directions of first tokens that W_i does not see, where there are as many."""
 SMALLEST = 1e-3
-"""Length of a direction, of that of the main one, below which it is rounding."""
+"""A direction is rounding whose singular value is a smaller part of the largest one."""
 ROWS = 4
 """Blocks that pass through the model at a time."""
 
