@@ -67,7 +67,7 @@ GOALS: dict[Goal, _Choice] = {
         "copies of the base's units beside them, closed on its own text; the base is frozen. Measured\n"
         "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
         "# answers that begin as the base's:\n"
-        "# -34.2 %, 0.0 %, 0.0 %, 98 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
+        "# -34.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
         kl_weight=4,
         learning_rate=RATE,
     ),
