@@ -80,6 +80,13 @@ def test_a_qwen2_moe_has_a_head_of_its_own_for_llama_cpp(make_model) -> None:
     assert torch.equal(exported.lm_head.weight, table)
 
 
+def test_a_qwen2_moe_of_a_llama_has_biases_of_zero_for_vllm(make_model) -> None:
+    exported = METHODS["neutral-residues"](rank=4, gate="sigmoid", loss="ce").apply(make_model()).exports["qwen2-moe"]()
+    biases = [weight for name, weight in exported.state_dict().items() if name.endswith("_proj.bias")]
+    assert len(biases) == 3 * exported.config.num_hidden_layers
+    assert not any(bias.any() for bias in biases)
+
+
 def test_a_relu_gate_travels_with_its_code_and_needs_nothing_of_ours(exported, base, tmp_path) -> None:
     out = exported("remote-code")
     torch.save(adapted_logits(out, base), tmp_path / "expected.pt")

@@ -67,7 +67,8 @@ def can_be_qwen2_moe(config: Any) -> bool:
 def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
     """A Qwen2-MoE whose one expert is the block as it was, and whose shared expert is the adapter.
 
-    Its head is a matrix of its own, also where that of the base is tied: llama.cpp knows no other Qwen2-MoE.
+    Its head is a matrix of its own, also where that of the base is tied: llama.cpp knows no other Qwen2-MoE. Its query,
+    key and value have biases, zero where the base has none: vLLM knows no other, and leaves missing ones unset.
     """
     from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
@@ -84,7 +85,7 @@ def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
         shared_expert_intermediate_size=pairs[0][1].up_proj.out_features,
         decoder_sparse_step=1,
         mlp_only_layers=[],
-        qkv_bias=bool(architecture_of(was).biases),
+        qkv_bias=True,
     )
     weights = {name: tensor for name, tensor in model.state_dict().items() if f".{FFN}." not in name}
     for i, (ffn, adapter) in enumerate(pairs):
@@ -98,7 +99,8 @@ def as_qwen2_moe(wrapped: PeftModel) -> PreTrainedModel:
             **{f"{place}.shared_expert.{name}.weight": getattr(adapter, name).weight for name in FFN_LINEARS},
         }
     folded = Qwen2MoeForCausalLM(config)
-    folded.load_state_dict({name: tensor.detach() for name, tensor in weights.items()})
+    zeros = {name: torch.zeros_like(bias) for name, bias in folded.state_dict().items() if name.endswith("_proj.bias")}
+    folded.load_state_dict({**zeros, **{name: tensor.detach() for name, tensor in weights.items()}})
     folded.generation_config = model.generation_config
     return folded.eval()  # type: ignore[no-any-return]
 
