@@ -25,6 +25,7 @@ from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
 from lingraft.layer_groups import depth, is_base, text_config
+from lingraft.methods.silent_adapters import SilentAdapters
 from lingraft.output_paths import file_target
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
@@ -41,7 +42,7 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
-RATE, RATE_WIDTH = 5e-3, 576
+RATE, RATE_WIDTH = float(SilentAdapters.training["learning_rate"]), 576
 """Learning rate of silent adapters, and the width of the base on which it was found."""
 
 BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])

@@ -14,6 +14,7 @@ import yaml
 from lingraft.cache import cached, is_artefact, recorded_inputs, write_text
 from lingraft.disk import locked
 from lingraft.errors import OutputError, UserError
+from lingraft.methods.silent_adapters import SilentAdapters
 from lingraft.output_paths import folder_target
 from lingraft.pipeline.run import run_recipe
 from lingraft.reporting.page import write_report
@@ -63,7 +64,10 @@ TRAINING = {
     "eval_steps": 0.2,
     "save_steps": 0.5,
 }
-LEARNING_RATES = {**dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3), "silent-adapters": 5e-3}
+LEARNING_RATES = {
+    **dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3),
+    "silent-adapters": SilentAdapters.training["learning_rate"],
+}
 """Of methods that add blocks: at the rate of the others they hardly learn in so few steps."""
 
 
