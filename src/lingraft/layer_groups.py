@@ -28,6 +28,8 @@ EXPERTS = f"{FFN}.experts"
 
 EMBEDDINGS = "embed_tokens"
 HEAD = "lm_head"
+ROWS_ARE_TOKENS = (f"{EMBEDDINGS}.weight", f"{HEAD}.weight")
+"""Tensors with a row for each token, by `canonical_name`."""
 LAYERS = "layers"
 NOT_LANGUAGE_MODEL = r".*(vision_tower|multi_modal_projector).*"
 """Modules of a multimodal checkpoint that are not its language model, as a regular expression."""

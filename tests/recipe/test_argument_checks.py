@@ -8,15 +8,15 @@ from collections import Counter
 
 import pytest
 import torch
-from transformers import TrainingArguments
 
 from lingraft.errors import RecipeError
 from lingraft.recipe import load_recipe
 from lingraft.training.argument_rules import BUILT_TO_CHECK, CHOICES, DEVICE_ARGUMENTS, HARMLESS, KEYS, RANGES
 from lingraft.training.arguments import DEFAULT_ARGUMENTS, OWNED_ARGUMENTS, training_arguments
+from lingraft.training.graft_arguments import GraftArguments
 
 ON_CPU = not torch.accelerator.is_available()
-FIELDS = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
+FIELDS = {field.name for field in dataclasses.fields(GraftArguments) if field.init}
 
 
 def test_every_argument_of_the_trainer_is_decided_on_exactly_once() -> None:
@@ -27,10 +27,10 @@ def test_every_argument_of_the_trainer_is_decided_on_exactly_once() -> None:
 
 
 def test_every_number_has_a_range() -> None:
-    numbers = {f.name for f in dataclasses.fields(TrainingArguments) if "int" in str(f.type) or "float" in str(f.type)}
+    numbers = {f.name for f in dataclasses.fields(GraftArguments) if "int" in str(f.type) or "float" in str(f.type)}
     words = {
         "include_num_input_tokens_seen",
-        *(f.name for f in dataclasses.fields(TrainingArguments) if "Interval" in str(f.type)),
+        *(f.name for f in dataclasses.fields(GraftArguments) if "Interval" in str(f.type)),
     }
     assert numbers - set(OWNED_ARGUMENTS) - words - set(RANGES) == set()
 

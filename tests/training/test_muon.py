@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import TrainingArguments
 
-from lingraft.training.arguments import check_arguments
+from lingraft.training.arguments import check_arguments, training_arguments
+from lingraft.training.graft_arguments import GraftArguments
+from lingraft.training.graft_trainer import GraftTrainer
 from lingraft.training.muon import Muon, muon
 
 pytestmark = pytest.mark.integration
@@ -27,7 +28,7 @@ class Tiny(nn.Module):
 
 
 def optimizer_of(model: nn.Module, tmp_path, decay: float = 0.0) -> Muon:
-    arguments = TrainingArguments(str(tmp_path), learning_rate=RATE, weight_decay=decay, use_cpu=True)
+    arguments = GraftArguments(str(tmp_path), learning_rate=RATE, weight_decay=decay, use_cpu=True)
     return muon(model, arguments, {name for name, _ in model.named_parameters() if name.endswith("weight")})
 
 
@@ -99,3 +100,19 @@ def test_every_schedule_that_a_recipe_may_name_can_drive_it(schedule) -> None:
 def test_it_takes_no_arguments_of_its_own() -> None:
     with pytest.raises(ValueError, match="optim_args a=1: muon takes none"):
         check_arguments({"optim": "muon", "optim_args": "a=1", "use_cpu": True})
+
+
+@pytest.mark.parametrize("optim", ["muon", "adamw_torch"])
+def test_embeddings_have_a_rate_of_their_own(tmp_path, optim) -> None:
+    arguments = training_arguments(
+        {"optim": optim, "learning_rate": RATE, "embedding_learning_rate": RATE / 4}, tmp_path, 0
+    )
+    model = Tiny()
+    optimizer = GraftTrainer(model, arguments, train_dataset=[{}], eval_dataset=[{}]).create_optimizer()
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    before = copy.deepcopy(model)
+    step(model, optimizer, 0)
+    moved = (model.embed_tokens.weight - before.embed_tokens.weight).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, RATE / 8), rtol=1e-2, atol=0)
+    moved = (model.layers[0].bias - before.layers[0].bias).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, RATE / 2), rtol=1e-2, atol=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from lingraft.errors import TrainingError
 from lingraft.methods import METHODS
@@ -19,6 +19,7 @@ from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
 from lingraft.training.batches import TrainingText, collate
 from lingraft.training.checkpoints import newest_checkpoint
+from lingraft.training.graft_arguments import GraftArguments
 from lingraft.training.trainer import LanguageTrainer, train
 
 pytestmark = pytest.mark.integration
@@ -208,7 +209,7 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(adapt, blo
 
 
 def test_every_owned_argument_is_one_of_the_trainers() -> None:
-    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    names = {field.name for field in dataclasses.fields(GraftArguments)}
     assert set(OWNED_ARGUMENTS) <= names
 
 

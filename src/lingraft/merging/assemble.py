@@ -17,8 +17,9 @@ from lingraft.checkpoints.dtypes import DTYPES
 from lingraft.checkpoints.shard_writer import Shard, plan_shard, verify_shards
 from lingraft.checkpoints.weights import StoredTensor
 from lingraft.errors import MachineError, UserError
+from lingraft.layer_groups import ROWS_ARE_TOKENS
 from lingraft.merging.combine import Task, combine
-from lingraft.merging.compatibility import ROWS_ARE_TOKENS, check_fit
+from lingraft.merging.compatibility import check_fit
 from lingraft.merging.formulas import Formula, Rule, new_rows
 from lingraft.merging.model_files import write_companions
 from lingraft.merging.source_model import SourceModel

@@ -6,13 +6,10 @@ import logging
 from collections.abc import Sequence
 
 from lingraft.errors import ModelError
-from lingraft.layer_groups import EMBEDDINGS, HEAD
+from lingraft.layer_groups import ROWS_ARE_TOKENS
 from lingraft.merging.source_model import SourceModel
 
 logger = logging.getLogger(__name__)
-
-ROWS_ARE_TOKENS = (f"{EMBEDDINGS}.weight", f"{HEAD}.weight")
-"""Tensors whose rows are matched by token."""
 
 
 def check_fit(parents: Sequence[SourceModel], force: bool = False) -> None:

@@ -22,10 +22,9 @@ from lingraft.checkpoints.dtypes import Floats
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.shard_writer import plan_shard
 from lingraft.errors import UserError
-from lingraft.layer_groups import HEAD, plain_name
+from lingraft.layer_groups import HEAD, ROWS_ARE_TOKENS, plain_name
 from lingraft.merging.assemble import Combination, operands_of
 from lingraft.merging.combine import Task, combine
-from lingraft.merging.compatibility import ROWS_ARE_TOKENS
 from lingraft.merging.formulas import Each, Formula, Linear
 from lingraft.merging.source_model import SourceModel
 from lingraft.merging.tensor_reader import Desk, Operand, Rows, open_files

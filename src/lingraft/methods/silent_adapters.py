@@ -51,7 +51,12 @@ class SilentAdapters(ParallelAdapters):
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
     """
 
-    training: ClassVar[Mapping[str, Any]] = {**PAPER_TRAINING, "learning_rate": 5e-3, "optim": "muon"}
+    training: ClassVar[Mapping[str, Any]] = {
+        **PAPER_TRAINING,
+        "optim": "muon",
+        "learning_rate": 5e-3,
+        "embedding_learning_rate": 1e-3,
+    }
     needs_replay: ClassVar[bool] = True
     frozen: ClassVar[Collection[str]] = ("gate_proj",)
     name: Literal["silent-adapters"] = "silent-adapters"

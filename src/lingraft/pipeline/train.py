@@ -47,9 +47,10 @@ from lingraft.training.trainer import train
 if TYPE_CHECKING:
     from datasets import Dataset
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase, TrainingArguments
+    from transformers import PreTrainedTokenizerBase
 
     from lingraft.penalties import PenaltyTerm
+    from lingraft.training.graft_arguments import GraftArguments
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +254,7 @@ def _learn_instructions(
     trainee: Trainee,
     adaptation: Adaptation,
     tokenizer: PreTrainedTokenizerBase,
-    arguments: TrainingArguments,
+    arguments: GraftArguments,
     pulls: Sequence[PenaltyTerm],
 ) -> TrainingOutcome:
     from lingraft.training.instruct import instruct

@@ -41,10 +41,10 @@ def training_problems(stage: Stage, runs_here: bool = True) -> Iterator[str]:
 
 
 def _problems_of_each(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from transformers import TrainingArguments
+    from lingraft.training.graft_arguments import GraftArguments
 
-    hints = typing.get_type_hints(TrainingArguments)
-    names = {field.name for field in dataclasses.fields(TrainingArguments) if field.init} - set(OWNED_ARGUMENTS)
+    hints = typing.get_type_hints(GraftArguments)
+    names = {field.name for field in dataclasses.fields(GraftArguments) if field.init} - set(OWNED_ARGUMENTS)
     for name, value in settings.items():
         if problem := _problem(name, value, names, hints):
             yield name, problem

@@ -115,7 +115,8 @@ class Stage(Section):
     early_stopping: EarlyStopping | None = None
     training: dict[str, Any] = {}
     """Arguments of transformers' Trainer, by their names; defaults are the method's. `optim` may also be `muon`:
-    matrices of the layers are trained by Muon, all else, such as stacks of experts, by AdamW (arXiv 2502.16982)."""
+    matrices of the layers are trained by Muon, all else, such as stacks of experts, by AdamW (arXiv 2502.16982).
+    `embedding_learning_rate` is that of embeddings and head; `learning_rate` where it is not given."""
     merge: list[AnyStep] = []
 
     @property

@@ -48,6 +48,7 @@ RANGES: Mapping[str, Range] = {
     "num_train_epochs": Range(0, 10**6, above=True),
     "max_steps": Range(1, MANY, also=(-1,)),
     "learning_rate": Range(0, 100),
+    "embedding_learning_rate": Range(0, 100),
     "warmup_steps": Range(0, MANY, steps=True),
     "weight_decay": Range(0, 100),
     "adam_beta1": Range(0, BELOW_ONE),

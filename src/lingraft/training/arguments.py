@@ -14,16 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from lingraft.training.graft_arguments import GraftArguments
 
 logger = logging.getLogger(__name__)
 
 _TRIED_STEPS = 10
-
-MUON = "muon"
-"""An optimizer that TrainingArguments have no name for."""
-_MUON = "update=muon"
-"""How they carry it."""
 
 OWNED_ARGUMENTS: Mapping[str, str] = {
     "output_dir": "use --out",
@@ -79,22 +74,18 @@ DEFAULT_ARGUMENTS: Mapping[str, Any] = {
 }
 
 
-def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> TrainingArguments:
-    """Build TrainingArguments from settings with the Trainer's own names.
+def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> GraftArguments:
+    """Build the arguments from settings with the Trainer's own names.
 
     Raises:
         ValueError: the Trainer does not accept them together.
     """
-    from transformers import TrainingArguments
+    from lingraft.training.graft_arguments import GraftArguments
 
     bf16 = mixed_precision(settings) and not settings.get("fp16", False)
     merged = {**DEFAULT_ARGUMENTS, "bf16": bf16, **settings}
-    if merged.get("optim") == MUON:
-        if merged.get("optim_args"):
-            raise ValueError(f"optim_args {merged['optim_args']}: {MUON} takes none")
-        merged |= {"optim": "adamw_torch", "optim_args": _MUON}
     merged["use_cpu"] = merged.get("use_cpu", False) or not has_accelerator()  # the Trainer asks for it beside bf16
-    arguments = TrainingArguments(
+    arguments = GraftArguments(
         output_dir=str(folder),
         seed=seed,
         data_seed=seed,
@@ -107,11 +98,6 @@ def training_arguments(settings: Mapping[str, Any], folder: Path, seed: int) -> 
         logger.warning("%d GPUs are here and one is used; start with torchrun to use all", arguments.n_gpu)
         arguments._n_gpu = 1
     return arguments
-
-
-def has_muon(arguments: TrainingArguments) -> bool:
-    """Whether a recipe asked for Muon."""
-    return arguments.optim_args == _MUON
 
 
 def check_arguments(settings: Mapping[str, Any]) -> None:
@@ -133,7 +119,7 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
         trainer = Trainer(model, arguments, train_dataset=[{}], eval_dataset=[{}])
         trainer.get_train_dataloader()
         trainer.get_eval_dataloader()
-        if has_muon(arguments):
+        if arguments.has_muon:
             trainer.optimizer = muon(model, arguments, ())
         trainer.create_optimizer_and_scheduler(num_training_steps=_TRIED_STEPS)
         assert trainer.optimizer is not None, "the Trainer has made it"

@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
 from lingraft.errors import TrainingError, first_line
-from lingraft.training.arguments import has_muon
 from lingraft.training.checkpoints import mark_finished, newest_checkpoint
 from lingraft.training.muon import muon
+from lingraft.training.parameter_groups import set_rate_of_embeddings
 
 if TYPE_CHECKING:
     from lingraft.penalties import PenaltyTerm
     from lingraft.training.early_stopping import EarlyStopping
+    from lingraft.training.graft_arguments import GraftArguments
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class TrainingOutcome:
 class GraftTrainer(Trainer):
     """Trainer that resumes exactly, adds penalties, and raises where the loss is not finite."""
 
+    args: GraftArguments
     penalties: Sequence[PenaltyTerm] = ()
     stopping: EarlyStopping | None = None
     without_decay: Collection[str] = ()
@@ -115,10 +117,14 @@ class GraftTrainer(Trainer):
         return super()._finalize_training(trial, num_train_samples, started)  # type: ignore[no-untyped-call]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """As the Trainer's, and Muon."""
-        if has_muon(self.args) and self.optimizer is None:
+        """As the Trainer's, and Muon; embeddings and head at their own rate."""
+        if self.optimizer is None:
             assert self.model is not None, "the Trainer has it"
-            self.optimizer = muon(self.model, self.args, self.get_decay_parameter_names(self.model))
+            if self.args.has_muon:
+                self.optimizer = muon(self.model, self.args, self.get_decay_parameter_names(self.model))
+            optimizer = super().create_optimizer(model)
+            if self.args.embedding_learning_rate is not None:
+                set_rate_of_embeddings(optimizer, self.model, self.args.embedding_learning_rate)
         return super().create_optimizer(model)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -208,7 +214,7 @@ class GraftTrainer(Trainer):
 
 
 @contextmanager
-def _compiling(arguments: TrainingArguments) -> Iterator[None]:
+def _compiling(arguments: GraftArguments) -> Iterator[None]:
     """Name the setting when the model cannot be compiled."""
     if not arguments.torch_compile:
         yield

@@ -6,17 +6,19 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lingraft.checkpoints.chat_template import end_of_turn
 from lingraft.errors import TrainingError
 from lingraft.nn.chunked_cross_entropy import IGNORED
+from lingraft.training.graft_arguments import GraftArguments
 from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
 
@@ -32,12 +34,17 @@ Examples = Sequence[Mapping[str, Any]]
 """Examples with `prompt` and `completion`, each a list of messages."""
 
 
+@dataclass
+class _Arguments(GraftArguments, SFTConfig):  # type: ignore[misc]  # trl is not typed
+    """Those of both trainers."""
+
+
 def instruct(
     adaptation: Adaptation,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
     validation: Mapping[str, Examples],
-    arguments: TrainingArguments,
+    arguments: GraftArguments,
     max_length: int,
     penalties: Sequence[PenaltyTerm] = (),
 ) -> TrainingOutcome:
@@ -50,10 +57,10 @@ def instruct(
         TrainingError: no answer begins within `max_length` tokens, or the loss is no longer a number.
     """
     plain, folder = adaptation.plain, Path(str(arguments.output_dir))
-    settings = {**arguments.to_dict(), "completion_only_loss": True, "max_length": max_length}
-    settings |= {"shuffle_dataset": False, "hub_token": None}
-    config = SFTConfig(**settings)
-    config._n_gpu = arguments._n_gpu
+    settings: dict[str, Any] = arguments.to_dict()  # type: ignore[no-untyped-call]
+    settings |= {"completion_only_loss": True, "max_length": max_length, "shuffle_dataset": False, "hub_token": None}
+    config = _Arguments(**settings)
+    config._n_gpu, config.has_muon = arguments._n_gpu, arguments.has_muon
     with _quietly():
         trainer = InstructTrainer(
             model=adaptation.model,

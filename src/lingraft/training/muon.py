@@ -11,7 +11,7 @@ from torch import nn
 from lingraft.layer_groups import layer_index
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from lingraft.training.graft_arguments import GraftArguments
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,28 +33,18 @@ class Muon(torch.optim.Optimizer):
         if others:
             self._parts.append(torch.optim.AdamW(others, lr=lr, **adam))
         super().__init__([group for part in self._parts for group in part.param_groups], {"lr": lr})
-        self._share()
 
-    def _share(self) -> None:
-        """Let the parts read and write the groups and the state of the whole."""
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take a step of both, on groups and state of the whole."""
+        assert closure is None, "the Trainer gives none"
         for part in self._parts:
             is_matrix = isinstance(part, torch.optim.Muon)
             part.param_groups = [group for group in self.param_groups if group["is_matrix"] is is_matrix]
             part.state = self.state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch.optim's."""
-        super().load_state_dict(state_dict)
-        self._share()
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Take a step of both."""
-        assert closure is None, "the Trainer gives none"
-        for part in self._parts:
             part.step()
 
 
-def muon(model: nn.Module, arguments: TrainingArguments, decayed: Collection[str]) -> Muon:
+def muon(model: nn.Module, arguments: GraftArguments, decayed: Collection[str]) -> Muon:
     """Muon with a recipe's settings; `decayed` are the names of the parameters that weight decay shrinks."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

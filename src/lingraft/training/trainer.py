@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from lingraft.nn.auxiliary_loss import Tokens
 from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss
@@ -25,12 +25,13 @@ from lingraft.training.progress import ProgressLog
 if TYPE_CHECKING:
     from lingraft.methods import Adaptation
     from lingraft.penalties import PenaltyTerm
+    from lingraft.training.graft_arguments import GraftArguments
 
 
 def train(
     adaptation: Adaptation,
     text: TrainingText,
-    arguments: TrainingArguments,
+    arguments: GraftArguments,
     penalties: Sequence[PenaltyTerm] = (),
     patience: int | None = None,
     callbacks: Sequence[TrainerCallback] = (),

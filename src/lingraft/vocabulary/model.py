@@ -12,7 +12,7 @@ from lingraft.checkpoints.beside import copy_along, portable
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.checkpoints.tokens import tokens_of
 from lingraft.errors import LingraftError, ModelError
-from lingraft.merging.compatibility import ROWS_ARE_TOKENS
+from lingraft.layer_groups import ROWS_ARE_TOKENS
 from lingraft.merging.source_model import SourceModel
 from lingraft.merging.tensor_reader import open_files
 from lingraft.merging.vocabulary_alignment import num_rows
