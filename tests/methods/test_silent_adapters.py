@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import lingraft
 from lingraft.errors import RecipeError
-from lingraft.methods import METHODS
+from lingraft.methods import METHODS, TextToFit
 from lingraft.nn.peft_adapter import GatedAdapterLayer
 from lingraft.recipe import load_recipe
 from lingraft.training.batches import TrainingText, text_to_fit
@@ -26,13 +26,13 @@ def blocks(ids: range, rows: int, seed: int) -> torch.Tensor:
     return torch.randint(ids.start, ids.stop, (rows, 32))
 
 
-def fitted(make_model, **settings):
-    """An adaptation, fitted on 24 blocks of each kind, all of which begin with a document mark."""
+def fitted(make_model, cut: int = 0, **settings):
+    """An adaptation, fitted on 24 blocks of each kind, each after a mark, but for `cut` of them."""
     adaptation = METHODS["silent-adapters"](**{"rank": 4, **settings}).apply(make_model())
     given = torch.cat([blocks(OLD, 24, 0), blocks(NEW, 24, 1)])
-    given[:, 0] = MARK
+    given[cut:, 0] = MARK
     is_new = torch.arange(48)[:, None].expand(48, 32) >= 24
-    adaptation.fit(given, ~is_new, is_new)
+    adaptation.fit(TextToFit(given, ~is_new, is_new, [MARK]))
     return adaptation
 
 
@@ -83,10 +83,12 @@ def test_units_are_those_of_the_base_that_are_most_active_on_new_text(make_model
     assert not adapter.down_proj.weight.any()
 
 
-def test_nothing_is_added_on_the_first_token_of_a_text_also_after_training(make_model) -> None:
+@pytest.mark.parametrize("cut", [0, 20])
+@pytest.mark.parametrize("layer", [0, -1])
+def test_nothing_is_added_on_the_first_token_of_a_text_also_after_training(make_model, cut, layer) -> None:
     """Later tokens attend to it, so what is added there would change all of a text."""
-    adaptation = fitted(make_model, closing=0.0)
-    last = layers_of(adaptation)[-1]
+    adaptation = fitted(make_model, cut, closing=0.0)
+    looked_at = layers_of(adaptation)[layer]
     trained = [adaptation.model.get_parameter(name) for name in adaptation.trainable]
     optimizer = torch.optim.AdamW(trained, lr=0.1, weight_decay=0.1)
     for seed in range(3):
@@ -96,7 +98,7 @@ def test_nothing_is_added_on_the_first_token_of_a_text_also_after_training(make_
         optimizer.zero_grad()
         adaptation.after_step()
     added = []
-    last.adapter.register_forward_hook(lambda module, inputs, output: added.append(output.norm(dim=-1)))
+    looked_at.adapter.register_forward_hook(lambda module, inputs, output: added.append(output.norm(dim=-1)))
     ids = torch.cat([blocks(OLD, 2, 8), blocks(NEW, 2, 9)])
     ids[:, 0] = MARK
     with torch.no_grad():
@@ -139,7 +141,7 @@ def test_tokens_that_are_neither_old_nor_new_do_not_count(make_model) -> None:
     ):
         torch.manual_seed(0)
         adaptation = METHODS["silent-adapters"](rank=4).apply(make_model())
-        adaptation.fit(ids, old, new)
+        adaptation.fit(TextToFit(ids, old, new))
         found.append(adaptation.model.state_dict())
     for name, weight in found[0].items():
         torch.testing.assert_close(found[1][name], weight, atol=1e-2, rtol=1e-2)
@@ -171,7 +173,7 @@ def test_a_run_closes_the_gates_and_leaves_a_plain_wider_model(recipe, tmp_path,
     caplog.set_level("INFO", "lingraft")
     recipe |= {"method": {"name": "silent-adapters", "rank": 4}, "replay": {"self_generated": 0.3}}
     lingraft.run(recipe, tmp_path / "run")
-    assert "what is added was fitted on" in caplog.text
+    assert "the method was fitted on" in caplog.text
     widths = [AutoModelForCausalLM.from_pretrained(at).config for at in (recipe["base"], tmp_path / "run/model")]
     assert [type(config) for config in widths] == [LlamaConfig] * 2
     assert widths[1].intermediate_size == widths[0].intermediate_size + 64

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from lingraft.nn.auxiliary_loss import LocalLoss
 
-Export = Literal["plain", "wide-ffn", "qwen2-moe", "remote-code"]
-"""What a trained model is written as: the base's own architecture and shapes; its architecture with
-wider feed-forward blocks; a Qwen2-MoE; or the base's architecture with code of its own beside it."""
+Export = Literal["plain", "wide-ffn", "deeper", "qwen2-moe", "remote-code"]
+"""What a trained model is written as: the base's own architecture and shapes; its architecture with wider
+feed-forward blocks, or with more layers; a Qwen2-MoE; or the base's architecture with code of its own beside it."""
 
 PAPER_TRAINING: Mapping[str, Any] = {
     "learning_rate": 3e-4,
@@ -40,8 +40,20 @@ PAPER_TRAINING: Mapping[str, Any] = {
 """Settings of continued pretraining in arXiv 2509.11414, Table 23 (its batch size is not legible)."""
 
 
-Fit = Callable[["Tensor", "Tensor", "Tensor"], None]
-"""Of blocks (N, T) of tokens; which of them are old text, and which new, (N, T) each."""
+class TextToFit(NamedTuple):
+    """Text on which a method sets what it does not train."""
+
+    blocks: Tensor
+    """Tokens (N, T)."""
+    is_old: Tensor
+    """Which of them are text of the base's (N, T)."""
+    is_new: Tensor
+    """Which are text of learned languages (N, T)."""
+    special: Sequence[int] = ()
+    """Tokens that stand for no text: marks of documents and of turns."""
+
+
+Fit = Callable[[TextToFit], None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class Adaptation:
     """Puts what trains back to where it may be, after each step of the optimizer."""
     without_decay: frozenset[str] = frozenset()
     """Of `trainable`, the parameters that weight decay leaves alone."""
+    added_layers: frozenset[int] = frozenset()
+    """Layers that the method put between those of the base."""
     rows: Mapping[str, int] = field(default_factory=dict)
     """Of `trainable`, the parameters of which only rows from a number on train."""
 

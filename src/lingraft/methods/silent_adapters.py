@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from lingraft.methods.base import PAPER_TRAINING, Adaptation
+from lingraft.methods.base import PAPER_TRAINING, Adaptation, TextToFit
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class SilentAdapters(ParallelAdapters):
     closing below that of the base, and act of it is nothing for SiLU and GELU; on new text w x is near 0, and the
     gate is that of the base.
 
-    U (D, k), k at most 4, are the main directions of x on the first tokens of old text; W_i is kept from them after
-    each step. All later tokens attend to the first one, and what enters many blocks there is so short that w x cannot
-    be near 1.
+    U (D, k), k at most 4, are the main directions of x on first tokens, of blocks of old text that begin with a mark of
+    a document or a turn; W_i is kept from them after each step. All later tokens attend to the first one, and what
+    enters many blocks there is so short that w x cannot be near 1.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -55,7 +55,6 @@ class SilentAdapters(ParallelAdapters):
         **PAPER_TRAINING,
         "optim": "muon",
         "learning_rate": 5e-3,
-        "embedding_learning_rate": 1e-3,
     }
     needs_replay: ClassVar[bool] = True
     frozen: ClassVar[Collection[str]] = ("gate_proj",)
@@ -78,9 +77,7 @@ def _close(
     adaptation: Adaptation,
     closing: float,
     unseen: list[tuple[Tensor, Tensor]],
-    blocks: Tensor,
-    is_old: Tensor,
-    is_new: Tensor,
+    text: TextToFit,
 ) -> None:
     """Find S, w and U of every block; copy the units, close their gates, and list each W_i with its U in `unseen`."""
     import torch
@@ -88,13 +85,13 @@ def _close(
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
     layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
-    of_old, of_new = is_old / is_old.sum(), is_new / is_new.sum().clamp(min=1)  # (N, T)
-    seen = [_Seen(layer) for layer in layers]
+    of_old, of_new = text.is_old / text.is_old.sum(), text.is_new / text.is_new.sum().clamp(min=1)  # (N, T)
+    parts, seen = (text.blocks, of_old, of_new, _begins(text)), [_Seen(layer) for layer in layers]
     try:
         with torch.inference_mode():
-            for rows, old, new in zip(blocks.split(ROWS), of_old.split(ROWS), of_new.split(ROWS), strict=True):
+            for rows, *counts in zip(*(part.split(ROWS) for part in parts), strict=True):
                 for each in seen:
-                    each.old, each.new = old, new
+                    each.old, each.new, each.begins = counts
                 adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
     finally:
         for each in seen:
@@ -108,6 +105,15 @@ def _close(
         gate.data -= closing * each.solution().to(gate)
         unseen.append((up, each.directions_of_first_tokens().to(up)))
     _keep_from(unseen)
+
+
+def _begins(text: TextToFit) -> Tensor:
+    """Blocks (N,) of old text that begin with a mark, and not in the middle of a text; all, where none does."""
+    import torch
+
+    is_mark = torch.isin(text.blocks[:, 0], torch.tensor(text.special, dtype=torch.long, device=text.blocks.device))
+    begins = text.is_old[:, 0] & is_mark
+    return begins if begins.any() else text.is_old[:, 0]
 
 
 def _keep_from(unseen: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -125,6 +131,8 @@ class _Seen:
     old: Tensor
     new: Tensor
     """What each token counts in the mean over old text, and over new text, (B, T) each."""
+    begins: Tensor
+    """Rows whose first token counts for U (B,)."""
 
     def __init__(self, layer: GatedAdapterLayer) -> None:
         import torch
@@ -142,7 +150,7 @@ class _Seen:
         active = self.base.act_fn(self.base.gate_proj(inputs[0])) * self.base.up_proj(inputs[0])
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = inputs[0].float()  # (B, T, D)
-            self.first.append(x[:, 0][self.old[:, 0] > 0])
+            self.first.append(x[:, 0][self.begins])
             x, old, new = x.flatten(0, 1), self.old.flatten(), self.new.flatten()
             self.square += (x * (OLD_WEIGHT * old + new)[:, None]).T @ x
             self.linear += OLD_WEIGHT * old @ x
