@@ -306,6 +306,12 @@ def test_a_change_counts_as_lost_where_its_whole_interval_does(draw, results) ->
     assert ["D55E00" in text for text in bold] == [True, False]
 
 
+@pytest.mark.parametrize(("half", "is_lost"), [(0.2, True), (0.3, False)])
+def test_forgetting_of_all_counts_as_lost_where_that_of_a_language_does(draw, results, half, is_lost) -> None:
+    results["languages"]["eng_Latn"] = entry("retain", 1.0, 1.25, half=half)
+    assert ('<div class="lost"><b>+25.0 %</b> forgetting' in draw(results)) == is_lost
+
+
 def test_losses_are_drawn_per_language_and_the_sum_only_without_them(draw, results) -> None:
     log = [{"loss": 2.0, "loss_swh_Latn": 2.1, "step": 10}, {"eval_eng_Latn_loss": 1.0, "eval_loss": 3.0, "step": 0}]
     training, validation = figures(draw(results, training={"log": log}))[-2:]

@@ -22,10 +22,13 @@ def section(run: Run) -> dict[str, Any]:
         "merge": _merge(origin),
         "vocabulary": origin.get("vocabulary"),
         "languages": _languages(run.languages),
+        "is_forgotten": _is_forgotten(run.languages, "bits_per_byte", +1),
         "step_by_step": stage_results(run),
         "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
         "tasks": {
-            name: results for name, results in run.tasks.items() if "forgetting" in results or "learning" in results
+            name: {**results, "is_forgotten": _is_forgotten(results["languages"], "accuracy", -1)}
+            for name, results in run.tasks.items()
+            if "forgetting" in results or "learning" in results
         },
         "stages": [_stage(run, stage) for stage in run.stages],
         "overlap": run.results.get("overlap") or [],
@@ -34,6 +37,12 @@ def section(run: Run) -> dict[str, Any]:
         "export": origin.get("export", {}),
         "versions": origin.get("versions", {}),
     }
+
+
+def _is_forgotten(languages: dict[str, Any], figure: str, worse: int) -> bool:
+    """Whether a retained language is worse beyond chance; `worse` is the sign of a change for the worse."""
+    intervals = [of[figure].get("ci95") for of in languages.values() if of["role"] == "retain"]
+    return any(min(worse * end for end in interval) > 0 for interval in intervals if interval is not None)
 
 
 def _chat(chat: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -82,12 +91,15 @@ def _merge(origin: dict[str, Any]) -> list[str]:
     return [_in_words(step) for step in origin.get("merge_steps", [])]
 
 
+BESIDE = ("replay", "early_stopping", "averaging")
+
+
 def _settings(origin: dict[str, Any]) -> list[str]:
-    """Settings of the method, then penalties, replay, early stopping and the export form."""
+    """Settings of the method, then penalties, replay, early stopping, averaging and the export form."""
     of_method = {key: value for key, value in origin.get("method", {}).items() if key != "name"}
     beside = {
         **{f"penalty {name}": penalty for name, penalty in origin.get("penalties", {}).items()},
-        **{name.replace("_", " "): origin[name] for name in ("replay", "early_stopping") if origin.get(name)},
+        **{name.replace("_", " "): origin[name] for name in BESIDE if origin.get(name)},
     }
     form = origin.get("export", {}).get("form", "plain")
     return [
