@@ -10,6 +10,7 @@ import yaml
 
 from lingraft.errors import RecipeError
 from lingraft.plain_data import MAX_VALUES, unbounded
+from lingraft.recipe.automatic import write_out
 from lingraft.recipe.overrides import override
 from lingraft.recipe.paths import anchored, unshared
 from lingraft.recipe.schema import Recipe
@@ -35,7 +36,9 @@ def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = 
     values = unshared(values) if isinstance(recipe, dict) else anchored(values, Path(recipe).parent, source)
     override(values, list(overrides))
     _check_bounds(values, source)
+    unclear = write_out(values)
     parsed, broken, problems = well_formed(values)
+    problems += unclear
     if parsed is not None:
         config, unfit = problems_of_fit(parsed, broken, runs_here)
         problems += unfit

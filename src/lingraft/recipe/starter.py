@@ -9,7 +9,6 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lingraft.architectures import architecture_of
 from lingraft.cache import write_text
 from lingraft.checkpoints.read import (
     CONFIG_ONLY,
@@ -24,9 +23,9 @@ from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
-from lingraft.layer_groups import depth, is_base, text_config
-from lingraft.methods.silent_adapters import SilentAdapters
+from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
+from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE, has_silent_adapters, rate_of
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
@@ -42,9 +41,6 @@ PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
 
-RATE, RATE_WIDTH = float(SilentAdapters.training["learning_rate"]), 576
-"""Learning rate of silent adapters, and the width of the base on which it was found."""
-
 BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])
 """Blocks in a step, where a recipe says nothing."""
 
@@ -57,8 +53,8 @@ class _Choice(NamedTuple):
     reason: str
     kl_weight: float = 1
     """Of self-generated replay with this method."""
-    learning_rate: float | None = None
-    """On a base of width `RATE_WIDTH`; the method's own where it is None."""
+    is_silent: bool = False
+    """Whether it is silent adapters, which some bases cannot have, and whose rate is that of the width."""
 
 
 _LAYRA, _FULL = "{{name: layra, first: {first}, last: {last}}}", "{{name: full}}"
@@ -68,9 +64,9 @@ GOALS: dict[Goal, _Choice] = {
         "copies of the base's units beside them, closed on its own text; the base is frozen. Measured\n"
         "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
         "# answers that begin as the base's:\n"
-        "# -34.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
-        kl_weight=4,
-        learning_rate=RATE,
+        "# -34.2 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
+        kl_weight=KL_WEIGHT,
+        is_silent=True,
     ),
     "comprehension": _Choice(
         _LAYRA,
@@ -81,7 +77,7 @@ GOALS: dict[Goal, _Choice] = {
         _FULL,
         "all weights: dense training gave the best translation but for its reverted variant, and the\n"
         "# most forgetting of comprehension (arXiv 2606.00284 §3.3, §3.4); watch the retained languages",
-        kl_weight=4,
+        kl_weight=KL_WEIGHT,
     ),
     "coverage": _Choice(
         "{{name: lora, embeddings: true}}",
@@ -94,7 +90,7 @@ _WITHOUT_GATES = _Choice(
     _FULL,
     "all weights, held to the base by text that the base generates; silent-adapters cannot be had for this base.\n"
     "# Where all weights do not fit into memory: " + _LAYRA + " and no kl_weight",
-    kl_weight=4,
+    kl_weight=KL_WEIGHT,
 )
 """In place of silent adapters, where the base's feed-forward blocks are others."""
 
@@ -122,7 +118,7 @@ def write_recipe(
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
     place, config, choice = out.absolute().parent.resolve(), _config(base), GOALS[goal]
-    if choice.learning_rate and config and not (is_base(config) and architecture_of(config).gated_adapters):
+    if choice.is_silent and config and not has_silent_adapters(config):
         choice = _WITHOUT_GATES
     written = _recipe(
         _from(place, base),
@@ -131,7 +127,7 @@ def write_recipe(
         len(retained) < len(kept) or _is_instruct(base),
         choice,
         _layers(base, config),
-        _training(_batch(texts), _rate(choice.learning_rate, config)),
+        _training(_batch(texts), rate_of(config) if choice.is_silent and config else None),
     )
     write_text(out, written)
     return written
@@ -190,15 +186,6 @@ def _config(base: str) -> Any:
         if Path(base).exists():
             raise
         return None
-
-
-def _rate(rate: float | None, config: Any) -> float | None:
-    """The learning rate on a base of this width: a step of Muon moves what a unit computes in proportion to the root of
-    the width, since its root mean square is that of AdamW's (arXiv 2502.16982 §2.2).
-    """
-    if rate is None or config is None:
-        return None
-    return float(f"{rate * min(1, RATE_WIDTH / text_config(config).hidden_size) ** 0.5:.1g}")
 
 
 def _layers(base: str, config: Any) -> tuple[int, int, str]:
@@ -266,7 +253,7 @@ def _training(batch: int, learning_rate: float | None) -> str:
 
 def _replay(with_chat: bool, kl_weight: float) -> str:
     """Self-generated text for every base, and conversations for one that can chat."""
-    settings = ["self_generated: 0.2"]
+    settings = [f"self_generated: {SHARE:g}"]
     if with_chat:
         settings.append("from: {document: 0.5, chat: 0.5}")
     if kl_weight != 1:

@@ -1,0 +1,76 @@
+"""`method: auto`: the method that our results say is best for a base, written out as plain keys of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lingraft.architectures import architecture_of
+from lingraft.checkpoints.read import CONFIG_ONLY, find_model, read_config
+from lingraft.errors import UserError
+from lingraft.layer_groups import is_base, text_config
+from lingraft.methods.silent_adapters import SilentAdapters
+
+AUTO = "auto"
+KL_WEIGHT = 4.0
+SHARE = 0.2
+"""Of the tokens, what the base generates."""
+RATE, RATE_WIDTH = float(SilentAdapters.training["learning_rate"]), 576
+"""Learning rate of silent adapters, and the width of the base on which it was found."""
+
+
+def has_silent_adapters(config: Any) -> bool:
+    """Whether silent adapters can stand beside the feed-forward blocks of a base."""
+    return is_base(config) and architecture_of(config).gated_adapters
+
+
+def rate_of(config: Any) -> float:
+    """The learning rate of silent adapters on a base of this width.
+
+    A step of Muon moves what a unit computes in proportion to the root of the width, since its root mean square is that
+    of AdamW's (arXiv 2502.16982 §2.2).
+    """
+    return float(f"{RATE * min(1, RATE_WIDTH / text_config(config).hidden_size) ** 0.5:.1g}")
+
+
+def write_out(values: Any) -> list[str]:
+    """Replace each `method: auto` in the values of a recipe, in place; returns what stands in the way.
+
+    Silent adapters make the model another shape, so a stage that hands its model on, or whose model is merged, trains
+    all weights; both are held to the base by text that the base generates. Settings that are given stay.
+    """
+    if not isinstance(values, dict):
+        return []
+    stages = list(_stages(values))
+    problems = []
+    for place, stage in stages:
+        if stage.get("method") not in (AUTO, {"name": AUTO}):
+            continue
+        if stage.get("instructions"):
+            problems.append(f"{place}method: auto is for text; name the method of a stage of instructions")
+        is_plain = stage is not stages[-1][1] or bool(values.get("merge") or stage.get("merge"))
+        config = _config(values.get("base"))
+        stage["method"] = {"name": "full"}
+        if config is not None and has_silent_adapters(config) and not is_plain:
+            stage["method"] = {"name": "silent-adapters"}
+            stage["training"] = {"learning_rate": rate_of(config), **(stage.get("training") or {})}
+        stage.setdefault("replay", {"self_generated": SHARE, "kl_weight": KL_WEIGHT})
+    return problems
+
+
+def _stages(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each stage with the prefix of its keys in messages; the recipe itself is the short form of one."""
+    if values.get("stages") is None:
+        yield "", values
+    elif isinstance(values["stages"], dict):
+        for name, stage in values["stages"].items():
+            if isinstance(stage, dict):
+                yield f"stages.{name}.", stage
+
+
+def _config(base: object) -> Any:
+    """None where the base cannot be read, which is reported as a problem of the base."""
+    try:
+        return read_config(find_model(str(base), CONFIG_ONLY))
+    except UserError:
+        return None

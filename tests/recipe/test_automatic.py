@@ -1,0 +1,60 @@
+"""`method: auto` is written out as plain keys, by the base and by what comes after."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from lingraft.errors import RecipeError
+from lingraft.recipe import load_recipe, recipe_yaml
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def automatic(recipe):
+    """The recipe with `method: auto` and nothing about training."""
+    recipe.pop("training")
+    return {**recipe, "method": "auto"}
+
+
+@pytest.mark.parametrize("written", ["auto", {"name": "auto"}])
+def test_the_resolved_recipe_has_plain_keys(automatic, written) -> None:
+    resolved = yaml.safe_load(recipe_yaml(load_recipe({**automatic, "method": written})))
+    assert resolved["method"]["name"] == "silent-adapters"
+    assert resolved["training"]["learning_rate"] == 5e-3
+    assert resolved["replay"] | {"self_generated": 0.2, "kl_weight": 4.0} == resolved["replay"]
+    assert load_recipe(resolved) == load_recipe({**automatic, "method": written})
+
+
+def test_what_is_given_stays(automatic) -> None:
+    automatic |= {"training": {"learning_rate": 1e-3}, "replay": {"self_generated": 0.4}}
+    stage = load_recipe(automatic).only
+    assert (stage.training["learning_rate"], stage.replay.self_generated, stage.replay.kl_weight) == (1e-3, 0.4, 1.0)
+
+
+def test_a_model_that_is_merged_keeps_the_shape_of_the_base(automatic) -> None:
+    assert load_recipe({**automatic, "merge": [{"scale": 0.5}]}).only.method.name == "full"
+
+
+def test_a_stage_that_hands_its_model_on_keeps_the_shape_of_the_base(automatic) -> None:
+    stage = {key: automatic.pop(key) for key in ("method", "corpus")}
+    recipe = load_recipe({**automatic, "stages": {"a": stage, "b": dict(stage)}})
+    assert [each.method.name for each in recipe.stages.values()] == ["full", "silent-adapters"]
+
+
+def test_an_override_can_ask_for_it(recipe) -> None:
+    assert load_recipe(recipe, ["method=auto"]).only.method.name == "silent-adapters"
+
+
+def test_instructions_need_a_method_by_name(automatic, texts) -> None:
+    automatic.pop("corpus")
+    automatic["instructions"] = [{"language": "swh_Latn", "files": str(texts["swh_Latn"])}]
+    with pytest.raises(RecipeError, match="method: auto is for text"):
+        load_recipe(automatic)
+
+
+def test_a_base_that_is_not_there_is_the_problem(automatic) -> None:
+    with pytest.raises(RecipeError, match=r"base: './nowhere'") as caught:
+        load_recipe({**automatic, "base": "./nowhere"})
+    assert "auto" not in str(caught.value)
