@@ -26,9 +26,13 @@ METHODS_UNDER_TEST = {
     "layer-selective": {"name": "layer-selective"},
     "freeze": {"name": "freeze", "first": 2, "last": 1},
     "freeze with embeddings": {"name": "freeze", "first": 1, "last": 1, "embeddings": True},
+    "half": {"name": "half"},
+    "source-shielded": {"name": "source-shielded"},
+    "block-expansion": {"name": "block-expansion", "blocks": 2},
     "embeddings": {"name": "embeddings"},
     "lora": {"name": "lora", "rank": 2},
     "lora with embeddings": {"name": "lora", "rank": 2, "embeddings": True},
+    "lora with protected triples": {"name": "lora", "rank": 2, "protected": 3},
     "layra": {"name": "layra", "first": 2, "last": 1, "rank": 2},
     "layra without embeddings": {"name": "layra", "first": 1, "last": 1, "rank": 2, "embeddings": False},
     "lora-ffn": {"name": "lora-ffn"},
@@ -38,9 +42,9 @@ METHODS_UNDER_TEST = {
     "neutral-residues sigmoid": {"name": "neutral-residues", "gate": "sigmoid", "loss": "ce"},
     "neutral-residues both losses": {"name": "neutral-residues", "loss": "l1+ce", "init": "he"},
 }
-IN_FULL = {"full", "layer-selective", "freeze", "embeddings"}
+WITHOUT_ADAPTER = {"full", "layer-selective", "freeze", "half", "source-shielded", "embeddings", "block-expansion"}
 
-ONE_OF_A_KIND = ("full", "layra", "lora-ffn", "adapters")
+ONE_OF_A_KIND = ("full", "layra", "lora-ffn", "adapters", "block-expansion")
 """Methods that every architecture is put through; all methods are put through `BROADLY`."""
 BROADLY = ("llama", "qwen2", "gemma3_text", "gemma3")
 
@@ -56,7 +60,8 @@ def _cases():
 
 
 def _is_refused(settings, architecture) -> bool:
-    config = SimpleNamespace(model_type=architecture)
+    text = SimpleNamespace(num_hidden_layers=4, hidden_size=64, num_attention_heads=4, num_key_value_heads=2)
+    config = SimpleNamespace(model_type=architecture, get_text_config=lambda: text)
     try:
         METHODS[settings["name"]](**settings).check(config)
     except SelectionError:
@@ -183,7 +188,7 @@ def test_what_trains_is_float32_and_the_base_keeps_its_type(make_model, settings
     assert frozen <= {torch.bfloat16}
 
 
-@pytest.mark.parametrize("settings", [of for of in METHODS_UNDER_TEST.values() if of["name"] not in IN_FULL])
+@pytest.mark.parametrize("settings", [of for of in METHODS_UNDER_TEST.values() if of["name"] not in WITHOUT_ADAPTER])
 @every_base
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 def test_an_adapter_loads_into_a_fresh_base_with_the_same_keys(base, adapt, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from lingraft.architectures import architecture_of
@@ -25,15 +26,19 @@ class InFull(Method):
         """Whether routers of experts train with the layers that they lie in."""
         return False
 
+    def choose(self, names: Collection[str]) -> set[str]:
+        """Which of the parameters of these groups train."""
+        return set(names)
+
     def apply(self, model: PreTrainedModel) -> Adaptation:
         self.check(model.config)
         layers, groups, row = self.layers(depth(model.config)), self.groups(), architecture_of(model.config)
-        declared = {
+        names = [
             name
             for name, _ in model.named_parameters()
             if layer_group(name, layers) in groups and (self.trains_routers() or not is_router(name, row))
-        }
-        return adaptation(model, declared, {"plain": lambda: model})
+        ]
+        return adaptation(model, self.choose(names), {"plain": lambda: model})
 
 
 class LayersInFull(InFull):

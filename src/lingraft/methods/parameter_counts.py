@@ -15,7 +15,7 @@ _Place = tuple[LayerGroup, int]
 
 @dataclass(frozen=True)
 class Part:
-    """Weights of one layer, or of what lies in no layer: of the base, trained full-rank, and in adapters."""
+    """Weights of one layer, or of what lies in no layer: of the base, trained full-rank, and in what is added."""
 
     part: str
     group: LayerGroup
@@ -30,17 +30,23 @@ def stack(base: Mapping[str, int], adapted: Adaptation, layers: LayerRange) -> l
     `base` holds the number of weights by name, as they were before the method changed the model.
     """
     weights, in_full, in_adapters = (Counter[_Place]() for _ in range(3))
+    own = [index for index in range(layers.depth) if index not in adapted.added_layers]
     for name, size in base.items():
-        weights[_place(name, layers)] += size
+        index = layer_index(name)
+        weights[_place(name if index is None else name.replace(f".{index}.", f".{own[index]}.", 1), layers)] += size
     for name in adapted.trainable:
         parameter = adapted.model.get_parameter(name)
-        is_the_bases = not is_adapter_factor(name) and base.get(plain_name(name)) == parameter.numel()
+        is_the_bases = (
+            not is_adapter_factor(name)
+            and layer_index(plain_name(name)) not in adapted.added_layers
+            and base.get(plain_name(name)) == parameter.numel()
+        )
         trained = in_full if is_the_bases else in_adapters
         trained[_place(name, layers)] += parameter[adapted.rows.get(name, 0) :].numel()
     order = list(LayerGroup)
     return [
         Part(_title(place), place[0], weights[place], in_full[place], in_adapters[place])
-        for place in sorted(weights, key=lambda place: (order.index(place[0]), place[1]))
+        for place in sorted({*weights, *in_full, *in_adapters}, key=lambda place: (order.index(place[0]), place[1]))
     ]
 
 

@@ -114,9 +114,9 @@ def make_plan(recipe: Recipe, stage: Stage, handed_over: bool = False) -> Plan:
     config = read_config(folder)
     first_new = _grow(config, recipe.vocabulary.new_tokens, folder) if recipe.vocabulary else None
     model = empty_model(config)
-    layers = stage.method.layers(depth(config))
     base = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapted = stage.method.apply(model)
+    layers = stage.method.layers(depth(adapted.plain.config))
     if first_new is not None and not stage.instructions:
         adapted = train_new_rows(adapted, first_new)
     sequences = sequences_per_step(stage.training)

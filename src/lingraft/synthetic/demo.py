@@ -41,12 +41,15 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "full-l2sp": {"method": {"name": "full"}, "penalties": {"l2sp": {"first": 2, "last": 1}}},
     "freeze": {"method": {"name": "freeze", "first": 2, "last": 1}},
     "layer-selective": {"method": {"name": "layer-selective"}},
+    "half": {"method": {"name": "half"}},
+    "source-shielded": {"method": {"name": "source-shielded"}},
     "embeddings": {"method": {"name": "embeddings"}},
     "lora": {"method": {"name": "lora"}},
     "layra": {"method": {"name": "layra", "first": 2, "last": 1}},
     "lora-ffn": {"method": {"name": "lora-ffn"}, "old_text": OLD_TEXT},
     "adapters": {"method": {"name": "adapters"}, "old_text": OLD_TEXT},
     "neutral-residues": {"method": {"name": "neutral-residues"}, "old_text": OLD_TEXT},
+    "block-expansion": {"method": {"name": "block-expansion", "blocks": 2}},
     "lora-self-generated": {"method": {"name": "lora"}, "replay": {"self_generated": 0.2}},
     "full-self-generated": {"method": {"name": "full"}, "replay": {"self_generated": 0.2}},
     "silent-adapters": {"method": {"name": "silent-adapters"}, "replay": {"self_generated": 0.2}},
@@ -65,7 +68,7 @@ TRAINING = {
     "save_steps": 0.5,
 }
 LEARNING_RATES = {
-    **dict.fromkeys(("lora-ffn", "adapters", "neutral-residues"), 1e-3),
+    **dict.fromkeys(("lora-ffn", "adapters", "neutral-residues", "block-expansion"), 1e-3),
     "silent-adapters": SilentAdapters.training["learning_rate"],
 }
 """Of methods that add blocks: at the rate of the others they hardly learn in so few steps."""
