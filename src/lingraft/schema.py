@@ -334,6 +334,7 @@ class Trained(Record):
     penalties: dict[str, dict[str, Any]] = {}
     replay: dict[str, Any] = {}
     early_stopping: dict[str, Any] = {}
+    averaging: dict[str, Any] = {}
     merge_steps: list[dict[str, Any]] = []
     weights: ParameterCounts = ParameterCounts(base={}, trained={})
     stack: list[LayerParameters] | None = None

@@ -17,6 +17,7 @@ from lingraft.methods.new_rows import train_new_rows
 from lingraft.nn.chunked_cross_entropy import per_token_loss
 from lingraft.training import trainer as training
 from lingraft.training.arguments import OWNED_ARGUMENTS, training_arguments
+from lingraft.training.averaging import Averages
 from lingraft.training.batches import TrainingText, collate
 from lingraft.training.checkpoints import newest_checkpoint
 from lingraft.training.graft_arguments import GraftArguments
@@ -63,8 +64,12 @@ def text(blocks: Dataset, validation=None, **more) -> TrainingText:
     return TrainingText(blocks, LANGUAGES, ["swh_Latn"], validation or {}, **more)
 
 
+def parameters(adaptation) -> dict[str, torch.nn.Parameter]:
+    return {name: adaptation.model.get_parameter(name) for name in adaptation.trainable}
+
+
 def weights(adaptation) -> dict[str, torch.Tensor]:
-    return {name: adaptation.model.get_parameter(name).detach().clone() for name in adaptation.trainable}
+    return {name: parameter.detach().clone() for name, parameter in parameters(adaptation).items()}
 
 
 def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens_of_a_step(make_model, blocks, tmp_path) -> None:
@@ -155,6 +160,8 @@ class _Kill(TrainerCallback):
         "lora with new rows from 200",
         "adapters with new rows from 200",
         "full by muon",
+        "full averaged",
+        "adapters averaged",
     ],
 )
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -164,10 +171,15 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
     settings |= {"eval_strategy": "steps", "eval_steps": 2, "logging_steps": 4, "include_num_input_tokens_seen": True}
     method, _, optimizer = method.partition(" by ")
     settings |= {"optim": optimizer} if optimizer else {}
+    method, *is_averaged = method.split(" averaged")
     validation = {"swh_Latn": blocks.select(range(4))}
 
+    def run(adaptation, folder: str):
+        averages = Averages(parameters(adaptation), ema=0.9) if is_averaged else None
+        return train(adaptation, text(blocks, validation), arguments(tmp_path / folder, **settings), averages=averages)
+
     straight = adapt(method)
-    outcome = train(straight, text(blocks, validation), arguments(tmp_path / "straight", **settings))
+    outcome = run(straight, "straight")
 
     class Killed(LanguageTrainer):
         def __init__(self, *args, **kwargs) -> None:
@@ -176,11 +188,11 @@ def test_a_killed_run_ends_with_the_same_bits(adapt, blocks, tmp_path, monkeypat
 
     monkeypatch.setattr(training, "LanguageTrainer", Killed)
     with pytest.raises(KeyboardInterrupt):
-        train(adapt(method), text(blocks, validation), arguments(tmp_path / "killed", **settings))
+        run(adapt(method), "killed")
     monkeypatch.undo()
     assert newest_checkpoint(tmp_path / "killed").folder.name == "checkpoint-6"
     resumed = adapt(method)
-    again = train(resumed, text(blocks, validation), arguments(tmp_path / "killed", **settings))
+    again = run(resumed, "killed")
     assert timeless(again.log) == timeless(outcome.log)
     assert [list(entry) for entry in again.log] == [list(entry) for entry in outcome.log], "the same bytes as JSON"
     written = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]

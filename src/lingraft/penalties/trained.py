@@ -29,6 +29,9 @@ class Trained(Protocol):
     def add_gradient(self, gradient: Tensor) -> None:
         """Add dL/dtheta to the gradients of what trains."""
 
+    def pull(self, share: float) -> None:
+        """Theta <- (1 - share) theta + share theta_0."""
+
 
 @dataclass(frozen=True)
 class FullRank:
@@ -44,6 +47,9 @@ class FullRank:
 
     def add_gradient(self, gradient: Tensor) -> None:
         gradient_of(self.weight).add_(gradient)
+
+    def pull(self, share: float) -> None:
+        self.weight.data.lerp_(self.start.to(self.weight), share)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,9 @@ class LowRank:
         down, up, scaling = self.factors
         gradient_of(up).add_(gradient @ down.detach().T, alpha=scaling)
         gradient_of(down).add_(up.detach().T @ gradient, alpha=scaling)
+
+    def pull(self, share: float) -> None:
+        self.factors[1].data.mul_(1 - share)
 
 
 def gradient_of(parameter: nn.Parameter) -> Tensor:

@@ -36,9 +36,9 @@ def _origin(recipe: Recipe, base: Model) -> dict[str, Any]:
 
 
 def _beside(stage: Stage) -> dict[str, Any]:
-    """Record penalties, replay, early stopping and merge steps, if given."""
+    """Record penalties, replay, early stopping, averaging and merge steps, if given."""
     penalties = stage.penalties.record
-    others = {"replay": stage.replay, "early_stopping": stage.early_stopping}
+    others = {"replay": stage.replay, "early_stopping": stage.early_stopping, "averaging": stage.averaging}
     return {
         **({"penalties": penalties} if penalties else {}),
         **{name: settings.model_dump() for name, settings in others.items() if settings is not None},

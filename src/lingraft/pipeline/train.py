@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +23,12 @@ from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
 from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
-from lingraft.methods import Adaptation, Export, Fit
+from lingraft.methods import Adaptation, Export
 from lingraft.methods.new_rows import train_new_rows
 from lingraft.methods.parameter_counts import Part, by_group, stack
 from lingraft.penalties import PenaltyContext
 from lingraft.pipeline.blocks import Blocks
+from lingraft.pipeline.fit import fit_on_text
 from lingraft.pipeline.instructions import InstructionData
 from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedText, generated_share
 from lingraft.pipeline.step import step
@@ -39,7 +38,8 @@ from lingraft.pipeline.vocabulary import ExtendedModel
 from lingraft.recipe import Recipe, Stage
 from lingraft.recipe.text import Languages
 from lingraft.training.arguments import mixed_precision, training_arguments
-from lingraft.training.batches import TrainingText, text_to_fit
+from lingraft.training.averaging import Averages
+from lingraft.training.batches import TrainingText
 from lingraft.training.graft_trainer import DIVERGED, TrainingOutcome
 from lingraft.training.schedule import num_processes
 from lingraft.training.trainer import train
@@ -57,8 +57,6 @@ logger = logging.getLogger(__name__)
 FOLD_TOLERANCE = 1e-3
 """Largest difference of logits between adapters beside a weight and folded into it, in float32."""
 
-FIT_TOKENS_PER_UNIT = 40
-"""Tokens of old and of new text that a method fits what it adds on, for each unit of the model's width."""
 
 FEWEST_THAT_DECIDE = 8
 """Blocks; fewer would stop training by chance."""
@@ -116,6 +114,7 @@ class Trainee:
             "chat_template": tokenizer and tokenizer.chat_template,
             "penalties": stage.penalties.record,
             "early_stopping": stage.early_stopping and stage.early_stopping.model_dump(),
+            **({"averaging": stage.averaging.model_dump()} if stage.averaging else {}),
             "training": stage.training,
             "export": self.export,
             "max_length": self.max_length,
@@ -222,11 +221,20 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     else:
         patience, text = stage.early_stopping.patience if stage.early_stopping else None, _training_text(trainee)
         if adaptation.fit is not None:
-            _fit(adaptation.fit, text, context)
-        outcome = train(adaptation, text, arguments, pulls, patience)
+            fit_on_text(adaptation.fit, text, context)
+        outcome = train(adaptation, text, arguments, pulls, patience, _averages(stage, context))
     with context.precision():
         gates = gate_activity(adaptation.plain, _validation(trainee))
     return _Outcome(adaptation, outcome, parts, gates, tokenizer)
+
+
+def _averages(stage: Stage, context: PenaltyContext) -> Averages | None:
+    if stage.averaging is None:
+        return None
+    parameters = {name: context.model.get_parameter(name) for name in context.adaptation.trainable}
+    if (pull := stage.averaging.pull) is None:
+        return Averages(parameters, ema=stage.averaging.ema)
+    return Averages(parameters, list(context.trained()), stage.averaging.ema, pull.every, pull.beta)
 
 
 @step(AdaptedModel, unkeyed=("outcome",))
@@ -265,16 +273,6 @@ def _learn_instructions(
         code: data.examples(f"validation-{code}") for code in dict.fromkeys(entry.language for entry in entries)
     }
     return instruct(adaptation, tokenizer, data.examples(), validation, arguments, trainee.max_length, pulls)
-
-
-def _fit(fit: Fit, text: TrainingText, context: PenaltyContext) -> None:
-    """Let the method set what depends on text, where training computes and as it computes."""
-    started, width = time.monotonic(), context.adaptation.plain.get_decoder().config.hidden_size
-    blocks, is_old, is_new = text_to_fit(text, ceil(FIT_TOKENS_PER_UNIT * width / context.max_length))
-    with context.evaluating(), context.precision():
-        fit(*(each.to(context.device) for each in (blocks, is_old, is_new)))
-    shown = (f"{int(is_old.sum()):,}", f"{int(is_new.sum()):,}", time.monotonic() - started)
-    logger.info("what is added was fitted on %s tokens of old and %s of new text, in %.0f s", *shown)
 
 
 def _training_text(trainee: Trainee) -> TrainingText:

@@ -50,7 +50,10 @@ OF_RECIPE = (
 OF_STAGE = (
     _check(corpus_problems, "languages", "corpus", "instructions", "replay"),
     _check(replay_problems, "method", "replay"),
-    _check(instruction_problems, "languages", "corpus", "instructions", "chat_template", "replay", "early_stopping"),
+    _check(
+        instruction_problems,
+        *("languages", "corpus", "instructions", "chat_template", "replay", "early_stopping", "averaging"),
+    ),
 )
 """Of each stage."""
 

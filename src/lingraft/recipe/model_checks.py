@@ -63,6 +63,10 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
     forms = stage.method.exports(config)
     for penalty in stage.penalties.given.values():
         yield from placed(f"penalties.{penalty.name}: ", penalty.problems(config, stage.method))
+    if stage.averaging and stage.averaging.pull and "plain" not in forms:
+        yield f"averaging.pull: '{name}' trains no parameter of the base, so there is nothing to pull; remove it"
+    if stage.averaging and stage.averaging.ema and stage.early_stopping:
+        yield "averaging.ema: early_stopping exports the weights of the best evaluation; remove one of them"
     if stage.instructions and "plain" not in forms:
         yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
 

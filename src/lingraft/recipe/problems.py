@@ -13,7 +13,7 @@ from lingraft.penalties import PENALTIES
 from lingraft.recipe.merge_steps import STEPS
 from lingraft.recipe.renamed import new_key, new_value
 from lingraft.recipe.schema import STAGE_KEYS, Recipe, Vocabulary
-from lingraft.recipe.stage import EarlyStopping, Penalties, Replay, Stage
+from lingraft.recipe.stage import Averaging, EarlyStopping, Penalties, Replay, Stage
 from lingraft.recipe.text import CorpusEntry, Evaluation, Instructions, Languages, Validation
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "penalties": Penalties,
     "replay": Replay,
     "early_stopping": EarlyStopping,
+    "averaging": Averaging,
     "evaluation": Evaluation,
 }
 

@@ -101,6 +101,29 @@ class EarlyStopping(Section):
     """Evaluations, which are `training.eval_steps` apart."""
 
 
+class Pull(Section):
+    """theta <- (1 - beta) theta + beta theta_0, periodically (arXiv 2501.05559)."""
+
+    every: Annotated[float, Field(gt=0, le=1)]
+    """A share of all steps, after each of which the weights are pulled."""
+    beta: Annotated[float, Field(gt=0, le=1)]
+
+
+class Averaging(Section):
+    """Averages of weights while training."""
+
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The exported weights are the moving average: average <- ema average + (1 - ema) theta (arXiv 2506.00288)."""
+    pull: Pull | None = None
+    """The weights of the base are pulled to where they started."""
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Averaging:
+        if self.ema is None and self.pull is None:
+            raise ValueError("give ema, or pull, or both")
+        return self
+
+
 class Stage(Section):
     """The keys of a stage; in the short form they are keys of the recipe."""
 
@@ -113,6 +136,7 @@ class Stage(Section):
     penalties: Penalties = Penalties()
     replay: Replay | None = None
     early_stopping: EarlyStopping | None = None
+    averaging: Averaging | None = None
     training: dict[str, Any] = {}
     """Arguments of transformers' Trainer, by their names; defaults are the method's. `optim` may also be `muon`:
     matrices of the layers are trained by Muon, all else, such as stacks of experts, by AdamW (arXiv 2502.16982).

@@ -92,7 +92,7 @@ def instruction_problems(stage: Stage, languages: Languages) -> Iterator[str]:
         if entry.language not in [*languages.learn, *languages.retained]:
             allowed = ", ".join([*languages.learn, *languages.retained])
             yield f"instructions.{i}.language: {entry.language} is neither learned nor retained ({allowed})"
-    for key in ("replay", "early_stopping"):
+    for key in ("replay", "early_stopping", "averaging"):
         if getattr(stage, key) is not None:
             yield f"{key}: is of text, and this trains on instructions; remove it"
     if importlib.util.find_spec("trl") is None:

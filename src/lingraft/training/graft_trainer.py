@@ -29,6 +29,7 @@ from lingraft.training.parameter_groups import set_rate_of_embeddings
 
 if TYPE_CHECKING:
     from lingraft.penalties import PenaltyTerm
+    from lingraft.training.averaging import Averages
     from lingraft.training.early_stopping import EarlyStopping
     from lingraft.training.graft_arguments import GraftArguments
 
@@ -56,6 +57,7 @@ class GraftTrainer(Trainer):
     args: GraftArguments
     penalties: Sequence[PenaltyTerm] = ()
     stopping: EarlyStopping | None = None
+    averages: Averages | None = None
     without_decay: Collection[str] = ()
     """Parameters that weight decay leaves alone."""
     rows: Mapping[str, int] = MappingProxyType({})
@@ -137,6 +139,8 @@ class GraftTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model)
             rows = {name: model.get_parameter(name)[first:].detach().cpu() for name, first in self.rows.items()}
             save_file(rows, Path(output_dir) / _ROWS)
+        if self.averages and output_dir is not None:
+            self.averages.save(Path(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -145,6 +149,8 @@ class GraftTrainer(Trainer):
             with torch.no_grad():
                 for name, rows in load_file(Path(resume_from_checkpoint) / _ROWS).items():
                     parameters[name][self.rows[name] :] = rows.to(parameters[name].device)
+        if self.averages:
+            self.averages.load(Path(resume_from_checkpoint))
 
     def progress(self) -> dict[str, Any]:
         """State that a resumed run needs for its log: sums since the last entry, and over all steps."""

@@ -25,6 +25,7 @@ from lingraft.training.progress import ProgressLog
 if TYPE_CHECKING:
     from lingraft.methods import Adaptation
     from lingraft.penalties import PenaltyTerm
+    from lingraft.training.averaging import Averages
     from lingraft.training.graft_arguments import GraftArguments
 
 
@@ -34,12 +35,13 @@ def train(
     arguments: GraftArguments,
     penalties: Sequence[PenaltyTerm] = (),
     patience: int | None = None,
+    averages: Averages | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingOutcome:
     """Train on blocks of tokens; resumes from the newest undamaged checkpoint of the output folder.
 
-    With `patience`, training stops after that many evaluations without a lower loss on `text.selection`, and
-    restores the weights of the lowest loss.
+    With `averages`, the weights are those that it restores at the end. With `patience`, training stops after that many
+    evaluations without a lower loss on `text.selection`, and restores the weights of the lowest loss.
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -58,8 +60,13 @@ def train(
         data_collator=collate,
         callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *callbacks],
     )
+    if averages is not None:
+        trainer.averages = averages
+        trainer.add_callback(averages)  # after what a method does after a step
     with per_token_loss(adaptation.plain):
         outcome = trainer.run()
+    if averages is not None:
+        averages.restore()
     return replace(outcome, best_step=stopping.restore(adaptation.model, outcome.log)) if stopping else outcome
 
 
