@@ -1,7 +1,7 @@
 """What each method learns and forgets, at the best of four learning rates, on one base and one language.
 
     python benchmarks/frontier.py FOLDER --retain CODE=FILES… [--base MODEL --learn CODE=FILES…] [--tokens 100000]
-        [--names NAME…] [--rates RATE…] [--seeds 3] [--bf16] [SETTING…]
+        [--names NAME…] [--rates RATE…] [--seeds 3] [--bf16] [--settings KEY=VALUE…]
 
 Without `--base` and `--learn` they are those of the first tutorial: SmolLM2-135M-Instruct and Chichewa. Text of
 `--retain` is measured, and never trains. `default` is what `lingraft init` writes; the other runs are that recipe with
@@ -73,7 +73,6 @@ RUNS: Mapping[str, Run] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("settings", nargs="*", help="of all runs, as on the command line of `lingraft run`")
     parser.add_argument("--base")
     parser.add_argument("--learn", help="CODE=FILES")
     parser.add_argument("--retain", nargs="+", required=True, help="CODE=FILES of each language")
@@ -82,6 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--settings", nargs="+", default=[], help="of all runs, as on the command line of a run")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     base = given.base or str(smollm2(given.folder / "smollm2"))
