@@ -307,7 +307,7 @@ def compared(reference: Reference, given: Answers) -> list[str]:
 
 @torch.inference_mode()
 def same_continuations(reference: Reference, rows: Sequence[Sequence[int]]) -> str:
-    equal = ties = 0
+    equal, gaps = 0, []
     for start, *pair in zip(reference.prompts, reference.answers.continuations, rows, strict=True):
         own, other = (until_end(row, reference.special) for row in pair)
         at = next((place for place, (left, right) in enumerate(zip(own, other, strict=False)) if left != right), None)
@@ -315,8 +315,10 @@ def same_continuations(reference: Reference, rows: Sequence[Sequence[int]]) -> s
             equal += 1
             continue
         logits = reference.model(torch.tensor([start + own[:at]])).logits[0, -1]
-        ties += bool(logits.max() - logits[reference.special if other[at] == END else other[at]].max() < TIE)
-    return f"{equal} of {len(rows)}" + (f", {ties} ties" if equal < len(rows) else "")
+        gaps.append(float(logits.max() - logits[reference.special if other[at] == END else other[at]].max()))
+    ties, others = sum(gap < TIE for gap in gaps), [f"{gap:.4f}" for gap in gaps if gap >= TIE]
+    shown = f", {ties} ties" if gaps else ""
+    return f"{equal} of {len(rows)}{shown}" + (f", {' and '.join(others)} below the best" if others else "")
 
 
 def until_end(row: Sequence[int], special: Sequence[int]) -> list[int]:
