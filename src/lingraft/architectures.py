@@ -64,6 +64,8 @@ class Architecture:
     """What `mlp` holds where it has no linears of its own."""
     norms: tuple[str, ...] = PRE_NORM
     """Norms of the residual stream."""
+    norms_add_one: bool = False
+    """Whether a norm multiplies by 1 + its weight."""
     query_norm: Literal["head", "all"] | None = None
     """Norms of queries and keys: one head wide, or as wide as all heads."""
     biases: tuple[str, ...] = ()
@@ -91,6 +93,12 @@ class Architecture:
         return self.ffn == FFN_LINEARS
 
     @property
+    def writers(self) -> tuple[str, ...]:
+        """What writes to the residual stream: the norms after both blocks, or the last linears of both."""
+        after = tuple(norm for norm in POST_NORM if self.norms in (POST_NORM, SANDWICH_NORM))
+        return after or (self.attention[-1], FFN_LINEARS[-1])
+
+    @property
     def linears(self) -> tuple[str, ...]:
         """Every linear that LoRA adapts, by the last part of its module name."""
         return self.attention + self.ffn
@@ -99,7 +107,7 @@ class Architecture:
 _ATTENTION_BIAS = {"attention_bias": ATTENTION_LINEARS}
 _ALL_BIASES = {**_ATTENTION_BIAS, "mlp_bias": FFN_LINEARS}
 
-_GEMMA = Architecture("Gemma", bias_switches=_ATTENTION_BIAS, default_head=True)
+_GEMMA = Architecture("Gemma", norms_add_one=True, bias_switches=_ATTENTION_BIAS, default_head=True)
 _GEMMA2 = replace(_GEMMA, title="Gemma 2", norms=SANDWICH_NORM)
 _GEMMA3 = replace(_GEMMA2, title="Gemma 3, text", query_norm="head")
 

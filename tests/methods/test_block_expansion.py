@@ -28,6 +28,23 @@ def test_the_last_layer_of_each_group_is_copied_after_itself(make_model) -> None
         assert not layers[copied].self_attn.o_proj.weight.any()
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "olmo2"])
+def test_what_a_copy_writes_grows_slowly(make_model, architecture) -> None:
+    """A norm between a block and the residual stream would make a step of 1e-6 as large as any."""
+    adaptation = expanded(make_model(architecture), 2)
+    ids = torch.randint(0, 256, (2, 16))
+    with torch.no_grad():
+        before = adaptation.plain(ids).logits
+    trained = [adaptation.model.get_parameter(name) for name in adaptation.trainable]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6)
+    for _ in range(2):
+        adaptation.plain(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        moved = (adaptation.plain(ids).logits - before).abs().max()
+    assert 0 < moved < 1e-3
+
+
 def test_the_copies_alone_train(make_model) -> None:
     assert {layer_index(name) for name in expanded(make_model(), 2).trainable} == {2, 5}
 

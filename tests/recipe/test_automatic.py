@@ -43,6 +43,26 @@ def test_a_stage_that_hands_its_model_on_keeps_the_shape_of_the_base(automatic) 
     assert [each.method.name for each in recipe.stages.values()] == ["full", "silent-adapters"]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"export": "plain"}, {"averaging": {"pull": {"every": 0.1, "beta": 0.5}}}, {"penalties": {"l2sp": {}}}]
+)
+def test_keys_that_need_the_shape_of_the_base_are_heard(automatic, settings) -> None:
+    settings = {**settings, "penalties": {"l2sp": {"first": 1, "last": 1}}} if "penalties" in settings else settings
+    assert load_recipe({**automatic, **settings}).only.method.name == "full"
+
+
+@pytest.mark.parametrize("training", [5, "fast", [1]])
+def test_training_that_is_no_mapping_is_the_problem(automatic, training) -> None:
+    with pytest.raises(RecipeError, match="training: "):
+        load_recipe({**automatic, "training": training})
+
+
+def test_a_recipe_without_a_base_is_told_so(automatic) -> None:
+    automatic.pop("base")
+    with pytest.raises(RecipeError, match="base: is missing"):
+        load_recipe(automatic)
+
+
 def test_an_override_can_ask_for_it(recipe) -> None:
     assert load_recipe(recipe, ["method=auto"]).only.method.name == "silent-adapters"
 
@@ -50,8 +70,9 @@ def test_an_override_can_ask_for_it(recipe) -> None:
 def test_instructions_need_a_method_by_name(automatic, texts) -> None:
     automatic.pop("corpus")
     automatic["instructions"] = [{"language": "swh_Latn", "files": str(texts["swh_Latn"])}]
-    with pytest.raises(RecipeError, match="method: auto is for text"):
+    with pytest.raises(RecipeError, match="method: auto is for text") as caught:
         load_recipe(automatic)
+    assert "replay" not in str(caught.value)
 
 
 def test_a_base_that_is_not_there_is_the_problem(automatic) -> None:

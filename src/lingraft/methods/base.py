@@ -101,6 +101,11 @@ class Method(BaseModel, ABC):
     needs_replay: ClassVar[bool] = False
     """Whether text that the base generates must train beside the new text."""
 
+    @property
+    def looks_at_text(self) -> bool:
+        """Whether it sets something by old and new text before the first step (`Adaptation.fit`)."""
+        return False
+
     def exports(self, config: Any) -> Sequence[Export]:
         """The forms that the trained model of a base with this config can be written in; the first is the default."""
         return ("plain",)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from lingraft.architectures import architecture_of
+from lingraft.architectures import Architecture, architecture_of
 from lingraft.errors import SelectionError
 from lingraft.layer_groups import depth, is_router, layer_index, text_config
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, Method, adaptation
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-OUTPUTS = ("o_proj", "down_proj")
-"""Linears of a layer, or stacks of experts, that write to the residual stream."""
-
 
 class BlockExpansion(Method):
     """A deeper model: `blocks` copies of layers, each after the layer that it is a copy of (arXiv 2401.02415 §3.2).
 
         h <- h + W_O attention(norm(h)),    h <- h + W_down act(norm(h)),    W_O = W_down = 0 at start
+
+    Where a norm stands between a block and the residual stream (Gemma 2 and 3, OLMo 2 and 3), its scale is 0 at start
+    in place of the weights: it would scale up whatever they make in their first step.
 
     The base's layers are parted into `blocks` groups of the same size; the last layer of each is copied. The copies
     train, routers of experts aside, and all else is frozen. The authors add 8 layers to the 32 of Llama 2 7B, and train
@@ -76,8 +76,9 @@ def _insert(model: PreTrainedModel, copied: Sequence[int]) -> None:
 
     layers: list[nn.Module] = []
     decoder: Any = model.get_decoder()
+    row = architecture_of(model.config)
     for number, layer in enumerate(decoder.layers):
-        layers += [layer, _silent_copy(layer)] if number in copied else [layer]
+        layers += [layer, _silent_copy(layer, row)] if number in copied else [layer]
     for index, layer in enumerate(layers):
         for module in cast("Any", layer.modules()):
             if hasattr(module, "layer_idx"):  # where its keys and values lie in a cache
@@ -85,11 +86,13 @@ def _insert(model: PreTrainedModel, copied: Sequence[int]) -> None:
     decoder.layers = nn.ModuleList(layers)
 
 
-def _silent_copy(layer: nn.Module) -> nn.Module:
+def _silent_copy(layer: nn.Module, row: Architecture) -> nn.Module:
     silent = copy.deepcopy(layer)
     for name, parameter in silent.named_parameters():
-        if name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2] in OUTPUTS:
-            parameter.data.zero_()
+        last = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+        if last in row.writers:
+            is_scale = last in row.norms and row.norms_add_one
+            parameter.data.fill_(-1.0 if is_scale else 0.0)
     return silent
 
 

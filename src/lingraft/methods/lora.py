@@ -37,6 +37,10 @@ class Lora(FixedRank):
     init: Literal["random", "null-space"] = "random"
     """Of A."""
 
+    @property
+    def looks_at_text(self) -> bool:
+        return self.init == "null-space"
+
     def check(self, config: Any) -> None:
         if not self.protected:
             return

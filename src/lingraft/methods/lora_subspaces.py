@@ -30,12 +30,13 @@ def keep_triples(adaptation: Adaptation, count: int) -> Callable[[], None]:
         if weight.is_meta:
             continue
         found = torch.linalg.svd(weight.detach().float(), full_matrices=False)
-        held.append((down, up, found.Vh[:count], found.U[:, :count]))
+        held.append((down, up, found.Vh[:count].clone(), found.U[:, :count].clone()))
 
     def project() -> None:
         with torch.no_grad():
-            for down, up, right, left in held:
+            for place, (down, up, right, left) in enumerate(held):
                 right, left = right.to(down.device), left.to(up.device)
+                held[place] = (down, up, right, left)  # moved once
                 down.sub_((down @ right.T) @ right)
                 up.sub_(left @ (left.T @ up))
 
@@ -53,8 +54,9 @@ def start_in_null_space(adaptation: Adaptation, text: TextToFit) -> None:
     is_old: Tensor
 
     def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0][is_old].float()
-        squares[name] = squares.get(name, 0) + x.T @ x
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            x = inputs[0][is_old].float()
+            squares[name] = squares.get(name, 0) + x.T @ x
 
     layers = {f"{number}": pair for number, pair in enumerate(_layers(adaptation))}
     hooks = [layer.register_forward_pre_hook(partial(add, name)) for name, (layer, _) in layers.items()]
@@ -68,7 +70,7 @@ def start_in_null_space(adaptation: Adaptation, text: TextToFit) -> None:
             hook.remove()
     for name, (layer, adapter) in layers.items():
         down = layer.lora_A[adapter].weight
-        directions = torch.linalg.eigh(squares[name].double()).eigenvectors[:, : len(down)].T.to(down)
+        directions = torch.linalg.eigh(squares[name].cpu().double()).eigenvectors[:, : len(down)].T.to(down)
         with torch.no_grad():
             down.copy_(directions * down.norm() / directions.norm())
 

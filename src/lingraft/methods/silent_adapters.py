@@ -44,8 +44,8 @@ class SilentAdapters(ParallelAdapters):
     gate is that of the base.
 
     U (D, k), k at most 4, are the main directions of x on first tokens, of blocks of old text that begin with a mark of
-    a document or a turn; W_i is kept from them after each step. All later tokens attend to the first one, and what
-    enters many blocks there is so short that w x cannot be near 1.
+    a document or a turn, and of all where none does; W_i is kept from them after each step. All later tokens attend to
+    the first one, and what enters many blocks there is so short that w x cannot be near 1.
 
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
@@ -65,6 +65,10 @@ class SilentAdapters(ParallelAdapters):
     """Of units beyond as many as the base has."""
     closing: float = Field(20.0, ge=0)
     """How far the gates are closed on old text, before the activation; with 0 they are those of the base."""
+
+    @property
+    def looks_at_text(self) -> bool:
+        return True
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         adaptation = super().apply(model)

@@ -29,10 +29,10 @@ class SourceShielded(LayersInFull):
         s_j = |x_j|_2 sum_i |W_ij|,      x over the tokens of old text
         W_ij = W_ij,0                    for the columns j of the highest s_j, `share` of all
 
-    W (A, B) is a linear of a layer, x (B,) its input. Of norms and biases the largest entries stay. Embeddings and head
-    train, but for the rows of special tokens, such as marks of turns. The authors take 500 texts of the base's
-    languages; here it is what the base generates for replay, or, without replay, for this alone.
-    What stays also has no weight decay. Settings of the authors: learning rate 5e-5, cosine, weight decay 0.01.
+    W (A, B) is a linear of a layer, x (B,) its input. Of norms and biases of layers the largest entries stay.
+    Embeddings, head and final norm train, but for the rows of special tokens, such as marks of turns. The authors take
+    500 texts of the base's languages; here it is what the base generates for replay, or, without replay, for this
+    alone. What stays also has no weight decay. Settings of the authors: learning rate 5e-5, cosine, weight decay 0.01.
     """
 
     training: ClassVar[Mapping[str, Any]] = {
@@ -54,6 +54,10 @@ class SourceShielded(LayersInFull):
                 f"'{self.name}' scores columns by what comes in, and what comes into an expert of {config.model_type} "
                 "is not the same for all; take lora, layra or full"
             )
+
+    @property
+    def looks_at_text(self) -> bool:
+        return True
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
         adaptation = super().apply(model)

@@ -58,7 +58,7 @@ class Plan:
     tokens_per_step: int
     steps: int | None
     memory: dict[str, int]
-    """Bytes by part on this machine: weights, gradients, optimizer, logits, activations, penalties that need some."""
+    """Bytes by part on this machine: weights, gradients, optimizer, logits, activations; penalties, averages."""
     memory_mixed: dict[str, int]
     """The same in mixed precision, as on a GPU that has bf16."""
     written: int | None
@@ -252,6 +252,7 @@ def _memory(
         "logits": min(tokens * text.vocab_size, LOGITS_PER_CHUNK) * BYTES_PER_LOGIT,
         "activations": int(activations),
         **({"penalties": penalties} if penalties else {}),
+        **({"averages": trained * 4} if stage.averaging and stage.averaging.ema else {}),
     }
 
 

@@ -36,8 +36,8 @@ def rate_of(config: Any) -> float:
 def write_out(values: Any) -> list[str]:
     """Replace each `method: auto` in the values of a recipe, in place; returns what stands in the way.
 
-    Silent adapters make the model another shape, so a stage that hands its model on, or whose model is merged, trains
-    all weights; both are held to the base by text that the base generates. Settings that are given stay.
+    Silent adapters make the model another shape, so where it is handed on or merged, or other keys need the shape of
+    the base, all weights train. Both are held to the base by text that it generates. Settings that are given stay.
     """
     if not isinstance(values, dict):
         return []
@@ -46,16 +46,35 @@ def write_out(values: Any) -> list[str]:
     for place, stage in stages:
         if stage.get("method") not in (AUTO, {"name": AUTO}):
             continue
+        stage["method"] = {"name": "full"}
         if stage.get("instructions"):
             problems.append(f"{place}method: auto is for text; name the method of a stage of instructions")
-        is_plain = stage is not stages[-1][1] or bool(values.get("merge") or stage.get("merge"))
-        config = _config(values.get("base"))
-        stage["method"] = {"name": "full"}
-        if config is not None and has_silent_adapters(config) and not is_plain:
+            continue
+        is_handed_on = stage is not stages[-1][1] or bool(values.get("merge") or stage.get("merge"))
+        if not is_handed_on and not _needs_shape(values, stage) and _can_be_silent(values.get("base"), stage):
             stage["method"] = {"name": "silent-adapters"}
-            stage["training"] = {"learning_rate": rate_of(config), **(stage.get("training") or {})}
         stage.setdefault("replay", {"self_generated": SHARE, "kl_weight": KL_WEIGHT})
     return problems
+
+
+def _needs_shape(values: dict[str, Any], stage: dict[str, Any]) -> bool:
+    """Whether other keys ask for weights of the base that train."""
+    averaging = stage.get("averaging")
+    is_pulled = isinstance(averaging, dict) and bool(averaging.get("pull"))
+    return values.get("export") == "plain" or bool(stage.get("penalties")) or is_pulled
+
+
+def _can_be_silent(base: object, stage: dict[str, Any]) -> bool:
+    """Whether a base, which is there, can have silent adapters; then their rate stands under `training`."""
+    try:
+        config = read_config(find_model(base, CONFIG_ONLY)) if isinstance(base, str) and base else None
+    except UserError:  # reported as a problem of the base
+        return False
+    training = stage.get("training") or {}
+    if config is None or not has_silent_adapters(config) or not isinstance(training, dict):
+        return False
+    stage["training"] = {"learning_rate": rate_of(config), **training}
+    return True
 
 
 def _stages(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -66,11 +85,3 @@ def _stages(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, stage in values["stages"].items():
             if isinstance(stage, dict):
                 yield f"stages.{name}.", stage
-
-
-def _config(base: object) -> Any:
-    """None where the base cannot be read, which is reported as a problem of the base."""
-    try:
-        return read_config(find_model(str(base), CONFIG_ONLY))
-    except UserError:
-        return None

@@ -69,6 +69,8 @@ def _method_problems(stage: Stage, config: Any) -> Iterator[str]:
         yield "averaging.ema: early_stopping exports the weights of the best evaluation; remove one of them"
     if stage.instructions and "plain" not in forms:
         yield f"method: '{name}' adds weights whose loss needs old and new text; learn instructions with lora or full"
+    elif stage.instructions and stage.method.looks_at_text:
+        yield f"method: '{name}' so set looks at old and new text first; learn instructions with plain lora or full"
 
 
 def _stage_problems(stage: Stage, config: Any, hands_on: bool) -> Iterator[str]:

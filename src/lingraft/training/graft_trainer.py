@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +217,17 @@ class GraftTrainer(Trainer):
             best = self.stopping.kept(self.state.log_history) if self.stopping else []
             mark_finished(Path(folder) / f"checkpoint-{self.state.global_step}", progress, best)
             rotate_checkpoints(folder, save_total_limit=limit)
+
+
+class AfterStep(TrainerCallback):
+    """Calls a function after each step of the optimizer."""
+
+    def __init__(self, after_step: Callable[[], None]) -> None:
+        self.after_step = after_step
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """As the Trainer calls it."""
+        self.after_step()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from lingraft.checkpoints.chat_template import end_of_turn
 from lingraft.errors import TrainingError
 from lingraft.nn.chunked_cross_entropy import IGNORED
 from lingraft.training.graft_arguments import GraftArguments
-from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
+from lingraft.training.graft_trainer import AfterStep, GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def instruct(
             callbacks=[ProgressLog(folder / "log.jsonl", len(validation))],
         )
     trainer.penalties = penalties
+    if adaptation.after_step is not None:
+        trainer.add_callback(AfterStep(adaptation.after_step))
     log_answers(trainer.train_dataset, len(examples), max_length, _ends(plain, tokenizer))
     try:
         return trainer.run()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from torch import nn
 
 from lingraft.layer_groups import ROWS_ARE_TOKENS, canonical_name
+
+logger = logging.getLogger(__name__)
 
 
 def set_rate_of_embeddings(optimizer: torch.optim.Optimizer, model: nn.Module, rate: float) -> None:
@@ -24,4 +27,6 @@ def set_rate_of_embeddings(optimizer: torch.optim.Optimizer, model: nn.Module, r
         if ours:
             group["params"] = [parameter for parameter in group["params"] if id(parameter) not in of_tokens]
             own.append({**group, "params": ours, "lr": rate})
+    if not own:
+        logger.warning("embedding_learning_rate: neither embeddings nor head train, so it changes nothing")
     optimizer.param_groups.extend(own)

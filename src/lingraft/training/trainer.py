@@ -5,7 +5,7 @@ It adds to the Trainer the language of each token, distillation from a teacher, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from lingraft.nn.auxiliary_loss import Tokens
 from lingraft.nn.chunked_cross_entropy import IGNORED, per_token_loss
 from lingraft.training.batches import TrainingText, collate, mixed, origin
 from lingraft.training.early_stopping import SELECTION, EarlyStopping
-from lingraft.training.graft_trainer import GraftTrainer, TrainingOutcome
+from lingraft.training.graft_trainer import AfterStep, GraftTrainer, TrainingOutcome
 from lingraft.training.progress import ProgressLog
 
 if TYPE_CHECKING:
@@ -70,17 +70,6 @@ def train(
     return replace(outcome, best_step=stopping.restore(adaptation.model, outcome.log)) if stopping else outcome
 
 
-class _AfterStep(TrainerCallback):
-    """Calls a function after each step of the optimizer."""
-
-    def __init__(self, after_step: Callable[[], None]) -> None:
-        self.after_step = after_step
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """As the Trainer calls it."""
-        self.after_step()
-
-
 class LanguageTrainer(GraftTrainer):
     """The Trainer, with the training loss split by the language of the predicted token."""
 
@@ -99,7 +88,7 @@ class LanguageTrainer(GraftTrainer):
         if stopping is not None:
             self.add_callback(stopping)
         if adaptation.after_step is not None:
-            self.add_callback(_AfterStep(adaptation.after_step))
+            self.add_callback(AfterStep(adaptation.after_step))
         self.languages = list(text.languages)
         self.local_loss = adaptation.local_loss
         self.penalties = penalties
