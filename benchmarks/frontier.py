@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
+from instruct import share_generated
 from lingraft.checkpoints.read import read_config
 from lingraft.layer_groups import depth
 from lingraft.tutorial import chichewa, smollm2
@@ -130,14 +130,6 @@ def of_depth(setting: str, layers: int) -> str:
     """Layers in the proportion of LayRA's paper, and a copy for each four layers, as in LLaMA Pro's."""
     first, last, copies = (max(1, round(layers * share)) for share in (10 / 32, 2 / 32, 1 / 4))
     return setting.replace("FIRST", str(first)).replace("LAST", str(last)).replace("COPIES", str(copies))
-
-
-def share_generated(done: Path, out: Path) -> None:
-    """Give a run what another one let the base generate; it takes what it would have generated itself."""
-    for name in ("work/chat", "work/self-generated"):
-        if (done / name).exists():
-            shutil.copytree(done / name, out / name)
-    shutil.copy(done / "recipe.resolved.yaml", out)
 
 
 def in_context(folder: Path | str) -> float:

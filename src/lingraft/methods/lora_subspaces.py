@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from lingraft.methods.inputs import sums_over_old
+
 if TYPE_CHECKING:
     from lingraft.methods.base import Adaptation, TextToFit
-
-ROWS = 4
-"""Blocks that pass through the model at a time."""
 
 
 def keep_triples(adaptation: Adaptation, count: int) -> Callable[[], None]:
@@ -50,24 +48,9 @@ def start_in_null_space(adaptation: Adaptation, text: TextToFit) -> None:
     The rows of A (R, D) become eigenvectors of sum_old x x^T (D, D), of its R smallest eigenvalues (LoRA-Null,
     arXiv 2503.02659, which starts from the weight in these directions). It holds a matrix (D, D) for each linear.
     """
-    squares: dict[str, Tensor] = {}
-    is_old: Tensor
-
-    def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            x = inputs[0][is_old].float()
-            squares[name] = squares.get(name, 0) + x.T @ x
-
     layers = {f"{number}": pair for number, pair in enumerate(_layers(adaptation))}
-    hooks = [layer.register_forward_pre_hook(partial(add, name)) for name, (layer, _) in layers.items()]
-    try:
-        with torch.inference_mode():
-            for rows, old in zip(text.blocks.split(ROWS), text.is_old.split(ROWS), strict=True):
-                is_old = old
-                adaptation.plain.get_decoder()(input_ids=rows, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    modules = {name: layer for name, (layer, _) in layers.items()}
+    squares = sums_over_old(adaptation.plain, modules, text, lambda x: x.T @ x)
     for name, (layer, adapter) in layers.items():
         down = layer.lora_A[adapter].weight
         directions = torch.linalg.eigh(squares[name].cpu().double()).eigenvectors[:, : len(down)].T.to(down)

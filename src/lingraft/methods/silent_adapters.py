@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, TextToFit
+from lingraft.methods.inputs import ROWS
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ UNSEEN = 4
 """Directions of first tokens that W_i does not see, where there are as many."""
 SMALLEST = 1e-3
 """A direction is rounding whose singular value is a smaller part of the largest one."""
-ROWS = 4
-"""Blocks that pass through the model at a time."""
 
 
 class SilentAdapters(ParallelAdapters):

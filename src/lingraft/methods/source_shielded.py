@@ -14,13 +14,11 @@ from lingraft.errors import SelectionError
 from lingraft.layer_groups import ROWS_ARE_TOKENS, LayerGroup, canonical_name, layer_index
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, TextToFit
 from lingraft.methods.full_rank import LayersInFull
+from lingraft.methods.inputs import sums_over_old
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
-
-ROWS = 4
-"""Blocks that pass through the model at a time."""
 
 
 class SourceShielded(LayersInFull):
@@ -91,8 +89,14 @@ def _put_back(kept: list[_Kept]) -> None:
 def _shield(model: PreTrainedModel, share: float, kept: list[_Kept], text: TextToFit) -> None:
     """Score the columns on old text, and keep the highest of each matrix."""
     import torch
+    from torch import nn
 
-    squares = _squares(model, text)
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and layer_index(f"{name}.") is not None
+    }
+    squares = sums_over_old(model, linears, text, lambda x: x.square().sum(dim=0))  # (B,) each
     for name, parameter in model.named_parameters():
         if canonical_name(name) in ROWS_ARE_TOKENS:
             rows = [token for token in text.special if token < len(parameter)]
@@ -103,31 +107,3 @@ def _shield(model: PreTrainedModel, share: float, kept: list[_Kept], text: TextT
             scores = size.sum(dim=0) * squares[module].sqrt() if size.ndim == 2 else size
             columns = scores.topk(round(share * len(scores))).indices
             kept.append(_Kept(parameter, (..., columns)))
-
-
-def _squares(model: PreTrainedModel, text: TextToFit) -> dict[str, Tensor]:
-    """Name of a linear -> sums over old tokens of the squares of its inputs (B,)."""
-    import torch
-    from torch import nn
-
-    squares: dict[str, Tensor] = {}
-    is_old: Tensor
-
-    def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        squares[name] = squares.get(name, 0) + inputs[0][is_old].float().square().sum(dim=0)
-
-    linears = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and layer_index(f"{name}.") is not None
-    }
-    hooks = [module.register_forward_pre_hook(partial(add, name)) for name, module in linears.items()]
-    try:
-        with torch.inference_mode():
-            for rows, old in zip(text.blocks.split(ROWS), text.is_old.split(ROWS), strict=True):
-                is_old = old
-                model.get_decoder()(input_ids=rows, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: sums.clone() for name, sums in squares.items()}
