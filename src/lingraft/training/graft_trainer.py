@@ -120,14 +120,15 @@ class GraftTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As the Trainer's, and Muon; embeddings and head at their own rate."""
-        if self.optimizer is None:
-            assert self.model is not None, "the Trainer has it"
-            if self.args.has_muon:
-                self.optimizer = muon(self.model, self.args, self.get_decay_parameter_names(self.model))
-            optimizer = super().create_optimizer(model)
-            if self.args.embedding_learning_rate is not None:
-                set_rate_of_embeddings(optimizer, self.model, self.args.embedding_learning_rate)
-        return super().create_optimizer(model)
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        assert self.model is not None, "the Trainer has it"
+        if self.args.has_muon:
+            self.optimizer = muon(self.model, self.args, self.get_decay_parameter_names(self.model))
+        optimizer = super().create_optimizer(model)
+        if self.args.embedding_learning_rate is not None:
+            set_rate_of_embeddings(optimizer, self.model, self.args.embedding_learning_rate)
+        return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As the Trainer's, without those of `without_decay`."""
