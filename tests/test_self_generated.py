@@ -140,6 +140,21 @@ def test_a_kl_over_few_tokens_is_that_with_all_others_as_one(make_model) -> None
     torch.testing.assert_close(distillation_kl(model, moved, tokens, log_probs), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_kl_counts_what_new_tokens_take(make_model) -> None:
+    """They are none of the other tokens of the teacher's: its probability of them is 0."""
+    model, first_new = make_model(), 250
+    hidden = torch.randn(20, 32)
+    moved = hidden + torch.randn(20, 32)
+    log_probs, tokens = log_softmax(model.lm_head(hidden)[:, :first_new], -1).topk(3)
+    p, q = log_probs.exp(), log_softmax(model.lm_head(moved), -1).exp()
+    rest = q[:, :first_new].sum(1, keepdim=True) - q.gather(1, tokens).sum(1, keepdim=True)
+    p, q = torch.cat([p, 1 - p.sum(1, keepdim=True)], 1), torch.cat([q.gather(1, tokens), rest], 1)
+    expected = (p * (p / q).log()).sum(1)
+    given = distillation_kl(model, moved, tokens, log_probs, first_new)
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-4)
+    assert (given > distillation_kl(model, moved, tokens, log_probs)).all()
+
+
 def test_it_is_drawn_at_temperature_one(make_model, documents) -> None:
     """First tokens come as often as the model says, whatever its generation config says."""
     model = make_model()

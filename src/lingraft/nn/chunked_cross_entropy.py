@@ -9,7 +9,8 @@ Where a teacher's distribution p stands beside the text, of its K likeliest toke
 
     KL = sum_k p_k ln(p_k / q_k) + p_rest ln(p_rest / q_rest)
 
-with all other tokens as one: what the teacher's whole distribution would give is at least that.
+with all other tokens of the teacher's as one: what its whole distribution would give is at least that. Tokens that
+came in after the teacher have p = 0, and what the model gives them is taken from all others.
 """
 
 from __future__ import annotations
@@ -51,18 +52,23 @@ def token_losses(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Ten
     return _in_chunks(model, losses, hidden, targets)
 
 
-def distillation_kl(model: PreTrainedModel, hidden: Tensor, tokens: Tensor, log_probs: Tensor) -> Tensor:
+def distillation_kl(
+    model: PreTrainedModel, hidden: Tensor, tokens: Tensor, log_probs: Tensor, first_new: int | None = None
+) -> Tensor:
     """KL, (N,), of the teacher's distribution from the model's.
 
     `hidden` (N, D) is what the decoder gives; `tokens` and `log_probs` (N, K) are the teacher's
-    likeliest next tokens and ln p of each.
+    likeliest next tokens and ln p of each. Tokens from `first_new` on are none of the teacher's.
     """
 
     def losses(logits: Tensor, token: Tensor, log_p: Tensor) -> Tensor:
-        log_q = logits.gather(1, token) - logits.logsumexp(1, keepdim=True)  # (chunk, K)
+        total = logits.logsumexp(1)
+        log_q = logits.gather(1, token) - total[:, None]  # (chunk, K)
+        log_known = 0 if first_new is None else logits[:, :first_new].logsumexp(1) - total
         log_p = log_p.float()
         rest_p = (1 - log_p.exp().sum(1)).clamp(min=0)
-        log_rest_q = torch.log1p(-log_q.logsumexp(1).clamp(max=-_LEAST_REST).exp())
+        share = (log_q.logsumexp(1) - log_known).clamp(max=-_LEAST_REST)  # ln of what the K are of all that it knows
+        log_rest_q = log_known + torch.log1p(-share.exp())
         return (log_p.exp() * (log_p - log_q)).sum(1) + torch.xlogy(rest_p, rest_p) - rest_p * log_rest_q
 
     return _in_chunks(model, losses, hidden, tokens, log_probs)
@@ -105,11 +111,11 @@ def _in_chunks(model: PreTrainedModel, of_logits: Callable[..., Tensor], hidden:
 
 
 @contextmanager
-def per_token_loss(model: PreTrainedModel) -> Iterator[None]:
+def per_token_loss(model: PreTrainedModel, first_new: int | None = None) -> Iterator[None]:
     """Within the block the model, called with `labels` (B, T), gives a `loss` of each token, (B, T - 1).
 
     The last R rows may have a teacher, `taught` = (tokens, log_probs), both (R, T - 1, K); their loss
-    is the KL from it. The change is in the model's own forward, so that it holds whatever wraps the
+    is the KL from it; tokens from `first_new` on are none of the teacher's. The change is in the model's own forward, so that it holds whatever wraps the
     model: peft, autocast, several processes.
     """
 
@@ -121,7 +127,7 @@ def per_token_loss(model: PreTrainedModel) -> Iterator[None]:
         losses = token_losses(model, hidden[:alone].flatten(0, 1), labels[:alone, 1:].flatten())
         if taught:
             teacher = (tensor.flatten(0, 1) for tensor in taught)
-            losses = torch.cat([losses, distillation_kl(model, hidden[alone:].flatten(0, 1), *teacher)])
+            losses = torch.cat([losses, distillation_kl(model, hidden[alone:].flatten(0, 1), *teacher, first_new)])
         return CausalLMOutput(loss=losses.view(len(labels), -1))
 
     model.forward = forward

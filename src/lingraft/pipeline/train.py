@@ -287,6 +287,7 @@ def _training_text(trainee: Trainee) -> TrainingText:
         learned=learn,
         validation=validation,
         written=concatenate_datasets([part.blocks for part in generated]) if generated else None,
+        first_new=trainee.first_new,
         weights=replay.weights(generated_share(trainee.data, generated)) if replay else (1.0, 1.0),
         selection=(
             concatenate_datasets([_deciding(trainee, code, len(validation[code])) for code in learn])

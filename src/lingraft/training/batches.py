@@ -33,6 +33,8 @@ class TrainingText:
     """Validation blocks by language."""
     written: Dataset | None = None
     """Self-generated blocks to mix in, perhaps with the base's distribution."""
+    first_new: int | None = None
+    """The first token that the base does not have."""
     weights: tuple[float, float] = (1.0, 1.0)
     """Loss weights of a token: in text, and in a block with a teacher."""
     selection: Dataset | None = None

@@ -63,7 +63,7 @@ def train(
     if averages is not None:
         trainer.averages = averages
         trainer.add_callback(averages)  # after what a method does after a step
-    with per_token_loss(adaptation.plain):
+    with per_token_loss(adaptation.plain, text.first_new):
         outcome = trainer.run()
     if averages is not None:
         averages.restore()
