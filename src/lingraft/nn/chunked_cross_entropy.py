@@ -126,8 +126,9 @@ def per_token_loss(model: PreTrainedModel, first_new: int | None = None) -> Iter
         alone = len(labels) - (len(taught[0]) if taught else 0)
         losses = token_losses(model, hidden[:alone].flatten(0, 1), labels[:alone, 1:].flatten())
         if taught:
-            teacher = (tensor.flatten(0, 1) for tensor in taught)
-            losses = torch.cat([losses, distillation_kl(model, hidden[alone:].flatten(0, 1), *teacher, first_new)])
+            tokens, log_probs = (tensor.flatten(0, 1) for tensor in taught)
+            of_taught = distillation_kl(model, hidden[alone:].flatten(0, 1), tokens, log_probs, first_new)
+            losses = torch.cat([losses, of_taught])
         return CausalLMOutput(loss=losses.view(len(labels), -1))
 
     model.forward = forward
