@@ -291,3 +291,21 @@ def test_evaluate_measures_chat_against_a_base(done, texts) -> None:
     base = yaml.safe_load((done / "recipe.resolved.yaml").read_text())["base"]
     results = lingraft.evaluate(done, english, against=base, retain=["chat"])
     assert results["chat"]["conversations"] == 40
+
+
+def test_chat_alone_can_limit_what_is_forgotten(shared_recipe, chat_model, chat_tokenizer, tmp_path) -> None:
+    """Answers to other questions than are measured decide, and no text of an old language is needed."""
+    base = tmp_path / "base"
+    chat_model.save_pretrained(base)
+    chat_tokenizer.save_pretrained(base)
+    recipe = chat_recipe(shared_recipe, base) | {"languages": {"learn": ["swh_Latn"], "retain": ["chat"]}}
+    recipe |= {"method": {"name": "full"}, "merge": [{"max_forgetting": 1e-3}], "evaluation": {"num_conversations": 8}}
+    recipe["training"] = recipe["training"] | {"learning_rate": 0.02}
+    results = lingraft.run(recipe, tmp_path / "out")
+    measured, deciding = (
+        {question for question, *_ in json.loads((tmp_path / f"out/work/{name}/chat.json").read_text())["exchanges"]}
+        for name in ("chat", "chat-that-decides")
+    )
+    assert deciding - measured
+    points = results["max_forgetting"]["points"]
+    assert results["max_forgetting"]["chosen"]["at_most"] <= 1e-3 < max(point["forgetting"] for point in points)

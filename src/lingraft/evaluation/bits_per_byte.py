@@ -116,6 +116,24 @@ def score(
     )
 
 
+class Scored(NamedTuple):
+    """Rows of tokens, and the position of each from which its tokens are scored."""
+
+    rows: Sequence[Sequence[int]]
+    starts: Sequence[int]
+
+    @classmethod
+    def whole(cls, rows: Sequence[Sequence[int]]) -> Scored:
+        """Rows of which every token but the first is scored."""
+        return cls(rows, [1] * len(rows))
+
+    def nats(self, model: PreTrainedModel) -> list[float]:
+        """-ln p of each row, in batches of about `TOKENS_PER_BATCH`."""
+        size = max(1, TOKENS_PER_BATCH // max(map(len, self.rows)))
+        parts = [slice(first, first + size) for first in range(0, len(self.rows), size)]
+        return [nats for part in parts for nats in sequence_nll(model, self.rows[part], self.starts[part])]
+
+
 def sequence_nll(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: Sequence[int]) -> list[float]:
     """Sum of -ln p over the tokens of each row from position `scored` on."""
     width = max(map(len, rows))

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lingraft.cache import fingerprint
 from lingraft.corpus.chat import Turns, converse
 from lingraft.errors import ModelError
 from lingraft.evaluation import BEGINNING
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, DocumentScores, bits_change, sequence_nll
+from lingraft.evaluation.bits_per_byte import DocumentScores, Scored, bits_change
 from lingraft.evaluation.chat_turns import answered, context_of, prompt_of, turns_of, why_no_chat
 from lingraft.evaluation.known_answers import KNOWN_ANSWERS, is_right
 from lingraft.evaluation.suite import Progress, Roles, Suite
@@ -146,38 +145,20 @@ class Chat(Suite[ChatScores]):
         plain = tokenizer.tokenizer
         turns, progress = turns_of(model, plain), Progress("chat")
         questions = [exchange.question for exchange in self.exchanges]
-        nats, num_tokens = self._nats(model, plain, turns)
+        scored = answers_to_score(model, plain, turns, self.exchanges)
+        with torch.inference_mode():
+            nats = np.array(scored.nats(model), dtype=np.float64)
         answers = list(_answers(model, plain, turns, [*questions, *KNOWN_ANSWERS], progress))
         scores = ChatScores(
             nats,
             np.array([len(exchange.answer.encode()) for exchange in self.exchanges], dtype=np.int64),
-            num_tokens,
+            np.array([len(row) - start for row, start in zip(*scored, strict=True)], dtype=np.int64),
             answers[: len(questions)],
             answers[len(questions) :],
         )
         shown = (scores.bits_per_byte, sum(scores.right), len(scores.right))
         logger.info("chat: %.4f bits per byte of the base's answers, %d of %d known questions right", *shown)
         return {self.name: scores}
-
-    @torch.inference_mode()
-    def _nats(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turns: Turns
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """-ln p and tokens of each answer of the base after its question, with the token that ends it, if any."""
-        rows, scored = [], []
-        for question, answer, ended in self.exchanges:
-            prompt = prompt_of(tokenizer, turns, question)
-            whole = answered(tokenizer, turns, question, answer)
-            rows.append([*whole, *(turns.ends[:1] if ended else [])][: context_of(model)])
-            scored.append(len(prompt))
-        batch = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
-        losses = [
-            loss
-            for first in range(0, len(rows), batch)
-            for loss in sequence_nll(model, rows[first : first + batch], scored[first : first + batch])
-        ]
-        num_tokens = [len(row) - start for row, start in zip(rows, scored, strict=True)]
-        return np.array(losses, dtype=np.float64), np.array(num_tokens, dtype=np.int64)
 
     def to_json(self, measured: Mapping[str, ChatScores]) -> Any:
         return {
@@ -206,6 +187,18 @@ class Chat(Suite[ChatScores]):
             answers=answers,
         )
         return {"chat": result}
+
+
+def answers_to_score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turns: Turns, exchanges: Sequence[Exchange]
+) -> Scored:
+    """Each answer of the base after its question, with the token that ends it, if any."""
+    rows, starts = [], []
+    for question, answer, ended in exchanges:
+        whole = answered(tokenizer, turns, question, answer)
+        rows.append([*whole, *(turns.ends[:1] if ended else [])][: context_of(model)])
+        starts.append(len(prompt_of(tokenizer, turns, question)))
+    return Scored(rows, starts)
 
 
 def _answers(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from lingraft.checkpoints.mmap_weights import MappedWeights
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, sequence_nll
+from lingraft.evaluation.bits_per_byte import Scored
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Scales = Mapping[LayerGroup, float]
 Nats = Mapping[str, npt.NDArray[np.float64]]
-"""Language -> nats of each block, (blocks,)."""
+"""Language, or chat -> nats of each block or answer, (rows,)."""
 
 STEPS = tuple(round(0.1 * i, 1) for i in range(1, 11))
 _HALVINGS = 4
@@ -130,16 +130,6 @@ class Interpolated:
             parameter.copy_(weights)
 
     @torch.inference_mode()
-    def nats(self, blocks: Mapping[str, Sequence[Sequence[int]]]) -> Nats:
-        """Nats of each block, by language."""
-        return {
-            code: np.array(
-                [nats for rows in _batches(sequences) for nats in sequence_nll(self.model, rows, [1] * len(rows))]
-            )
-            for code, sequences in blocks.items()
-        }
-
-
-def _batches(rows: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
-    size = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
+    def nats(self, text: Mapping[str, Scored]) -> Nats:
+        """Nats of each row, by language."""
+        return {code: np.array(scored.nats(self.model)) for code, scored in text.items()}

@@ -38,7 +38,7 @@ class OldFromNew:
         self.linear += OLD_WEIGHT * of_old @ x
 
     def row(self) -> Tensor:
-        """w (D,), in float64 and on the CPU."""
+        """W (D,), in float64 and on the CPU."""
         import torch
 
         square = self.square.cpu().double()

@@ -115,8 +115,8 @@ def per_token_loss(model: PreTrainedModel, first_new: int | None = None) -> Iter
     """Within the block the model, called with `labels` (B, T), gives a `loss` of each token, (B, T - 1).
 
     The last R rows may have a teacher, `taught` = (tokens, log_probs), both (R, T - 1, K); their loss
-    is the KL from it; tokens from `first_new` on are none of the teacher's. The change is in the model's own forward, so that it holds whatever wraps the
-    model: peft, autocast, several processes.
+    is the KL from it; tokens from `first_new` on are none of the teacher's. The change is in the model's own forward,
+    so that it holds whatever wraps the model: peft, autocast, several processes.
     """
 
     def forward(

@@ -1,4 +1,4 @@
-"""The step in which an instruct base generates conversations, to measure what becomes of its chat."""
+"""The step in which an instruct base generates conversations, to measure what becomes of its chat, and to decide."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def generate_chat(recipe: Recipe, base: Model, work: Path) -> GeneratedChat | No
         return None
     count, seed, device = recipe.evaluation.num_conversations, [recipe.seed, _SEED], measuring_device()
     return generate_conversations(work / "chat", base, ChatFiles(base.folder), count, seed, device)
+
+
+def generate_deciding_chat(recipe: Recipe, base: Model, measured: GeneratedChat, work: Path) -> list[Exchange]:
+    """Let the base generate as many conversations again, on which scales are chosen; those that are measured are not
+    among them.
+    """
+    count, seed, device = recipe.evaluation.num_conversations, [recipe.seed, _SEED, 1], measuring_device()
+    folder = work / "chat-that-decides"
+    deciding = generate_conversations(folder, base, ChatFiles(base.folder), count, seed, device)
+    questions = {exchange.question for exchange in measured.exchanges}
+    return [exchange for exchange in deciding.exchanges if exchange.question not in questions]
 
 
 @step(GeneratedChat)

@@ -96,8 +96,8 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
 
     # The run's merge steps, on all that changed since `start`. A `max_forgetting` step multiplies the change in each
     # layer group (embeddings, parts of the layers) by a scale, so that no more is forgotten than it allows, on the
-    # selection split, which all stages share.
-    scales = select_scales(recipe, start, model, data[recipe.last].held_out, work)
+    # selection split, which all stages share, and in answers of the base to other questions than are measured.
+    scales = select_scales(recipe, base, start, model, data[recipe.last].held_out, chat, work)
     final = merge(work, merge_steps(recipe, scales), stages[-1].merged, changed_from=start, base=base)
     exported = export(work / "exported", final.model, base, recipe.form)  # rounded to the base's number type
 

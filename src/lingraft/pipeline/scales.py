@@ -11,10 +11,16 @@ from typing import Any
 
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.mmap_weights import MappedWeights
+from lingraft.checkpoints.read import read_tokenizer
+from lingraft.evaluation.bits_per_byte import Scored
+from lingraft.evaluation.chat import Exchange, answers_to_score
+from lingraft.evaluation.chat_turns import turns_of
 from lingraft.evaluation.measure import measuring_device, model_to_measure
+from lingraft.languages import CHAT
 from lingraft.layer_groups import LayerGroup, depth
 from lingraft.merging.scale_selection import Interpolated, Point, Scales, maximize_learning, point
 from lingraft.pipeline.blocks import HeldOutBlocks
+from lingraft.pipeline.chat import GeneratedChat, generate_deciding_chat
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.values import Model
 from lingraft.recipe import Recipe
@@ -49,17 +55,25 @@ def find_scales(
     held_out: HeldOutBlocks,
     learn: Sequence[str],
     retain: Sequence[str],
+    exchanges: Sequence[Exchange] | None,
     device: str,
 ) -> None:
-    """The factors of the layer groups that learn most and forget at most the limit; `device` is where is measured."""
+    """The factors of the layer groups that learn most and forget at most the limit; `device` is where is measured.
+
+    Where there are `exchanges` of the base, their answers are retained as a language is.
+    """
     started = time.monotonic()
-    text = {code: held_out.selection(code)["input_ids"][:] for code in [*learn, *retain]}
+    text = {code: Scored.whole(held_out.selection(code)["input_ids"][:]) for code in [*learn, *retain]}
     for code, blocks in text.items():
-        if len(blocks) < FEW_BLOCKS:
+        if len(blocks.rows) < FEW_BLOCKS:
             logger.warning(
-                "%s: only %d blocks in the selection split; the interval of forgetting is rough", code, len(blocks)
+                "%s: only %d blocks in the selection split; the interval of forgetting is rough", code, len(blocks.rows)
             )
     model = model_to_measure(start.folder)
+    if exchanges:
+        tokenizer = read_tokenizer(start.folder)
+        text[CHAT] = answers_to_score(model, tokenizer, turns_of(model, tokenizer), exchanges)
+        retain = [*retain, CHAT]
     layers = limit.layers(depth(model.config))
     between = Interpolated(model, MappedWeights(start.folder), MappedWeights(adapted.folder), layers)
     groups = [group for group in LayerGroup if group in between.group.values() and group != LayerGroup.OUTSIDE]
@@ -89,13 +103,23 @@ def find_scales(
 
 
 def select_scales(
-    recipe: Recipe, start: Model, adapted: Model, held_out: HeldOutBlocks, work: Path
+    recipe: Recipe,
+    base: Model,
+    start: Model,
+    adapted: Model,
+    held_out: HeldOutBlocks,
+    chat: GeneratedChat | None,
+    work: Path,
 ) -> SelectedScales | None:
-    """Select the scales of `max_forgetting`; None if the recipe has no such step."""
+    """Select the scales of `max_forgetting`; None if the recipe has no such step.
+
+    Where `chat` is measured, the base's answers to other questions decide beside the retained languages.
+    """
     if (limit := recipe.max_forgetting) is None:
         return None
     learn, retain = recipe.languages.learn, recipe.languages.retained
-    return find_scales(work / "scales", limit, start, adapted, held_out, learn, retain, measuring_device())
+    exchanges = generate_deciding_chat(recipe, base, chat, work) if chat else None
+    return find_scales(work / "scales", limit, start, adapted, held_out, learn, retain, exchanges, measuring_device())
 
 
 def merge_steps(recipe: Recipe, scales: SelectedScales | None) -> list[Step]:

@@ -147,7 +147,7 @@ def _merge_problems(recipe: Recipe) -> Iterator[str]:
     if recipe.max_forgetting:
         if any(isinstance(step, MaxForgettingStep) for step in recipe.merge[1:]):
             yield "merge: max_forgetting is of what training wrote; put it first, and only once"
-        if not recipe.languages.retained:
+        if not recipe.languages.retain:
             yield "merge.0.max_forgetting: no language is retained, so there is nothing to measure forgetting on"
     names = [recipe.base, *(name for _, step in steps for name in step.models)]
     if steps and not missing and all(Path(name).is_dir() for name in names):
