@@ -93,6 +93,11 @@ class Architecture:
         return self.ffn == FFN_LINEARS
 
     @property
+    def wide_stream(self) -> bool:
+        """Whether the residual stream can be wider: what enters a block is divided by a root mean square alone."""
+        return self.gated_adapters and self.norms == PRE_NORM and not self.norms_add_one
+
+    @property
     def writers(self) -> tuple[str, ...]:
         """What writes to the residual stream: the norms after both blocks, or the last linears of both."""
         after = tuple(norm for norm in POST_NORM if self.norms in (POST_NORM, SANDWICH_NORM))

@@ -91,7 +91,7 @@ class LayerRange:
 
 _WRAPPERS = re.compile(
     r"_orig_mod\.|_fsdp_wrapped_module\.|^module\.|^base_model\.model\.|\.base_layer(?=\.)"
-    r"|\.modules_to_save\.[^.]+|\.original_module(?=\.)"
+    r"|\.wider(?=\.)|\.modules_to_save\.[^.]+|\.original_module(?=\.)"
 )
 _LORA = re.compile(r"\.(lora_[A-Za-z_]+|lora_magnitude_vector)(\.(?!weight$)[^.]+)?(?=\.weight$|$)")
 _LAYER = re.compile(rf"(?:^|\.){LAYERS}\.(\d+)\.")
@@ -103,7 +103,8 @@ def plain_name(name: str) -> str:
     """The name that a parameter or module has in the plain model, whatever wraps it there.
 
     `base_model.model.model.embed_tokens.modules_to_save.default.weight` becomes
-    `model.embed_tokens.weight`. A LoRA factor keeps the name of the linear that it adapts.
+    `model.embed_tokens.weight`. A LoRA factor keeps the name of the linear that it adapts, and so do
+    the columns of one that reads a wider residual stream.
     """
     name = _WRAPPERS.sub("", name)
     while _WRAPPERS.search(name):  # wrappers inside wrappers, such as peft in a compiled model

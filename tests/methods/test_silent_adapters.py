@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 import lingraft
 from lingraft.errors import RecipeError
 from lingraft.methods import METHODS, TextToFit
+from lingraft.methods.new_rows import train_new_rows
 from lingraft.nn.peft_adapter import GatedAdapterLayer
 from lingraft.recipe import load_recipe
 from lingraft.training.batches import TrainingText, text_to_fit
@@ -145,6 +146,50 @@ def test_tokens_that_are_neither_old_nor_new_do_not_count(make_model) -> None:
         found.append(adaptation.model.state_dict())
     for name, weight in found[0].items():
         torch.testing.assert_close(found[1][name], weight, atol=1e-2, rtol=1e-2)
+
+
+def train_on_new_text(adaptation, steps: int = 3) -> None:
+    optimizer = torch.optim.AdamW([adaptation.model.get_parameter(name) for name in adaptation.trainable], lr=0.05)
+    for seed in range(steps):
+        ids = blocks(NEW, 2, seed)
+        adaptation.plain(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        adaptation.after_step()
+
+
+@torch.no_grad()
+def in_new_dimensions(adaptation, ids) -> torch.Tensor:
+    """Norms of what the last layer leaves there (B, T)."""
+    return adaptation.plain.get_decoder()(ids).last_hidden_state[..., 32:].norm(dim=-1)
+
+
+def test_new_dimensions_of_the_stream_stay_empty_on_old_text(make_model) -> None:
+    adaptation = fitted(make_model, extra_width=8, closing=200.0)
+    train_on_new_text(adaptation)
+    old, new = (in_new_dimensions(adaptation, blocks(ids, 4, 5)) for ids in (OLD, NEW))
+    assert old[:, 1:].median() < 1e-3 * new[:, 1:].median()
+
+
+def test_what_reads_the_new_dimensions_trains_and_the_base_does_not(make_model) -> None:
+    adaptation = fitted(make_model, extra_width=8)
+    trained = {name.split("layers.0.")[1] for name in adaptation.trainable if "layers.0." in name}
+    reads = {f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj")}
+    reads |= {f"mlp.base_layer.{name}" for name in ("gate_proj", "up_proj")}
+    adapter = "mlp.gated_adapter.default"
+    assert trained == {f"{name}.wider.weight" for name in reads} | {
+        f"{adapter}.{name}.weight" for name in ("up_proj", "down_proj")
+    }
+    assert sum(name.endswith("lm_head.wider.weight") for name in adaptation.trainable) == 1
+
+
+def test_new_tokens_write_into_the_new_dimensions(make_model) -> None:
+    adaptation = train_new_rows(METHODS["silent-adapters"](rank=4, extra_width=8).apply(make_model()), 200)
+    rows = adaptation.plain.get_input_embeddings().wider.weight
+    adaptation.plain(input_ids=torch.tensor([[1, 201, 2]]), labels=torch.tensor([[1, 201, 2]])).loss.backward()
+    assert rows.requires_grad
+    assert not rows.grad[:200].any()
+    assert rows.grad[201].any()
 
 
 def test_text_to_fit_is_spread_over_text_and_self_generated_text() -> None:

@@ -48,6 +48,8 @@ def adapt(make_model):
         torch.manual_seed(0)
         shape = {"first": 1, "last": 1, "rank": 2, "dropout": 0.3} if name == "layra" else {}
         name, _, rows = name.partition(" with new rows from ")
+        name, _, extra = name.partition(", stream wider: ")
+        shape |= {"extra_width": int(extra)} if extra else {}
         adaptation = METHODS[name](name=name, **{**shape, **settings}).apply(make_model())
         return train_new_rows(adaptation, int(rows)) if rows else adaptation
 
@@ -159,6 +161,7 @@ class _Kill(TrainerCallback):
         "neutral-residues",
         "lora with new rows from 200",
         "adapters with new rows from 200",
+        "silent-adapters, stream wider: 8 with new rows from 200",
         "full by muon",
         "full averaged",
         "adapters averaged",

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from lingraft.nn.auxiliary_loss import LocalLoss
 
-Export = Literal["plain", "wide-ffn", "deeper", "qwen2-moe", "remote-code"]
+Export = Literal["plain", "wide-ffn", "wider", "deeper", "qwen2-moe", "remote-code"]
 """What a trained model is written as: the base's own architecture and shapes; its architecture with wider
-feed-forward blocks, or with more layers; a Qwen2-MoE; or the base's architecture with code of its own beside it."""
+feed-forward blocks, with these and a wider residual stream, or with more layers; a Qwen2-MoE; or the base's
+architecture with code of its own beside it."""
 
 PAPER_TRAINING: Mapping[str, Any] = {
     "learning_rate": 3e-4,

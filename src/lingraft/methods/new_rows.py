@@ -27,8 +27,10 @@ def train_new_rows(adaptation: Adaptation, first: int) -> Adaptation:
     layers = LayerRange(first=depth(plain.config), last=0, depth=depth(plain.config))
     if any(layer_group(name, layers) == LayerGroup.EMBEDDINGS for name in adaptation.trainable):
         return adaptation
-    modules: tuple[Any, ...] = (plain.get_input_embeddings(), plain.get_output_embeddings())
-    tables = {id(module.weight): module.weight for module in modules}  # one, where they are tied
+    embeddings: Any = plain.get_input_embeddings()
+    head: Any = plain.get_output_embeddings()
+    weights = [embeddings.weight, head.weight, *([embeddings.wider.weight] if hasattr(embeddings, "wider") else [])]
+    tables = {id(weight): weight for weight in weights}  # one of the first two, where they are tied
     for weight in tables.values():
         weight.data = weight.data.float()
         weight.requires_grad_(True)
@@ -39,7 +41,7 @@ def train_new_rows(adaptation: Adaptation, first: int) -> Adaptation:
         adaptation,
         trainable=tuple(name for name, _ in named),
         without_decay=adaptation.without_decay | partly,
-        rows=dict.fromkeys(partly, first),
+        rows={**adaptation.rows, **dict.fromkeys(partly, first)},
     )
 
 
@@ -66,10 +68,11 @@ def _lower(model: PreTrainedModel, first: int, fit: Fit | None, text: TextToFit)
     if fit is not None:
         fit(text)
     head: nn.Linear = model.get_output_embeddings()
-    told = OldFromNew(head.weight.shape[1], head.weight.device)
+    width = head.weight.shape[1]
+    told = OldFromNew(width, head.weight.device)
     with torch.inference_mode():
         for rows, old, new in zip(*(part.split(ROWS) for part in (text.blocks, *shares(text))), strict=True):
-            hidden = model.get_decoder()(input_ids=rows, use_cache=False).last_hidden_state.float()
+            hidden = model.get_decoder()(input_ids=rows, use_cache=False).last_hidden_state[..., :width].float()
             with torch.autocast(hidden.device.type, enabled=False):
                 told.add(hidden.flatten(0, 1), old.flatten(), new.flatten())
     head.weight.data[first:] -= LOWERED * told.row().to(head.weight)

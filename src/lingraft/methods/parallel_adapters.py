@@ -61,7 +61,7 @@ class ParallelAdapters(Sized):
         from peft import PeftModel, get_peft_model
 
         from lingraft.nn.auxiliary_loss import LocalLoss
-        from lingraft.nn.conversion import as_qwen2_moe, with_own_code, with_wide_ffn
+        from lingraft.nn.conversion import as_qwen2_moe, with_own_code, with_wide_ffn, with_wide_stream
         from lingraft.nn.peft_adapter import GatedAdapterConfig, GatedAdapterLayer
 
         self.check(model.config)
@@ -89,6 +89,7 @@ class ParallelAdapters(Sized):
         declared = {name for name in added if not any(f".{frozen}." in name for frozen in self.frozen)}
         folds: dict[Export, Callable[[], PreTrainedModel]] = {
             "wide-ffn": lambda: with_wide_ffn(wrapped),
+            "wider": lambda: with_wide_stream(wrapped),
             "qwen2-moe": lambda: as_qwen2_moe(wrapped),
             "remote-code": lambda: with_own_code(wrapped),
         }

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from lingraft.methods.base import PAPER_TRAINING, Adaptation, TextToFit
+from lingraft.architectures import architecture_of
+from lingraft.errors import SelectionError
+from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, TextToFit
 from lingraft.methods.inputs import ROWS, OldFromNew, shares
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
@@ -61,15 +63,51 @@ class SilentAdapters(ParallelAdapters):
     closing: float = Field(20.0, ge=0)
     """How far the gates are closed on old text, before the activation; with 0 they are those of the base."""
 
+    extra_width: int = Field(0, ge=0)
+    """Dimensions that the residual stream gains, which only these units, and new tokens, write into."""
+
     @property
     def looks_at_text(self) -> bool:
         return True
 
+    def check(self, config: Any) -> None:
+        super().check(config)
+        if self.extra_width and not architecture_of(config).wide_stream:
+            raise SelectionError(
+                f"'{self.name}' with extra_width makes the residual stream wider, and that of {config.model_type} has "
+                "norms that do not allow it; leave extra_width out, or take lora, layra or full"
+            )
+
+    def exports(self, config: Any) -> Sequence[Export]:
+        return ("wider",) if self.extra_width else super().exports(config)
+
     def apply(self, model: PreTrainedModel) -> Adaptation:
+        self.check(model.config)
+        if self.extra_width:
+            from lingraft.nn.wide_stream import widen
+
+            widen(model, self.extra_width)
         adaptation = super().apply(model)
         unseen: list[tuple[Tensor, Tensor]] = []
         fit = partial(_close, adaptation, self.closing, unseen)
+        if self.extra_width:
+            adaptation = _with_readers(adaptation, self.extra_width)
         return replace(adaptation, fit=fit, after_step=partial(_keep_from, unseen))
+
+
+def _with_readers(adaptation: Adaptation, extra: int) -> Adaptation:
+    """Train what reads the new dimensions of the stream, too; adapters read them as the base's linears do, by W_i."""
+    from lingraft.nn.wide_stream import WideLinear, draw
+
+    readers = [module for module in adaptation.model.modules() if isinstance(module, WideLinear)]
+    for reader in readers:
+        reader.wider.weight.requires_grad_(True)
+    for layer in _layers(adaptation):
+        layer.adapter.gate_proj.weight.data[:, -extra:] = 0
+        draw(layer.adapter.up_proj.weight.data[:, -extra:], adaptation.plain.config)
+    names = [name for name, parameter in adaptation.model.named_parameters() if parameter.requires_grad]
+    beside = {name: 0 for name in names if name.endswith(".wider.weight")}
+    return replace(adaptation, trainable=tuple(names), rows=beside)
 
 
 def _close(
@@ -81,9 +119,7 @@ def _close(
     """Find S, w and U of every block; copy the units, close their gates, and list each W_i with its U in `unseen`."""
     import torch
 
-    from lingraft.nn.peft_adapter import GatedAdapterLayer
-
-    layers = [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
+    layers = _layers(adaptation)
     parts, seen = (text.blocks, *shares(text), _begins(text)), [_Seen(layer) for layer in layers]
     try:
         with torch.inference_mode():
@@ -98,11 +134,18 @@ def _close(
         base: Any = layer.base_layer
         gate, up = (getattr(layer.adapter, name).weight for name in ("gate_proj", "up_proj"))  # (R, D) each
         units = each.most_active(len(gate))
-        gate.data[: len(units)] = base.gate_proj.weight[units]
-        up.data[: len(units)] = base.up_proj.weight[units]
+        width = base.up_proj.weight.shape[1]
+        gate.data[: len(units), :width] = base.gate_proj.weight[units]
+        up.data[: len(units), :width] = base.up_proj.weight[units]
         gate.data -= closing * each.old_from_new.row().to(gate)
         unseen.append((up, each.directions_of_first_tokens().to(up)))
     _keep_from(unseen)
+
+
+def _layers(adaptation: Adaptation) -> list[GatedAdapterLayer]:
+    from lingraft.nn.peft_adapter import GatedAdapterLayer
+
+    return [module for module in adaptation.model.modules() if isinstance(module, GatedAdapterLayer)]
 
 
 def _begins(text: TextToFit) -> Tensor:
@@ -136,7 +179,7 @@ class _Seen:
         import torch
 
         self.base = cast("Any", layer.base_layer)
-        units, width = self.base.up_proj.weight.shape
+        units, width = len(self.base.up_proj.weight), self.base.up_proj.in_features
         device = self.base.up_proj.weight.device
         self.old_from_new, self.activity = OldFromNew(width, device), torch.zeros(units, device=device)
         self.first: list[Tensor] = []

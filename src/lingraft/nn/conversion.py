@@ -14,6 +14,7 @@ width can be quantised in blocks and divided among devices, as that of the base 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,7 @@ from lingraft.architectures import FFN_LINEARS, architecture_of
 from lingraft.layer_groups import FFN
 from lingraft.nn.gated_adapter import GatedAdapter, add_adapter
 from lingraft.nn.remote_code import auto_map, gated_types
+from lingraft.nn.wide_stream import as_plain
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,12 +40,26 @@ _LINEARS = tuple(zip(FFN_LINEARS, (0, 0, 1), strict=True))
 def with_wide_ffn(wrapped: PeftModel) -> PreTrainedModel:
     """The base's own architecture, `intermediate_size` wider by the rank."""
     model, pairs = _apart(wrapped)
-    for ffn, adapter in pairs:
+    return _folded(model, [adapter for _, adapter in pairs])
+
+
+def with_wide_stream(wrapped: PeftModel) -> PreTrainedModel:
+    """The base's own architecture, wider by the rank in `intermediate_size` and by what its stream gained in
+    `hidden_size`.
+    """
+    model, pairs = _apart(wrapped)
+    return _folded(as_plain(model), [adapter for _, adapter in pairs])
+
+
+def _folded(model: PreTrainedModel, adapters: Sequence[GatedAdapter]) -> PreTrainedModel:
+    """Each adapter in its feed-forward block, in place."""
+    blocks: list[Any] = [getattr(layer, FFN) for layer in model.get_decoder().layers]
+    for ffn, adapter in zip(blocks, adapters, strict=True):
         for name, axis in _LINEARS:
             own, added = getattr(ffn, name), getattr(adapter, name)
             setattr(ffn, name, _widened(own, added.weight.detach(), axis))
         ffn.intermediate_size = ffn.up_proj.out_features
-    model.config.get_text_config().intermediate_size = pairs[0][0].intermediate_size
+    model.config.get_text_config().intermediate_size = blocks[0].intermediate_size
     return model
 
 

@@ -322,7 +322,7 @@ def _write_adapted(trainee: Trainee, adaptation: Adaptation, tokenizer: PreTrain
     template = tokenizer.chat_template if stage.instructions else None
     if template == read_tokenizer(start).chat_template:
         template = None
-    if adaptation.adapter is not None:
+    if adaptation.adapter is not None and not adaptation.rows:  # else it does not hold all that trained
         _write_adapter(trainee, adaptation.adapter, folder / "adapter")
         if template:
             set_chat_template(folder / "adapter", template)
