@@ -12,7 +12,7 @@ from pydantic import Field
 from lingraft.architectures import architecture_of
 from lingraft.errors import SelectionError
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, TextToFit
-from lingraft.methods.inputs import ROWS, OldFromNew, shares
+from lingraft.methods.inputs import ROWS
 from lingraft.methods.parallel_adapters import ParallelAdapters
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from lingraft.nn.peft_adapter import GatedAdapterLayer
 
+OLD_WEIGHT = 4.0
+"""What an old token counts in the fit of w, where a new one counts 1: an open gate on old text costs more."""
+RIDGE = 1e-3
+"""Of the mean square of an input."""
 UNSEEN = 4
 """Directions of first tokens that W_i does not see, where there are as many."""
 SMALLEST = 1e-3
@@ -120,7 +124,8 @@ def _close(
     import torch
 
     layers = _layers(adaptation)
-    parts, seen = (text.blocks, *shares(text), _begins(text)), [_Seen(layer) for layer in layers]
+    of_old, of_new = text.is_old / text.is_old.sum(), text.is_new / text.is_new.sum().clamp(min=1)  # (N, T)
+    parts, seen = (text.blocks, of_old, of_new, _begins(text)), [_Seen(layer) for layer in layers]
     try:
         with torch.inference_mode():
             for rows, *counts in zip(*(part.split(ROWS) for part in parts), strict=True):
@@ -137,7 +142,7 @@ def _close(
         width = base.up_proj.weight.shape[1]
         gate.data[: len(units), :width] = base.gate_proj.weight[units]
         up.data[: len(units), :width] = base.up_proj.weight[units]
-        gate.data -= closing * each.old_from_new.row().to(gate)
+        gate.data -= closing * each.solution().to(gate)
         unseen.append((up, each.directions_of_first_tokens().to(up)))
     _keep_from(unseen)
 
@@ -180,8 +185,8 @@ class _Seen:
 
         self.base = cast("Any", layer.base_layer)
         units, width = len(self.base.up_proj.weight), self.base.up_proj.in_features
-        device = self.base.up_proj.weight.device
-        self.old_from_new, self.activity = OldFromNew(width, device), torch.zeros(units, device=device)
+        zeros = partial(torch.zeros, device=self.base.up_proj.weight.device)
+        self.square, self.linear, self.activity = zeros(width, width), zeros(width), zeros(units)
         self.first: list[Tensor] = []
         self.hook = layer.register_forward_pre_hook(self._add)
 
@@ -192,8 +197,19 @@ class _Seen:
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = inputs[0].float()  # (B, T, D)
             self.first.append(x[:, 0][self.begins])
-            self.old_from_new.add(x.flatten(0, 1), self.old.flatten(), self.new.flatten())
-            self.activity += self.new.flatten() @ active.flatten(0, -2).float().abs()
+            x, old, new = x.flatten(0, 1), self.old.flatten(), self.new.flatten()
+            self.square += (x * (OLD_WEIGHT * old + new)[:, None]).T @ x
+            self.linear += OLD_WEIGHT * old @ x
+            self.activity += new @ active.flatten(0, -2).float().abs()
+
+    def solution(self) -> Tensor:
+        """The row w (D,)."""
+        import torch
+
+        square = self.square.cpu().double()
+        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
+        row: Tensor = torch.linalg.solve(square + ridge, self.linear.cpu().double())
+        return row
 
     def directions_of_first_tokens(self) -> Tensor:
         """U (D, k), of at most `UNSEEN` columns; of one alone where all blocks begin with the same token."""

@@ -24,7 +24,7 @@ from lingraft.errors import TrainingError
 from lingraft.evaluation.gate_activations import gate_activity
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation, Export
-from lingraft.methods.new_rows import lower_new_rows, train_new_rows
+from lingraft.methods.new_rows import train_new_rows
 from lingraft.methods.parameter_counts import Part, by_group, stack
 from lingraft.penalties import PenaltyContext
 from lingraft.pipeline.blocks import Blocks
@@ -205,8 +205,6 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     adaptation = stage.method.apply(model)
     if trainee.first_new is not None and not stage.instructions:
         adaptation = train_new_rows(adaptation, trainee.first_new)
-        if trainee.generated:
-            adaptation = lower_new_rows(adaptation, trainee.first_new)
     layers = stage.method.layers(depth(adaptation.plain.config))
     parts = stack(sizes, adaptation, layers)
     _log_what_trains(stage.method.name, parts)
