@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from transformers import AutoConfig
 
 from lingraft.errors import RecipeError
 from lingraft.recipe import load_recipe, recipe_yaml
+from lingraft.recipe.automatic import extra_width_of
 
 pytestmark = pytest.mark.integration
 
@@ -22,6 +24,7 @@ def automatic(recipe):
 def test_the_resolved_recipe_has_plain_keys(automatic, written) -> None:
     resolved = yaml.safe_load(recipe_yaml(load_recipe({**automatic, "method": written})))
     assert resolved["method"]["name"] == "silent-adapters"
+    assert (resolved["method"]["extra_width"], resolved["export"]) == (8, "wider")
     assert resolved["training"]["learning_rate"] == 5e-3
     assert resolved["replay"] | {"self_generated": 0.2, "kl_weight": 4.0} == resolved["replay"]
     assert load_recipe(resolved) == load_recipe({**automatic, "method": written})
@@ -49,6 +52,20 @@ def test_a_stage_that_hands_its_model_on_keeps_the_shape_of_the_base(automatic) 
 def test_keys_that_need_the_shape_of_the_base_are_heard(automatic, settings) -> None:
     settings = {**settings, "penalties": {"l2sp": {"first": 1, "last": 1}}} if "penalties" in settings else settings
     assert load_recipe({**automatic, **settings}).only.method.name == "full"
+
+
+def test_an_export_of_wider_blocks_alone_leaves_the_stream_as_it_is(automatic) -> None:
+    method = load_recipe({**automatic, "export": "wide-ffn"}).only.method
+    assert (method.name, method.extra_width) == ("silent-adapters", 0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "width", "extra"),
+    [("llama", 576, 64), ("llama", 4096, 512), ("qwen3", 2048, 256), ("mistral", 64, 8), ("gemma", 2048, 0)],
+)
+def test_the_stream_gains_an_eighth_where_it_can(model_type, width, extra) -> None:
+    config = AutoConfig.for_model(model_type, hidden_size=width)
+    assert extra_width_of(config) == extra
 
 
 @pytest.mark.parametrize("training", [5, "fast", [1]])

@@ -33,6 +33,19 @@ def rate_of(config: Any) -> float:
     return float(f"{RATE * min(1, RATE_WIDTH / text_config(config).hidden_size) ** 0.5:.1g}")
 
 
+def extra_width_of(config: Any) -> int:
+    """Dimensions that the residual stream of a base gains: an eighth, in 32s, or in 8s below 256; 0 where it cannot."""
+    width = text_config(config).hidden_size
+    unit = 32 if width >= 256 else 8
+    return max(unit, round(width / 8 / unit) * unit) if architecture_of(config).wide_stream else 0
+
+
+def silent_adapters(config: Any) -> dict[str, Any]:
+    """The settings of silent adapters for a base."""
+    extra = extra_width_of(config)
+    return {"name": "silent-adapters", **({"extra_width": extra} if extra else {})}
+
+
 def write_out(values: Any) -> list[str]:
     """Replace each `method: auto` in the values of a recipe, in place; returns what stands in the way.
 
@@ -51,8 +64,8 @@ def write_out(values: Any) -> list[str]:
             problems.append(f"{place}method: auto is for text; name the method of a stage of instructions")
             continue
         is_handed_on = stage is not stages[-1][1] or bool(values.get("merge") or stage.get("merge"))
-        if not is_handed_on and not _needs_shape(values, stage) and _can_be_silent(values.get("base"), stage):
-            stage["method"] = {"name": "silent-adapters"}
+        if not is_handed_on and not _needs_shape(values, stage):
+            stage["method"] = _silent(values, stage) or stage["method"]
         stage.setdefault("replay", {"self_generated": SHARE, "kl_weight": KL_WEIGHT})
     return problems
 
@@ -64,17 +77,18 @@ def _needs_shape(values: dict[str, Any], stage: dict[str, Any]) -> bool:
     return values.get("export") == "plain" or bool(stage.get("penalties")) or is_pulled
 
 
-def _can_be_silent(base: object, stage: dict[str, Any]) -> bool:
-    """Whether a base, which is there, can have silent adapters; then their rate stands under `training`."""
+def _silent(values: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any] | None:
+    """The settings of silent adapters, where a base, which is there, can have them; their rate under `training`."""
+    base, training = values.get("base"), stage.get("training") or {}
     try:
         config = read_config(find_model(base, CONFIG_ONLY)) if isinstance(base, str) and base else None
     except UserError:  # reported as a problem of the base
-        return False
-    training = stage.get("training") or {}
+        return None
     if config is None or not has_silent_adapters(config) or not isinstance(training, dict):
-        return False
+        return None
     stage["training"] = {"learning_rate": rate_of(config), **training}
-    return True
+    is_narrow = values.get("export") not in (None, "wider")
+    return {"name": "silent-adapters"} if is_narrow else silent_adapters(config)
 
 
 def _stages(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

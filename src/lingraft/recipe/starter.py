@@ -25,7 +25,7 @@ from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.languages import CHAT, code_of
 from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
-from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE, has_silent_adapters, rate_of
+from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE, extra_width_of, has_silent_adapters, rate_of
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
 Goal = Literal["comprehension", "translation", "balanced", "coverage"]
@@ -60,7 +60,7 @@ class _Choice(NamedTuple):
 _LAYRA, _FULL = "{{name: layra, first: {first}, last: {last}}}", "{{name: full}}"
 GOALS: dict[Goal, _Choice] = {
     "balanced": _Choice(
-        "{{name: silent-adapters}}",
+        "{{name: silent-adapters{width}}}",
         "copies of the base's units beside them, closed on its own text; the base is frozen. Measured\n"
         "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
         "# answers that begin as the base's:\n"
@@ -128,6 +128,7 @@ def write_recipe(
         choice,
         _layers(base, config),
         _training(_batch(texts), rate_of(config) if choice.is_silent and config else None),
+        extra_width_of(config) if choice.is_silent and config else 0,
     )
     write_text(out, written)
     return written
@@ -209,6 +210,7 @@ def _recipe(
     choice: _Choice,
     layers: tuple[int, int, str],
     training: str,
+    extra_width: int,
 ) -> str:
     first, last, note = layers
     keep = ", ".join([*retained, *([CHAT] if with_chat else [])])
@@ -227,7 +229,7 @@ corpus:{source}
 {corpus}
 
 # {reason}{f"; {note}" if choice.method == _LAYRA else ""}
-method: {choice.method.format(first=first, last=last)}
+method: {choice.method.format(first=first, last=last, width=f", extra_width: {extra_width}" if extra_width else "")}
 {training}{_replay(with_chat, choice.kl_weight)}{_evaluation(retained)}"""
 
 
