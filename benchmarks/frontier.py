@@ -53,8 +53,10 @@ def alone(method: str, rates: Sequence[float], *settings: str) -> Run:
 
 RUNS: Mapping[str, Run] = {
     "default": Run(MUON),
+    "default-with-new-tokens": Run(MUON, ["vocabulary={new_tokens: 1000}"]),
+    "silent-adapters": near("{name: silent-adapters}", MUON),
     "full": alone("{name: full}", ALL),
-    "full-muon": alone("{name: full}", MUON, "training.optim=muon", "training.embedding_learning_rate=3e-4"),
+    "full-muon": alone("{name: full}", MUON, "training.optim=muon", "training.embedding_learning_rate=1e-3"),
     "full-self-generated": near("{name: full}", ALL),
     "full-ewc": alone("{name: full}", ALL, "penalties={ewc: {weight: 1}}"),
     "full-l2sp": alone("{name: full}", ALL, "penalties={l2sp: {first: FIRST, last: LAST}}"),

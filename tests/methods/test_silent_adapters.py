@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import lingraft
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, SelectionError
 from lingraft.methods import METHODS, TextToFit
 from lingraft.methods.new_rows import train_new_rows
 from lingraft.nn.peft_adapter import GatedAdapterLayer
@@ -181,6 +181,11 @@ def test_what_reads_the_new_dimensions_trains_and_the_base_does_not(make_model) 
         f"{adapter}.{name}.weight" for name in ("up_proj", "down_proj")
     }
     assert sum(name.endswith("lm_head.wider.weight") for name in adaptation.trainable) == 1
+
+
+def test_a_stream_that_transformers_would_refuse_is_refused_before(make_model) -> None:
+    with pytest.raises(SelectionError, match=r"extra_width 3: hidden_size 32 .* multiple of num_attention_heads \(2\)"):
+        METHODS["silent-adapters"](rank=4, extra_width=3).apply(make_model())
 
 
 def test_new_tokens_write_into_the_new_dimensions(make_model) -> None:

@@ -24,7 +24,7 @@ def automatic(recipe):
 def test_the_resolved_recipe_has_plain_keys(automatic, written) -> None:
     resolved = yaml.safe_load(recipe_yaml(load_recipe({**automatic, "method": written})))
     assert resolved["method"]["name"] == "silent-adapters"
-    assert (resolved["method"]["extra_width"], resolved["export"]) == (8, "wider")
+    assert (resolved["method"]["extra_width"], resolved["export"]) == (2, "wider")
     assert resolved["training"]["learning_rate"] == 5e-3
     assert resolved["replay"] | {"self_generated": 0.2, "kl_weight": 4.0} == resolved["replay"]
     assert load_recipe(resolved) == load_recipe({**automatic, "method": written})
@@ -60,11 +60,18 @@ def test_an_export_of_wider_blocks_alone_leaves_the_stream_as_it_is(automatic) -
 
 
 @pytest.mark.parametrize(
-    ("model_type", "width", "extra"),
-    [("llama", 576, 64), ("llama", 4096, 512), ("qwen3", 2048, 256), ("mistral", 64, 8), ("gemma", 2048, 0)],
+    ("model_type", "width", "heads", "extra"),
+    [
+        ("llama", 576, 9, 72),
+        ("llama", 4096, 32, 512),
+        ("qwen2", 896, 14, 112),
+        ("qwen3", 2048, 16, 256),
+        ("mistral", 64, 4, 8),
+        ("gemma", 2048, 8, 0),
+    ],
 )
-def test_the_stream_gains_an_eighth_where_it_can(model_type, width, extra) -> None:
-    config = AutoConfig.for_model(model_type, hidden_size=width)
+def test_the_stream_gains_an_eighth_where_it_can(model_type, width, heads, extra) -> None:
+    config = AutoConfig.for_model(model_type, hidden_size=width, num_attention_heads=heads)
     assert extra_width_of(config) == extra
 
 

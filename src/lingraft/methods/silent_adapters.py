@@ -11,6 +11,7 @@ from pydantic import Field
 
 from lingraft.architectures import architecture_of
 from lingraft.errors import SelectionError
+from lingraft.layer_groups import text_config
 from lingraft.methods.base import PAPER_TRAINING, Adaptation, Export, TextToFit
 from lingraft.methods.inputs import ROWS
 from lingraft.methods.parallel_adapters import ParallelAdapters
@@ -76,10 +77,18 @@ class SilentAdapters(ParallelAdapters):
 
     def check(self, config: Any) -> None:
         super().check(config)
-        if self.extra_width and not architecture_of(config).wide_stream:
+        if not self.extra_width:
+            return
+        if not architecture_of(config).wide_stream:
             raise SelectionError(
                 f"'{self.name}' with extra_width makes the residual stream wider, and that of {config.model_type} has "
                 "norms that do not allow it; leave extra_width out, or take lora, layra or full"
+            )
+        text = text_config(config)
+        if (text.hidden_size + self.extra_width) % text.num_attention_heads:
+            raise SelectionError(
+                f"extra_width {self.extra_width}: hidden_size {text.hidden_size} and extra_width together must be a "
+                f"multiple of num_attention_heads ({text.num_attention_heads}), else transformers refuses the model"
             )
 
     def exports(self, config: Any) -> Sequence[Export]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import lcm
 from typing import Any
 
 from lingraft.architectures import architecture_of
@@ -34,10 +35,17 @@ def rate_of(config: Any) -> float:
 
 
 def extra_width_of(config: Any) -> int:
-    """Dimensions that the residual stream of a base gains: an eighth, in 32s, or in 8s below 256; 0 where it cannot."""
-    width = text_config(config).hidden_size
-    unit = 32 if width >= 256 else 8
-    return max(unit, round(width / 8 / unit) * unit) if architecture_of(config).wide_stream else 0
+    """Dimensions that the residual stream of a base gains; 0 where it cannot be wider.
+
+    About an eighth, in 32s, so that it can be quantised in blocks and divided among devices as that of the base can; in
+    8s where the number of heads, of which it must be a multiple too, allows no more.
+    """
+    if not architecture_of(config).wide_stream:
+        return 0
+    text = text_config(config)
+    heads, eighth = text.num_attention_heads, text.hidden_size / 8
+    nearest = (round(eighth / unit) * unit for unit in (lcm(heads, 32), lcm(heads, 8)))
+    return next(filter(None, nearest), heads)
 
 
 def silent_adapters(config: Any) -> dict[str, Any]:
