@@ -109,16 +109,15 @@ class SilentAdapters(ParallelAdapters):
 
 
 def _with_readers(adaptation: Adaptation, extra: int) -> Adaptation:
-    """Train what reads the new dimensions of the stream, too; the new units read them by W_i alone."""
-    from lingraft.nn.wide_stream import WideLinear, draw_like
+    """Train what reads the new dimensions of the stream, too; adapters read them as the base's linears do, by W_i."""
+    from lingraft.nn.wide_stream import WideLinear, draw
 
     readers = [module for module in adaptation.model.modules() if isinstance(module, WideLinear)]
     for reader in readers:
         reader.wider.weight.requires_grad_(True)
     for layer in _layers(adaptation):
-        base: Any = layer.base_layer
         layer.adapter.gate_proj.weight.data[:, -extra:] = 0
-        draw_like(layer.adapter.up_proj.weight.data[:, -extra:], base.up_proj.weight.data)
+        draw(layer.adapter.up_proj.weight.data[:, -extra:], adaptation.plain.config)
     names = [name for name, parameter in adaptation.model.named_parameters() if parameter.requires_grad]
     beside = {name: 0 for name in names if name.endswith(".wider.weight")}
     return replace(adaptation, trainable=tuple(names), rows=beside)

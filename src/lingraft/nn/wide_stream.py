@@ -49,7 +49,6 @@ class WideLinear(Wide):
     def __init__(self, base: nn.Linear, extra: int) -> None:
         super().__init__(base, extra)
         self.wider = nn.Linear(extra, base.out_features, bias=False, device=base.weight.device)
-        draw_like(self.wider.weight.data, base.weight.data)
         self.in_features, self.out_features = base.in_features + extra, base.out_features
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -105,7 +104,7 @@ class WideEmbedding(Wide):
 
 
 def widen(model: PreTrainedModel, extra: int) -> None:
-    """Give a model `extra` more dimensions, in place; each V is drawn as large as its W is, F is zero."""
+    """Give a model `extra` more dimensions, in place; V is drawn as the base's weights were, F is zero."""
     decoder: Any = model.get_decoder()
     model.set_output_embeddings(WideLinear(model.get_output_embeddings(), extra))
     model.set_input_embeddings(WideEmbedding(model.get_input_embeddings(), extra))  # type: ignore[arg-type]
@@ -120,11 +119,14 @@ def widen(model: PreTrainedModel, extra: int) -> None:
             for name in reads:
                 setattr(block, name, WideLinear(getattr(block, name), extra))
             setattr(block, writes, PaddedLinear(getattr(block, writes), extra))
+    for module in model.modules():
+        if isinstance(module, WideLinear):
+            draw(module.wider.weight.data, model.config)
 
 
-def draw_like(weight: Tensor, base: Tensor) -> None:
-    """Draw weights from a normal distribution, in place, with the root mean square of those of the base."""
-    weight.normal_().mul_(base.float().square().mean().sqrt())
+def draw(weight: Tensor, config: Any) -> None:
+    """Draw weights as those of the base were before any training, in place."""
+    weight.normal_(std=float(text_config(config).initializer_range))
 
 
 def as_plain(model: PreTrainedModel) -> PreTrainedModel:

@@ -43,7 +43,7 @@ def extra_width_of(config: Any) -> int:
     if not architecture_of(config).wide_stream:
         return 0
     text = text_config(config)
-    heads, eighth = int(text.num_attention_heads), text.hidden_size / 8
+    heads, eighth = text.num_attention_heads, text.hidden_size / 8
     nearest = (round(eighth / unit) * unit for unit in (lcm(heads, 32), lcm(heads, 8)))
     return next(filter(None, nearest), heads)
 
