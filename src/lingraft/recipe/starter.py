@@ -64,7 +64,8 @@ GOALS: dict[Goal, _Choice] = {
         "copies of the base's units beside them, closed on its own text; the base is frozen. Measured\n"
         "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
         "# answers that begin as the base's:\n"
-        "# -34.2 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 %",
+        "# -35.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 % by\n"
+        "# AdamW, and -39.2 %, +156.7 %, +187.1 %, 0 % by Muon",
         kl_weight=KL_WEIGHT,
         is_silent=True,
     ),
