@@ -49,6 +49,10 @@ class SilentAdapters(ParallelAdapters):
     a document or a turn, and of all where none does; W_i is kept from them after each step. All later tokens attend to
     the first one, and what enters many blocks there is so short that w x cannot be near 1.
 
+    With `extra_width` K the residual stream is (x, r), r (K,) (`nn/wide_stream.py`). The new units write into r by W_o
+    (D + K, R), as new tokens do, and nothing of the base does, so that r is 0 on old text. W_i and all that reads the
+    stream in the base, by V of its own, read r and train.
+
     The idea is that of neutral residues, a gate that is shut on old text (arXiv 2410.02744 §3), but the gate is not
     learned, and lies in W_g, so that the trained model is a plain one with wider feed-forward blocks.
     """

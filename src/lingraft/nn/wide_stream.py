@@ -3,7 +3,7 @@
     norm     w x / s and r / s,  s^2 = (|x|^2 + |r|^2) / D + eps
     reads    W x + V r           queries, keys, values, gates, up projections, the head; V (A, K) is new
     writes   (W y, 0)            what the base writes leaves r as it is
-    rows     (E_t, F_t)          F (V, K) is 0 for tokens of the base
+    rows     (E_t, F_t)          F (tokens, K) is 0 for tokens of the base
 
 Where r is 0, the model computes what the base computes. Modules that write into r are for others to add.
 """
