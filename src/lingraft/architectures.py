@@ -74,6 +74,10 @@ class Architecture:
     """Key of the config, off by default -> linears that have a bias where it is on."""
     default_head: bool = False
     """Whether heads have a width of the architecture's own where the config states none."""
+    heads_divide_width: bool = False
+    """Whether transformers refuses a config whose heads do not divide `hidden_size`."""
+    heads_fill_width: bool = False
+    """Whether llama.cpp or vLLM take `hidden_size` for the width of all heads, whatever `head_dim` says."""
     numbers: tuple[str, ...] = ()
     """Parameters of one number that a layer has, such as those of an activation that is learned."""
     logits_multiplied_by: str | None = None
@@ -117,9 +121,16 @@ _GEMMA2 = replace(_GEMMA, title="Gemma 2", norms=SANDWICH_NORM)
 _GEMMA3 = replace(_GEMMA2, title="Gemma 3, text", query_norm="head")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": Architecture("Llama", bias_switches=_ALL_BIASES, qwen2_moe_unless=("attention_bias", "mlp_bias")),
+    "llama": Architecture(
+        "Llama",
+        bias_switches=_ALL_BIASES,
+        heads_divide_width=True,
+        qwen2_moe_unless=("attention_bias", "mlp_bias"),
+    ),
     "mistral": Architecture("Mistral"),
-    "qwen2": Architecture("Qwen 2 and 2.5", biases=QKV, qwen2_moe_unless=("use_sliding_window",)),
+    "qwen2": Architecture(
+        "Qwen 2 and 2.5", biases=QKV, heads_fill_width=True, qwen2_moe_unless=("use_sliding_window",)
+    ),
     "qwen3": Architecture("Qwen 3", query_norm="head", bias_switches=_ATTENTION_BIAS, default_head=True),
     "gemma": _GEMMA,
     "gemma2": _GEMMA2,
@@ -152,7 +163,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "olmo3": Architecture("OLMo 3", norms=POST_NORM, query_norm="all", bias_switches=_ATTENTION_BIAS),
     "smollm3": Architecture("SmolLM 3", bias_switches=_ALL_BIASES),
     "ministral3": Architecture("Ministral 3, text", default_head=True),
-    "granite": Architecture("Granite", bias_switches=_ALL_BIASES, logits_divided_by="logits_scaling"),
+    "granite": Architecture(
+        "Granite", bias_switches=_ALL_BIASES, heads_fill_width=True, logits_divided_by="logits_scaling"
+    ),
     "cohere2": Architecture(
         "Cohere 2 (Command R7B, Aya)",
         norms=("input_layernorm",),

@@ -121,8 +121,10 @@ def canonical_name(name: str) -> str:
 
 
 def is_adapter_factor(name: str) -> bool:
-    """Whether a tensor of an adapter's file is a LoRA factor, and not a module that was saved whole."""
-    return _LORA.search(name) is not None
+    """Whether a tensor is a LoRA factor, or the columns of a linear that read a wider residual stream; neither is a
+    module of the base that was saved whole.
+    """
+    return _LORA.search(name) is not None or ".wider." in name
 
 
 def layer_index(name: str) -> int | None:

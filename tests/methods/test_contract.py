@@ -45,7 +45,14 @@ METHODS_UNDER_TEST = {
 }
 WITHOUT_ADAPTER = {"full", "layer-selective", "freeze", "half", "source-shielded", "embeddings", "block-expansion"}
 
-ONE_OF_A_KIND = ("full", "layra", "lora-ffn", "adapters", "block-expansion")
+ONE_OF_A_KIND = (
+    "full",
+    "layra",
+    "lora-ffn",
+    "adapters",
+    "silent-adapters in a wider stream",
+    "block-expansion",
+)
 """Methods that every architecture is put through; all methods are put through `BROADLY`."""
 BROADLY = ("llama", "qwen2", "gemma3_text", "gemma3")
 

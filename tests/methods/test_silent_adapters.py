@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import lingraft
+from lingraft.checkpoints.export import probe_logits, verify_model, write_model
 from lingraft.errors import RecipeError, SelectionError
 from lingraft.methods import METHODS, TextToFit
 from lingraft.methods.new_rows import train_new_rows
@@ -186,6 +189,21 @@ def test_what_reads_the_new_dimensions_trains_and_the_base_does_not(make_model) 
 def test_a_stream_that_transformers_would_refuse_is_refused_before(make_model) -> None:
     with pytest.raises(SelectionError, match=r"extra_width 3: hidden_size 32 .* multiple of num_attention_heads \(2\)"):
         METHODS["silent-adapters"](rank=4, extra_width=3).apply(make_model())
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2"])
+def test_a_wider_model_loads_where_the_base_states_no_width_of_heads(make_model, tmp_path, architecture) -> None:
+    """It no longer follows from `hidden_size`."""
+    base = make_model(architecture)
+    base.save_pretrained(tmp_path / "base")
+    config = json.loads((tmp_path / "base/config.json").read_text())
+    config.pop("head_dim", None)
+    (tmp_path / "base/config.json").write_text(json.dumps(config))
+    adaptation = METHODS["silent-adapters"](rank=4, extra_width=8).apply(base)
+    train_on_new_text(adaptation)
+    live = probe_logits(adaptation.plain, base.config)
+    write_model(adaptation.exports["wider"](), tmp_path / "base", tmp_path / "wider")
+    verify_model(tmp_path / "wider", live, torch.float32, 1e-4)
 
 
 def test_new_tokens_write_into_the_new_dimensions(make_model) -> None:

@@ -64,7 +64,7 @@ def test_an_export_of_wider_blocks_alone_leaves_the_stream_as_it_is(automatic) -
     [
         ("llama", 576, 9, 72),
         ("llama", 4096, 32, 512),
-        ("qwen2", 896, 14, 112),
+        ("qwen2", 896, 14, 0),
         ("qwen3", 2048, 16, 256),
         ("mistral", 64, 4, 8),
         ("gemma", 2048, 8, 0),

@@ -52,8 +52,10 @@ def config_like(base: Mapping[str, Any], model: PreTrainedModel) -> dict[str, An
     from lingraft.nn.remote_code import has_own_code
 
     config: Any = model.config
-    read = type(config).from_dict({**base, "model_type": config.model_type}).to_dict()
-    changed = _changed(portable(base), read, config.to_dict())
+    changed = portable(base)
+    for _ in range(2):  # once more for keys that are read from others: head_dim, where only hidden_size was stated
+        read = type(config).from_dict({**changed, "model_type": config.model_type}).to_dict()
+        changed = _changed(changed, read, config.to_dict())
     if config.model_type != base.get("model_type"):
         changed |= {"model_type": config.model_type, "architectures": [type(model).__name__]}
     if has_own_code(config.model_type):

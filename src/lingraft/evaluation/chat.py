@@ -83,8 +83,10 @@ def _asking(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns
     return turns
 
 
-def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Exchange]:
-    """Conversations that the base generates, with different questions, at temperature 1.
+def generate_exchanges(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, without: Sequence[str] = ()
+) -> list[Exchange]:
+    """Conversations that the base generates, with different questions, at temperature 1; none with those of `without`.
 
     Raises:
         ModelError: as `turns_of`, or the base generates too few.
@@ -98,7 +100,7 @@ def generate_exchanges(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
                 str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
                 for ids in (conversation.question, conversation.answer)
             )
-            if question and answer:
+            if question and answer and question not in without:
                 found.setdefault(question, Exchange(question, answer, ended))
         failed = 0 if len(found) > before else failed + 1
         if failed == TRIES:

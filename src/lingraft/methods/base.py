@@ -81,7 +81,7 @@ class Adaptation:
     added_layers: frozenset[int] = frozenset()
     """Layers that the method put between those of the base."""
     rows: Mapping[str, int] = field(default_factory=dict)
-    """Of `trainable`, the parameters of which only rows from a number on train."""
+    """Of `trainable`, the parameters of which rows from a number on train, and that `adapter` does not hold."""
 
     @property
     def plain(self) -> PreTrainedModel:

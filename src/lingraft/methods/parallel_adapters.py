@@ -65,9 +65,10 @@ class ParallelAdapters(Sized):
         from lingraft.nn.peft_adapter import GatedAdapterConfig, GatedAdapterLayer
 
         self.check(model.config)
-        num_layers = depth(model.config)
+        num_layers, rank = depth(model.config), self._rank(model)
+        self.prepare(model)
         config = GatedAdapterConfig(
-            rank=self._rank(model),
+            rank=rank,
             gate=self.gate,
             init=self.init,
             target_modules=[FFN],
@@ -95,6 +96,9 @@ class ParallelAdapters(Sized):
         }
         exports = {form: folds[form] for form in self.exports(model.config)}
         return adaptation(wrapped, declared, exports, adapter=wrapped, local_loss=local)
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Change a model, in place, before blocks are put beside its own; it computes what it computed."""
 
     def _rank(self, model: PreTrainedModel) -> int:
         widths = [block.up_proj.in_features for block in feed_forward_blocks(model)]

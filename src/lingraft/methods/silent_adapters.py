@@ -88,8 +88,8 @@ class SilentAdapters(ParallelAdapters):
                 f"'{self.name}' with extra_width makes the residual stream wider, and that of {config.model_type} has "
                 "norms that do not allow it; leave extra_width out, or take lora, layra or full"
             )
-        text = text_config(config)
-        if (text.hidden_size + self.extra_width) % text.num_attention_heads:
+        text, row = text_config(config), architecture_of(config)
+        if row.heads_divide_width and (text.hidden_size + self.extra_width) % text.num_attention_heads:
             raise SelectionError(
                 f"extra_width {self.extra_width}: hidden_size {text.hidden_size} and extra_width together must be a "
                 f"multiple of num_attention_heads ({text.num_attention_heads}), else transformers refuses the model"
@@ -99,17 +99,18 @@ class SilentAdapters(ParallelAdapters):
         return ("wider",) if self.extra_width else super().exports(config)
 
     def apply(self, model: PreTrainedModel) -> Adaptation:
-        self.check(model.config)
-        if self.extra_width:
-            from lingraft.nn.wide_stream import widen
-
-            widen(model, self.extra_width)
         adaptation = super().apply(model)
         unseen: list[tuple[Tensor, Tensor]] = []
         fit = partial(_close, adaptation, self.closing, unseen)
         if self.extra_width:
             adaptation = _with_readers(adaptation, self.extra_width)
         return replace(adaptation, fit=fit, after_step=partial(_keep_from, unseen))
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        if self.extra_width:
+            from lingraft.nn.wide_stream import widen
+
+            widen(model, self.extra_width)
 
 
 def _with_readers(adaptation: Adaptation, extra: int) -> Adaptation:

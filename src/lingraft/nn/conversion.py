@@ -24,7 +24,7 @@ from lingraft.architectures import FFN_LINEARS, architecture_of
 from lingraft.layer_groups import FFN
 from lingraft.nn.gated_adapter import GatedAdapter, add_adapter
 from lingraft.nn.remote_code import auto_map, gated_types
-from lingraft.nn.wide_stream import as_plain
+from lingraft.nn.wide_stream import make_plain
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -48,7 +48,8 @@ def with_wide_stream(wrapped: PeftModel) -> PreTrainedModel:
     `hidden_size`.
     """
     model, pairs = _apart(wrapped)
-    return _folded(as_plain(model), [adapter for _, adapter in pairs])
+    make_plain(model)
+    return _folded(model, [adapter for _, adapter in pairs])
 
 
 def _folded(model: PreTrainedModel, adapters: Sequence[GatedAdapter]) -> PreTrainedModel:

@@ -39,8 +39,8 @@ class Wide(nn.Module):
         return weight
 
     @abstractmethod
-    def plain(self) -> dict[str, Tensor]:
-        """The parameters of the same module in a plain model that is as wide."""
+    def plain(self) -> nn.Module:
+        """The base's module, made as wide, in place; it computes what this one computes."""
 
 
 class WideLinear(Wide):
@@ -56,9 +56,10 @@ class WideLinear(Wide):
         read: Tensor = self.base_layer(x) + self.wider(r)
         return read
 
-    def plain(self) -> dict[str, Tensor]:
-        weight = torch.cat([self.weight, self.wider.weight], dim=1)
-        return {"weight": weight} if self.base_layer.bias is None else {"weight": weight, "bias": self.base_layer.bias}
+    def plain(self) -> nn.Module:
+        own: nn.Linear = self.base_layer
+        own.weight, own.in_features = _frozen(torch.cat([self.weight, self.wider.weight], dim=1)), self.in_features
+        return own
 
 
 class PaddedLinear(Wide):
@@ -67,10 +68,13 @@ class PaddedLinear(Wide):
     def forward(self, y: Tensor) -> Tensor:
         return pad(self.base_layer(y), (0, self.extra))
 
-    def plain(self) -> dict[str, Tensor]:
-        weight, bias = self.weight, self.base_layer.bias
-        padded = {"weight": torch.cat([weight, weight.new_zeros(self.extra, weight.shape[1])])}
-        return padded if bias is None else {**padded, "bias": torch.cat([bias, bias.new_zeros(self.extra)])}
+    def plain(self) -> nn.Module:
+        own: nn.Linear = self.base_layer
+        own.weight = _frozen(torch.cat([self.weight, self.weight.new_zeros(self.extra, own.in_features)]))
+        if own.bias is not None:
+            own.bias = _frozen(torch.cat([own.bias, own.bias.new_zeros(self.extra)]))
+        own.out_features += self.extra
+        return own
 
 
 class WideNorm(Wide):
@@ -83,10 +87,10 @@ class WideNorm(Wide):
         scale = torch.rsqrt(square + self.base_layer.variance_epsilon)
         return torch.cat([self.weight * (x * scale).to(stream.dtype), (r * scale).to(stream.dtype)], dim=-1)
 
-    def plain(self) -> dict[str, Tensor]:
-        width = len(self.weight)
-        weight = torch.cat([self.weight, self.weight.new_ones(self.extra)])
-        return {"weight": weight * (width / (width + self.extra)) ** 0.5}
+    def plain(self) -> nn.Module:
+        own, share = self.base_layer, len(self.weight) / (len(self.weight) + self.extra)
+        own.weight = _frozen(torch.cat([self.weight, self.weight.new_ones(self.extra)]) * share**0.5)
+        return own  # type: ignore[no-any-return]
 
 
 class WideEmbedding(Wide):
@@ -99,8 +103,15 @@ class WideEmbedding(Wide):
     def forward(self, ids: Tensor) -> Tensor:
         return torch.cat([self.base_layer(ids), self.wider(ids)], dim=-1)
 
-    def plain(self) -> dict[str, Tensor]:
-        return {"weight": torch.cat([self.weight, self.wider.weight], dim=1)}
+    def plain(self) -> nn.Module:
+        own: nn.Embedding = self.base_layer
+        own.weight = _frozen(torch.cat([self.weight, self.wider.weight], dim=1))
+        own.embedding_dim += self.extra
+        return own
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
 def widen(model: PreTrainedModel, extra: int) -> None:
@@ -129,25 +140,21 @@ def draw(weight: Tensor, config: Any) -> None:
     weight.normal_(std=float(text_config(config).initializer_range))
 
 
-def as_plain(model: PreTrainedModel) -> PreTrainedModel:
-    """The plain model, of a `hidden_size` of D + K, that computes what a widened one computes.
+def make_plain(model: PreTrainedModel) -> None:
+    """Make a widened model a plain one of a `hidden_size` of D + K, in place; it computes what it computed.
 
-    A tied head reads r too, so it becomes a matrix of its own.
+    A tied head reads r too, so it becomes a matrix of its own. The one eps of a config also serves norms of queries and
+    keys (Qwen 3), for which it is then D / (D + K) of what it was.
     """
     width, extra = text_config(model.config).hidden_size, model.get_output_embeddings().extra
-    wide = {name: module for name, module in model.named_modules() if isinstance(module, Wide)}
-    weights = {f"{name}.{part}": tensor for name, module in wide.items() for part, tensor in module.plain().items()}
-    others = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if not any(name.startswith(f"{place}.") for place in wide)
-    }
+    for name, module in [each for each in model.named_modules() if isinstance(each[1], Wide)]:
+        place, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(place), attribute, module.plain())
     config = deepcopy(model.config)
     config.head_dim = getattr(config, "head_dim", None) or width // config.num_attention_heads
     config.hidden_size, config.rms_norm_eps = width + extra, config.rms_norm_eps * width / (width + extra)
     config.tie_word_embeddings = False
-    plain: PreTrainedModel = type(model)(config).float()
-    plain.load_state_dict({name: tensor.detach().float() for name, tensor in {**weights, **others}.items()})
-    plain.generation_config = model.generation_config
-    plain.eval()
-    return plain
+    for norm in model.modules():
+        if hasattr(norm, "variance_epsilon"):
+            norm.variance_epsilon = config.rms_norm_eps
+    model.config = config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from lingraft.cache import read_json, write_json
@@ -39,15 +40,11 @@ def generate_chat(recipe: Recipe, base: Model, work: Path) -> GeneratedChat | No
     return generate_conversations(work / "chat", base, ChatFiles(base.folder), count, seed, device)
 
 
-def generate_deciding_chat(recipe: Recipe, base: Model, measured: GeneratedChat, work: Path) -> list[Exchange]:
-    """Let the base generate as many conversations again, on which scales are chosen; those that are measured are not
-    among them.
-    """
+def generate_deciding_chat(recipe: Recipe, base: Model, measured: GeneratedChat, work: Path) -> GeneratedChat:
+    """Let the base generate as many conversations again, with other questions, on which scales are chosen."""
     count, seed, device = recipe.evaluation.num_conversations, [recipe.seed, _SEED, 1], measuring_device()
-    folder = work / "chat-that-decides"
-    deciding = generate_conversations(folder, base, ChatFiles(base.folder), count, seed, device)
-    questions = {exchange.question for exchange in measured.exchanges}
-    return [exchange for exchange in deciding.exchanges if exchange.question not in questions]
+    files, folder = ChatFiles(base.folder), work / "chat-that-decides"
+    return generate_other_conversations(folder, base, files, measured, count, seed, device)
 
 
 @step(GeneratedChat)
@@ -56,6 +53,19 @@ def generate_conversations(
 ) -> None:
     """`chat.json`: so many questions and answers, drawn at temperature 1."""
     logger.info("the base generates %d conversations, to be measured", count)
+    _write(folder, base, count, seed)
+
+
+@step(GeneratedChat)
+def generate_other_conversations(
+    folder: Path, base: Model, files: ChatFiles, measured: GeneratedChat, count: int, seed: list[int], device: str
+) -> None:
+    """As `generate_conversations`, without the questions that are measured."""
+    logger.info("the base generates %d other conversations, which decide on scales", count)
+    _write(folder, base, count, seed, [exchange.question for exchange in measured.exchanges])
+
+
+def _write(folder: Path, base: Model, count: int, seed: list[int], without: Sequence[str] = ()) -> None:
     with drawn_by(seed):
-        exchanges = generate_exchanges(model_to_measure(base.folder), read_tokenizer(base.folder), count)
+        exchanges = generate_exchanges(model_to_measure(base.folder), read_tokenizer(base.folder), count, without)
     write_json(folder / "chat.json", {"exchanges": [list(exchange) for exchange in exchanges]})

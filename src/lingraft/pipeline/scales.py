@@ -13,7 +13,7 @@ from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.checkpoints.read import read_tokenizer
 from lingraft.evaluation.bits_per_byte import Scored
-from lingraft.evaluation.chat import Exchange, answers_to_score
+from lingraft.evaluation.chat import answers_to_score
 from lingraft.evaluation.chat_turns import turns_of
 from lingraft.evaluation.measure import measuring_device, model_to_measure
 from lingraft.languages import CHAT
@@ -55,12 +55,12 @@ def find_scales(
     held_out: HeldOutBlocks,
     learn: Sequence[str],
     retain: Sequence[str],
-    exchanges: Sequence[Exchange] | None,
+    chat: GeneratedChat | None,
     device: str,
 ) -> None:
     """The factors of the layer groups that learn most and forget at most the limit; `device` is where is measured.
 
-    Where there are `exchanges` of the base, their answers are retained as a language is.
+    Where there is `chat`, the base's answers in it are retained as a language is.
     """
     started = time.monotonic()
     text = {code: Scored.whole(held_out.selection(code)["input_ids"][:]) for code in [*learn, *retain]}
@@ -70,9 +70,9 @@ def find_scales(
                 "%s: only %d blocks in the selection split; the interval of forgetting is rough", code, len(blocks.rows)
             )
     model = model_to_measure(start.folder)
-    if exchanges:
+    if chat:
         tokenizer = read_tokenizer(start.folder)
-        text[CHAT] = answers_to_score(model, tokenizer, turns_of(model, tokenizer), exchanges)
+        text[CHAT] = answers_to_score(model, tokenizer, turns_of(model, tokenizer), chat.exchanges)
         retain = [*retain, CHAT]
     layers = limit.layers(depth(model.config))
     between = Interpolated(model, MappedWeights(start.folder), MappedWeights(adapted.folder), layers)
@@ -118,8 +118,8 @@ def select_scales(
     if (limit := recipe.max_forgetting) is None:
         return None
     learn, retain = recipe.languages.learn, recipe.languages.retained
-    exchanges = generate_deciding_chat(recipe, base, chat, work) if chat else None
-    return find_scales(work / "scales", limit, start, adapted, held_out, learn, retain, exchanges, measuring_device())
+    deciding = generate_deciding_chat(recipe, base, chat, work) if chat else None
+    return find_scales(work / "scales", limit, start, adapted, held_out, learn, retain, deciding, measuring_device())
 
 
 def merge_steps(recipe: Recipe, scales: SelectedScales | None) -> list[Step]:

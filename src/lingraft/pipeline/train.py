@@ -121,6 +121,7 @@ class Trainee:
             "seed": self.seed,
             "document": [self.marks.bos, self.marks.eos],
             **({"first_new": self.first_new} if self.first_new is not None else {}),
+            **({"kl": "of new tokens too"} if self.first_new is not None and self.generated else {}),
         }
 
 

@@ -35,16 +35,16 @@ def rate_of(config: Any) -> float:
 
 
 def extra_width_of(config: Any) -> int:
-    """Dimensions that the residual stream of a base gains; 0 where it cannot be wider.
+    """Dimensions that the residual stream of a base gains; 0 where it cannot be wider, here or in llama.cpp or vLLM.
 
-    About an eighth, in 32s, so that it can be quantised in blocks and divided among devices as that of the base can; in
-    8s where the number of heads, of which it must be a multiple too, allows no more.
+    About an eighth, in steps by which the base's own width can be quantised in blocks and divided among devices.
     """
-    if not architecture_of(config).wide_stream:
+    row, text = architecture_of(config), text_config(config)
+    if not row.wide_stream or row.heads_fill_width:
         return 0
-    text = text_config(config)
-    heads, eighth = text.num_attention_heads, text.hidden_size / 8
-    nearest = (round(eighth / unit) * unit for unit in (lcm(heads, 32), lcm(heads, 8)))
+    heads = int(text.num_attention_heads) if row.heads_divide_width else 1
+    steps = [lcm(heads, step) for step in (256, 32, 8) if text.hidden_size % step == 0]
+    nearest = (round(text.hidden_size / 8 / step) * step for step in steps)
     return next(filter(None, nearest), heads)
 
 
