@@ -58,7 +58,7 @@ BROKEN = {
     "budget and share": (["corpus.0.share=0.5"], "corpus.0: give either 'tokens' (a budget) or 'share'"),
     "an export that is not there": (
         ["export=gguf"],
-        "export: should be 'plain', 'wide-ffn', 'deeper', 'qwen2-moe' or 'remote-code' (given: 'gguf')",
+        "export: should be 'plain', 'wide-ffn', 'wider', 'deeper', 'qwen2-moe' or 'remote-code' (given: 'gguf')",
     ),
     "an export that the method has not": (["export=remote-code"], "export: 'layra' cannot be written as 'remote-code'"),
     "a plain model of added weights": (

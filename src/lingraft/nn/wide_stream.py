@@ -2,7 +2,7 @@
 
     norm     w x / s and r / s,  s^2 = (|x|^2 + |r|^2) / D + eps
     reads    W x + V r           queries, keys, values, gates, up projections, the head; V (A, K) is new
-    writes   (W y, 0)            what the base writes leaves r as it is
+    writes   (W y, 0)            the linears of the base leave r as it is
     rows     (E_t, F_t)          F (tokens, K) is 0 for tokens of the base
 
 Where r is 0, the model computes what the base computes. Modules that write into r are for others to add.
@@ -98,7 +98,9 @@ class WideEmbedding(Wide):
 
     def __init__(self, base: nn.Embedding, extra: int) -> None:
         super().__init__(base, extra)
-        self.wider = nn.Embedding.from_pretrained(base.weight.new_zeros(base.num_embeddings, extra), freeze=False)
+        like = {"device": base.weight.device, "dtype": base.weight.dtype}
+        self.wider = nn.Embedding(base.num_embeddings, extra, **like)  # type: ignore[arg-type]
+        nn.init.zeros_(self.wider.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
         return torch.cat([self.base_layer(ids), self.wider(ids)], dim=-1)
