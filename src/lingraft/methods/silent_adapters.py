@@ -83,12 +83,12 @@ class SilentAdapters(ParallelAdapters):
         super().check(config)
         if not self.extra_width:
             return
-        if not architecture_of(config).wide_stream:
+        text, row = text_config(config), architecture_of(config)
+        if not row.wide_stream:
             raise SelectionError(
                 f"'{self.name}' with extra_width makes the residual stream wider, and that of {config.model_type} has "
                 "norms that do not allow it; leave extra_width out, or take lora, layra or full"
             )
-        text, row = text_config(config), architecture_of(config)
         if row.heads_divide_width and (text.hidden_size + self.extra_width) % text.num_attention_heads:
             raise SelectionError(
                 f"extra_width {self.extra_width}: hidden_size {text.hidden_size} and extra_width together must be a "

@@ -39,8 +39,7 @@ _LINEARS = tuple(zip(FFN_LINEARS, (0, 0, 1), strict=True))
 
 def with_wide_ffn(wrapped: PeftModel) -> PreTrainedModel:
     """The base's own architecture, `intermediate_size` wider by the rank."""
-    model, pairs = _apart(wrapped)
-    return _folded(model, [adapter for _, adapter in pairs])
+    return _folded(*_apart(wrapped))
 
 
 def with_wide_stream(wrapped: PeftModel) -> PreTrainedModel:
@@ -49,18 +48,17 @@ def with_wide_stream(wrapped: PeftModel) -> PreTrainedModel:
     """
     model, pairs = _apart(wrapped)
     make_plain(model)
-    return _folded(model, [adapter for _, adapter in pairs])
+    return _folded(model, pairs)
 
 
-def _folded(model: PreTrainedModel, adapters: Sequence[GatedAdapter]) -> PreTrainedModel:
-    """Each adapter in its feed-forward block, in place."""
-    blocks: list[Any] = [getattr(layer, FFN) for layer in model.get_decoder().layers]
-    for ffn, adapter in zip(blocks, adapters, strict=True):
+def _folded(model: PreTrainedModel, pairs: Sequence[tuple[Any, GatedAdapter]]) -> PreTrainedModel:
+    """The model, in place, with each adapter in its feed-forward block."""
+    for ffn, adapter in pairs:
         for name, axis in _LINEARS:
             own, added = getattr(ffn, name), getattr(adapter, name)
             setattr(ffn, name, _widened(own, added.weight.detach(), axis))
         ffn.intermediate_size = ffn.up_proj.out_features
-    model.config.get_text_config().intermediate_size = blocks[0].intermediate_size
+    model.config.get_text_config().intermediate_size = pairs[0][0].intermediate_size
     return model
 
 

@@ -48,12 +48,6 @@ def extra_width_of(config: Any) -> int:
     return next(filter(None, nearest), heads)
 
 
-def silent_adapters(config: Any) -> dict[str, Any]:
-    """The settings of silent adapters for a base."""
-    extra = extra_width_of(config)
-    return {"name": "silent-adapters", **({"extra_width": extra} if extra else {})}
-
-
 def write_out(values: Any) -> list[str]:
     """Replace each `method: auto` in the values of a recipe, in place; returns what stands in the way.
 
@@ -95,8 +89,8 @@ def _silent(values: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any] | N
     if config is None or not has_silent_adapters(config) or not isinstance(training, dict):
         return None
     stage["training"] = {"learning_rate": rate_of(config), **training}
-    is_narrow = values.get("export") not in (None, "wider")
-    return {"name": "silent-adapters"} if is_narrow else silent_adapters(config)
+    extra = extra_width_of(config) if values.get("export") in (None, "wider") else 0
+    return {"name": "silent-adapters", **({"extra_width": extra} if extra else {})}
 
 
 def _stages(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
