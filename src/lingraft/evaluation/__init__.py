@@ -6,3 +6,7 @@ BEGINNING = 24
 """Characters that two answers share to begin alike."""
 NUM_CONVERSATIONS = 40
 """Conversations of the base on which its chat is measured, where nothing is said."""
+NUM_SEQUENCES = 16
+"""Sequences of words per language that stand twice, to measure in-context copying, where nothing is said."""
+COPYING = "in-context copying"
+"""A task that nobody gives: see `copying.py`."""

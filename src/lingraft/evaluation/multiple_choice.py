@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lingraft.cache import fingerprint
 from lingraft.corpus.read import find_files, read_records
-from lingraft.errors import CorpusError
+from lingraft.errors import CorpusError, UserError
+from lingraft.evaluation import COPYING
 from lingraft.evaluation.bits_per_byte import score
 from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
 from lingraft.evaluation.suite import Progress, Roles, Suite
@@ -87,7 +88,10 @@ def read_tasks(files: Mapping[str, Mapping[str, Sequence[str]]]) -> Tasks:
 
     Raises:
         CorpusError: no such file, or one that `read_questions` refuses.
+        UserError: a task by the name of one that is always measured.
     """
+    if COPYING in files:
+        raise UserError(f"a task of your own cannot be named '{COPYING}', which is always measured; give another name")
     return {
         task: {code: read_questions(find_files(*patterns)) for code, patterns in by_language.items()}
         for task, by_language in files.items()

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lingraft.evaluation import NUM_SAMPLES
+from lingraft.evaluation import NUM_SAMPLES, NUM_SEQUENCES
 from lingraft.evaluation.bits_per_byte import BitsPerByte
+from lingraft.evaluation.copying import Copying, draw_sequences
 from lingraft.evaluation.multiple_choice import MultipleChoice, Tasks
 from lingraft.evaluation.samples import Continuations, draw_prompts
 from lingraft.evaluation.suite import Suite
 
 
 def list_suites(
-    texts: Mapping[str, Sequence[str]], tasks: Tasks, num_samples: int = NUM_SAMPLES
+    texts: Mapping[str, Sequence[str]],
+    tasks: Tasks,
+    num_samples: int = NUM_SAMPLES,
+    num_sequences: int = NUM_SEQUENCES,
 ) -> tuple[BitsPerByte, list[Suite[Any]]]:
-    """Return the suite of text, and all others: a suite for each task, and continuations of prompts from the texts.
+    """Return the suite of text, and all others: a suite for each task, in-context copying of words from the texts, and
+    continuations of prompts from them.
 
     `texts` has the documents by language, `tasks` the questions by task and language.
     """
     prompts = {code: draw_prompts(documents, num_samples) for code, documents in texts.items()}
     others: list[Suite[Any]] = [MultipleChoice(task, by_language) for task, by_language in tasks.items()]
-    return BitsPerByte(texts), [*others, Continuations(prompts)]
+    sequences = {code: draw_sequences(documents, num_sequences) for code, documents in texts.items()}
+    copying = Copying({code: drawn for code, drawn in sequences.items() if drawn})
+    return BitsPerByte(texts), [*others, *([copying] if copying.sequences else []), Continuations(prompts)]

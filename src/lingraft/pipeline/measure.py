@@ -71,8 +71,9 @@ class Suites:
 
 
 def build_suites(recipe: Recipe, text: Text, chat: GeneratedChat | None) -> Suites:
-    """Build the suites: own or held-out text of each language, questions, prompts from the texts, and chat."""
+    """Build the suites: own or held-out text of each language, questions, words and prompts of texts, and chat."""
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
-    of_text, others = list_suites(texts, text.questions.tasks, recipe.evaluation.num_samples)
+    measured = recipe.evaluation
+    of_text, others = list_suites(texts, text.questions.tasks, measured.num_samples, measured.num_sequences)
     of_chat = [Chat(chat.exchanges)] if chat else []
     return Suites(of_text, [*others, *of_chat], recipe.length, recipe.marks)

@@ -13,7 +13,7 @@ from lingraft.corpus.sources import Source
 from lingraft.corpus.sources.entry import entry_fields, select_source
 from lingraft.corpus.sources.files import FilePatterns
 from lingraft.errors import CorpusError
-from lingraft.evaluation import NUM_CONVERSATIONS, NUM_SAMPLES
+from lingraft.evaluation import NUM_CONVERSATIONS, NUM_SAMPLES, NUM_SEQUENCES
 from lingraft.languages import BETWEEN, CHAT, Role
 from lingraft.recipe.section import Section
 from lingraft.recipe.types import BY_CODE, Count, LanguageCode, Name, RetainedName, Share
@@ -153,6 +153,8 @@ class Evaluation(Section):
     """Files of questions with options, by task and language."""
     num_samples: Annotated[int, Field(ge=0)] = NUM_SAMPLES
     """Continuations per language that are shown side by side."""
+    num_sequences: Annotated[int, Field(ge=0)] = NUM_SEQUENCES
+    """Sequences of words per language that stand twice in a text: in-context copying of the second."""
     num_conversations: Annotated[int, Field(ge=2)] = NUM_CONVERSATIONS
     """Of `chat`: conversations of the base, on which it is measured."""
 

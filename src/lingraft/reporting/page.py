@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from lingraft.cache import write_text
 from lingraft.errors import UserError
+from lingraft.evaluation import COPYING
 from lingraft.output_paths import file_target
 from lingraft.reporting.figures import Figure, plane
 from lingraft.reporting.measured import bits, bits_alone, task
@@ -85,6 +86,7 @@ def _page(runs: list[Run]) -> dict[str, Any]:
         "bits": {role: figure for role in ROLES if (figure := bits(runs, role))},
         "bits_alone": bits_alone(runs),
         "bits_table": bits_table(runs),
+        "copying": COPYING,
         "tasks": {name: {"figure": task(runs, name), "table": task_table(runs, name)} for name in tasks},
         "sections": [section(run) for run in runs],
     }
