@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 import lingraft
-from instruct import share_generated
 from lingraft.checkpoints.read import read_config
+from lingraft.evaluation import COPYING
 from lingraft.layer_groups import depth
 from lingraft.tutorial import chichewa, smollm2
 
@@ -32,6 +29,7 @@ ALL = (1e-4, 3e-4, 1e-3, 3e-3)
 FEW = (3e-4, 1e-3, 3e-3, 1e-2)
 """Rates where few weights train, or new ones."""
 MUON = (5e-4, 1.5e-3, 5e-3, 1.5e-2)
+BY_MUON = ("training.optim=muon", "training.embedding_learning_rate=1e-3")
 
 
 class Run(NamedTuple):
@@ -56,16 +54,21 @@ RUNS: Mapping[str, Run] = {
     "default-with-new-tokens": Run(MUON, ["vocabulary={new_tokens: 1000}"]),
     "silent-adapters": near("{name: silent-adapters}", MUON),
     "full": alone("{name: full}", ALL),
-    "full-muon": alone("{name: full}", MUON, "training.optim=muon", "training.embedding_learning_rate=1e-3"),
+    "full-muon": alone("{name: full}", MUON, *BY_MUON),
     "full-self-generated": near("{name: full}", ALL),
-    "full-ewc": alone("{name: full}", ALL, "penalties={ewc: {weight: 1}}"),
+    "full-muon-self-generated": near("{name: full}", MUON, *BY_MUON),
+    "full-ewc": alone("{name: full}", ALL, "penalties={ewc: {weight: 100}}"),
     "full-l2sp": alone("{name: full}", ALL, "penalties={l2sp: {first: FIRST, last: LAST}}"),
+    "full-ema": alone("{name: full}", ALL, "averaging={ema: 0.99}"),
+    "full-pull": alone("{name: full}", ALL, "averaging={pull: {every: 0.1, beta: 0.3}}"),
     "layer-selective": alone("{name: layer-selective}", ALL),
     "freeze": alone("{name: freeze, first: FIRST, last: LAST}", ALL),
     "embeddings": alone("{name: embeddings}", ALL),
     "half": alone("{name: half}", ALL),
     "source-shielded": alone("{name: source-shielded}", ALL),
     "lora": alone("{name: lora}", FEW),
+    "lora-protected": alone("{name: lora, protected: 16}", FEW),
+    "lora-null-space": alone("{name: lora, init: null-space}", FEW),
     "lora-self-generated": near("{name: lora}", FEW),
     "layra": alone("{name: layra, first: FIRST, last: LAST}", FEW),
     "lora-ffn": alone("{name: lora-ffn}", FEW),
@@ -97,7 +100,6 @@ def main() -> None:
         lingraft.init(base, list(learn), files_of(given.retain), out=recipe, text=learn)
     layers = depth(read_config(Path(base)))
     for_all = [f"corpus.0.tokens={given.tokens}", f"training.bf16={str(given.bf16).lower()}", "training.eval_steps=0.5"]
-    print(f"in context, the base: {100 * in_context(base):.1f} %", flush=True)
     best: dict[str, float] = {}
     for seed in range(given.seeds):
         done: list[Path] = []
@@ -113,10 +115,18 @@ def main() -> None:
                 results = lingraft.run(recipe, out, [*for_all, *own, *given.settings], beside=done)
                 done.append(out)
                 learned[rate] = results["learning"]
-                print(row(out.name, results, in_context(out / "model"), time.monotonic() - began), flush=True)
+                print(row(out.name, results, time.monotonic() - began), flush=True)
             best.setdefault(name, max(learned, key=lambda rate: learned[rate]))
     shown = [folder_of(given.folder, name, rate, 0) for name, rate in best.items()]
     lingraft.report(shown, given.folder / "report.html")
+
+
+def share_generated(done: Path, out: Path) -> None:
+    """Give a run what another one let the base generate; it takes what it would have generated itself."""
+    for name in ("work/chat", "work/self-generated"):
+        if (done / name).exists():
+            shutil.copytree(done / name, out / name)
+    shutil.copy(done / "recipe.resolved.yaml", out)
 
 
 def folder_of(folder: Path, name: str, rate: float, seed: int) -> Path:
@@ -134,27 +144,16 @@ def of_depth(setting: str, layers: int) -> str:
     return setting.replace("FIRST", str(first)).replace("LAST", str(last)).replace("COPIES", str(copies))
 
 
-def in_context(folder: Path | str) -> float:
-    """Accuracy of greedy prediction where random tokens come a second time: 32 texts of 40 tokens, twice each.
-
-    Perplexity says nothing of this ability, and plain adaptation can lose it in its first steps (arXiv 2506.00288).
+def row(name: str, results: Mapping[str, Any], seconds: float) -> str:
+    """A line of the table: changes of bits per byte, and in-context copying of the languages; of a chat model answers
+    that begin as the base's, their chrF, and known ones that are right.
     """
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    words = [token for token in range(500, 5000) if token not in tokenizer.all_special_ids]
-    once = torch.tensor(np.random.default_rng(0).choice(words, (32, 40)))
-    with torch.inference_mode():
-        predicted = model(torch.cat([once, once], dim=1)).logits[:, 40:-1].argmax(-1)
-    return float((predicted == once[:, 1:]).float().mean())
-
-
-def row(name: str, results: Mapping[str, Any], ability: float, seconds: float) -> str:
-    """A line of the table: changes of bits per byte, and ability in context; of a chat model answers that begin as the
-    base's, their chrF, and known ones that are right.
-    """
-    chat, languages = results.get("chat"), results["languages"]
+    chat, languages, copying = results.get("chat"), results["languages"], results["tasks"][COPYING]["languages"]
     measured = [languages[code]["bits_per_byte"] for code in languages] + ([chat["bits_per_byte"]] if chat else [])
-    cells = [f"{100 * change['delta'] / change['before']:+.2f} %" for change in measured] + [f"{100 * ability:.1f} %"]
+    cells = [f"{100 * change['delta'] / change['before']:+.2f} %" for change in measured]
+    cells += [
+        f"{100 * of['accuracy']['before']:.1f} to {100 * of['accuracy']['after']:.1f} %" for of in copying.values()
+    ]
     if chat:
         cells += [f"{100 * chat['same_beginning']:.0f} %", f"{chat['chrf']:.2f}", f"{chat['right']['after']}"]
     return f"| {name} | {' | '.join(cells)} | {seconds / 60:.1f} min |"
