@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FIT_TOKENS_PER_UNIT = 40
-"""Tokens of old and of new text that a method fits what it adds on, for each unit of the model's width."""
+MOST_PER_UNIT = 100
+"""Tokens of old and of new text that a method fits what it adds on, for each unit of the model's width; no more than
+there are of old text."""
+GENERATED_PER_UNIT = 40
+"""Of old text that is generated for this alone."""
 
 
 def fit_on_text(fit: Fit, text: TrainingText, context: PenaltyContext) -> None:
@@ -30,10 +33,12 @@ def fit_on_text(fit: Fit, text: TrainingText, context: PenaltyContext) -> None:
     Old text is self-generated replay; where none trains, the base generates documents for this alone.
     """
     started, width = time.monotonic(), context.adaptation.plain.get_decoder().config.hidden_size
-    count = ceil(FIT_TOKENS_PER_UNIT * width / context.max_length)
     if text.written is None:
+        count = ceil(GENERATED_PER_UNIT * width / context.max_length)
         text = replace(text, written=_generated(context, count, len(text.languages)))
         text = replace(text, languages=[*text.languages, SELF_GENERATED])
+    assert text.written is not None
+    count = min(ceil(MOST_PER_UNIT * width / context.max_length), len(text.written))
     tokenizer = context.tokenizer.tokenizer
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     special = sorted(added.union(tokenizer.all_special_ids))
