@@ -36,6 +36,7 @@ from lingraft.nn.chunked_cross_entropy import token_losses
 from lingraft.schema import Change, Counts, LanguageResult, Pair
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
@@ -136,18 +137,24 @@ class Scored(NamedTuple):
 
 def sequence_nll(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: Sequence[int]) -> list[float]:
     """Sum of -ln p over the tokens of each row from position `scored` on."""
-    width = max(map(len, rows))
-    input_ids = torch.zeros(len(rows), width, dtype=torch.long)  # (B, T), padded to the right
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)  # (B, T), tokens to score
+    input_ids, hidden = hidden_states(model, rows)
+    mask = torch.zeros(input_ids.shape, dtype=torch.bool)  # (B, T), tokens to score
     for i, row in enumerate(rows):
-        input_ids[i, : len(row)] = torch.tensor(row)
         mask[i, scored[i] : len(row)] = True
-    input_ids, mask = input_ids.to(model.device), mask.to(model.device)
-    # A causal decoder cannot see the padding on the right of a token, so no attention mask is needed.
-    hidden = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
+    mask = mask.to(model.device)
     predicts, targets = hidden[:, :-1][mask[:, 1:]], input_ids[:, 1:][mask[:, 1:]]  # (N, D), (N,)
     losses = token_losses(model, predicts, targets).cpu().double()
     return [float(part.sum()) for part in losses.split(mask.sum(1).tolist())]
+
+
+def hidden_states(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of tokens (B, T), padded to the right, and what the decoder gives for them (B, T, D)."""
+    input_ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row)] = torch.tensor(row)
+    input_ids = input_ids.to(model.device)
+    # A causal decoder cannot see the padding on the right of a token, so no attention mask is needed.
+    return input_ids, model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ import torch
 
 from lingraft.cache import fingerprint
 from lingraft.evaluation import COPYING
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH
-from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
+from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, hidden_states
+from lingraft.evaluation.paired_bootstrap import accuracies
 from lingraft.evaluation.suite import Roles, Suite
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
-from lingraft.schema import Change, TaskLanguage, TaskResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,11 +74,7 @@ def copied(model: PreTrainedModel, tokenizer: DocumentTokenizer, sequences: Sequ
     shares: list[float] = []
     for first in range(0, len(rows), size):
         batch = rows[first : first + size]
-        input_ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)  # (B, T), padded to the right
-        for i, row in enumerate(batch):
-            input_ids[i, : len(row)] = torch.tensor(row)
-        input_ids = input_ids.to(model.device)
-        hidden = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
+        input_ids, hidden = hidden_states(model, batch)
         for i, (row, ids) in enumerate(zip(batch, once[first : first + size], strict=True)):
             start = len(row) - len(ids)
             if len(ids) < 2:  # a tokenizer that drops them
@@ -115,22 +110,4 @@ class Copying(Suite[Shares]):
         return {code: np.array(shares) for code, shares in stored.items()}
 
     def compare(self, after: Mapping[str, Shares], before: Mapping[str, Shares] | None, roles: Roles) -> dict[str, Any]:
-        languages = {
-            code: TaskLanguage(
-                role=roles.get(code, "observe"),
-                questions=len(shares),
-                chance=0.0,
-                accuracy=_accuracy(shares, before[code] if before else None),
-            )
-            for code, shares in after.items()
-        }
-        gains = {code: language.accuracy.delta for code, language in languages.items()} if before else {}
-        result = TaskResult(metric="accuracy", languages=languages, **learned_and_forgotten(gains, roles))
-        return {"tasks": {COPYING: result}}
-
-
-def _accuracy(after: Shares, before: Shares | None) -> Change:
-    if before is None:
-        return Change(after=float(after.mean()))
-    interval = delta_interval(after - before, np.ones(len(after), dtype=np.int64))
-    return changed(float(before.mean()), float(after.mean()), interval)
+        return {"tasks": {COPYING: accuracies(after, before, dict.fromkeys(after, 0.0), roles)}}

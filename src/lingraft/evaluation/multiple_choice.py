@@ -27,9 +27,8 @@ from lingraft.corpus.read import find_files, read_records
 from lingraft.errors import CorpusError, UserError
 from lingraft.evaluation import COPYING
 from lingraft.evaluation.bits_per_byte import score
-from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
+from lingraft.evaluation.paired_bootstrap import accuracies
 from lingraft.evaluation.suite import Progress, Roles, Suite
-from lingraft.schema import Change, TaskLanguage, TaskResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -192,23 +191,10 @@ class MultipleChoice(Suite[Answers]):
     def compare(
         self, after: Mapping[str, Answers], before: Mapping[str, Answers] | None, roles: Roles
     ) -> dict[str, Any]:
-        languages = {
-            code: TaskLanguage(
-                role=roles.get(code, "observe"),
-                questions=len(answers.correct),
-                chance=answers.chance,
-                accuracy=_accuracy(answers, before[code] if before else None),
-            )
-            for code, answers in after.items()
-        }
-        gains = {code: language.accuracy.delta for code, language in languages.items()} if before else {}
-        result = TaskResult(metric="accuracy", languages=languages, **learned_and_forgotten(gains, roles))
+        chance = {code: answers.chance for code, answers in after.items()}
+        result = accuracies(_right(after), _right(before) if before else None, chance, roles)
         return {"tasks": {self.task: result}}
 
 
-def _accuracy(after: Answers, before: Answers | None) -> Change:
-    if before is None:
-        return Change(after=after.accuracy)
-    change = after.correct.astype(float) - before.correct
-    interval = delta_interval(change, np.ones(len(change), dtype=np.int64))
-    return changed(before.accuracy, after.accuracy, interval)
+def _right(measured: Mapping[str, Answers]) -> dict[str, npt.NDArray[np.float64]]:
+    return {code: answers.correct.astype(float) for code, answers in measured.items()}

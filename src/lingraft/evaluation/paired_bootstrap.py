@@ -1,4 +1,4 @@
-"""The change of a measure with its paired bootstrap interval; means over learned and retained languages."""
+"""The change of a measure with its paired bootstrap interval; means over learned and retained languages; accuracies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingraft.evaluation.suite import Roles
-from lingraft.schema import Change
+from lingraft.schema import Change, TaskLanguage, TaskResult
 
 RESAMPLES = 2000
 
@@ -49,3 +49,34 @@ def learned_and_forgotten(gains: Mapping[str, float], roles: Roles) -> dict[str,
         **({"learning": float(np.mean(learned))} if learned else {}),
         **({"forgetting": float(np.mean(forgotten))} if forgotten else {}),
     }
+
+
+def accuracies(
+    after: Mapping[str, npt.NDArray[np.float64]],
+    before: Mapping[str, npt.NDArray[np.float64]] | None,
+    chance: Mapping[str, float],
+    roles: Roles,
+) -> TaskResult:
+    """The accuracy of a task by language, and its change.
+
+    `after` and `before` say of each question how far it is answered right, from 0 to 1, (questions,); `chance` is the
+    accuracy of guessing.
+    """
+    languages = {
+        code: TaskLanguage(
+            role=roles.get(code, "observe"),
+            questions=len(right),
+            chance=chance[code],
+            accuracy=_accuracy(right, before[code] if before else None),
+        )
+        for code, right in after.items()
+    }
+    gains = {code: language.accuracy.delta for code, language in languages.items()} if before else {}
+    return TaskResult(metric="accuracy", languages=languages, **learned_and_forgotten(gains, roles))
+
+
+def _accuracy(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64] | None) -> Change:
+    if before is None:
+        return Change(after=float(after.mean()))
+    interval = delta_interval(after - before, np.ones(len(after), dtype=np.int64))
+    return changed(float(before.mean()), float(after.mean()), interval)
