@@ -3,7 +3,7 @@
     BOS w_1 … w_n  newline  w_1 … w_n
 
 The words are drawn at random from the measured text of a language, so that nothing but the context foretells their
-order. What counts is the share of tokens of the second occurrence, but the first, that the model predicts greedily.
+order. What counts is the share of tokens of the second occurrence, all but its first, that the model predicts greedily.
 Plain adaptation can lose this in its first steps, while perplexity hardly changes (arXiv 2506.00288).
 """
 
