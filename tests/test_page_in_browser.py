@@ -38,7 +38,7 @@ def write_run(folder, method: str, learning: float, forgetting: float, long_name
             "perplexity": {"before": 30.0, "after": 30.0 + change},
         }
         accuracy = {"before": 0.6, "after": 0.6 - change / 2, "delta": -change / 2, "ci95": [-change, change]}
-        accuracies[code] = {"role": role, "questions": 400, "chance": 0.25, "accuracy": accuracy}
+        accuracies[code] = {"role": role, "questions": 400, "chance": 0.25, "score": accuracy}
     groups = ("first", "middle", long_name or "last")
     points = [
         {"scales": dict.fromkeys(groups, i / 10), "learning": i / 30, "forgetting": i * i / 900} for i in range(1, 11)

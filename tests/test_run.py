@@ -109,7 +109,7 @@ def test_questions_and_samples_are_measured_as_evaluate_measures_them(recipe, te
     recipe["evaluation"] |= {"tasks": tasks, "num_samples": NUM_SAMPLES}
     results = lingraft.run(recipe, tmp_path / "out")
     assert results["tasks"]["likely"]["languages"]["swh_Latn"]["role"] == "learn"
-    assert results["tasks"]["likely"]["languages"]["swh_Latn"]["accuracy"]["after"] == pytest.approx(2 / 3)
+    assert results["tasks"]["likely"]["languages"]["swh_Latn"]["score"]["after"] == pytest.approx(2 / 3)
     held_out = tmp_path / "out" / "work" / "split" / "held-out-swh_Latn.jsonl"
     again = lingraft.evaluate(
         str(tmp_path / "out" / "model"),
@@ -136,7 +136,7 @@ def test_what_is_measured_is_measured_again_before_and_after_when_it_changed(
     if changed == "a question":
         questions.write_text('{"context": "casa", "choices": [" agua", " xx"], "answer": 1}')
         after = lingraft.run(recipe, tmp_path / "out")
-        of = [results["tasks"]["likely"]["languages"]["spa_Latn"]["accuracy"] for results in (before, after)]
+        of = [results["tasks"]["likely"]["languages"]["spa_Latn"]["score"] for results in (before, after)]
         assert [of[1][when] for when in ("before", "after")] == [1 - of[0][when] for when in ("before", "after")]
     else:
         texts["spa_Latn"].write_text(texts["spa_Latn"].read_text().replace("casa ", "casa   "))

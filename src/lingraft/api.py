@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(
 
 def evaluate(
     model: Path | str,
-    text: Mapping[str, str | Sequence[str]],
+    text: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     against: Path | str | None = None,
     learn: Sequence[str] = (),
     retain: Sequence[str] = (),
@@ -52,6 +53,9 @@ def evaluate(
     out: Path | str | None = None,
     tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
     split: Split | None = None,
+    suites: Sequence[str] = (),
+    datasets: Path | str | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
@@ -60,13 +64,18 @@ def evaluate(
     Without `against` only `after` is given.
     `split` says what a document of plain text is (`corpus.plain_text`); by default the lines between blank lines.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).
+    `suites` are suites of tasks of lm-evaluation-harness by name or path (`evaluation.task_suites`), measured in all of
+    these languages that they have; `datasets` is a folder with their data sets, which else come from the hub, and
+    `limit` the questions of each task.
 
     Raises:
         UserError: text, models or languages that do not exist, or roles without a text.
     """
     from lingraft.evaluation.evaluate import evaluate_model
 
-    return evaluate_model(model, text, against, learn, retain, max_length, text_field, out, tasks, split)
+    return evaluate_model(
+        model, text, against, learn, retain, max_length, text_field, out, tasks, split, suites, datasets, limit
+    )
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:

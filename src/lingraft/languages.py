@@ -187,6 +187,25 @@ def _meanings(languages: Sequence[Any]) -> str:
     return f"{first.name}, {first.alpha_3} in ISO 639-3, is several languages: {shown or 'name one, with its script'}"
 
 
+class Macrolanguage(NamedTuple):
+    """The codes of the language that a data set names: Swahili, where the language is coastal Swahili."""
+
+    alpha2: str  # sw; empty where ISO 639-1 has none
+    alpha3: str  # swa
+
+
+@cache
+def macrolanguage(code: str) -> Macrolanguage:
+    """The macrolanguage of a language; the language itself where it is in none."""
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    own = code.partition("_")[0]
+    language = pycountry.languages.get(alpha_3=own)
+    tag = MACROLANGUAGES.get(own, getattr(language, "alpha_2", own))
+    macro = pycountry.languages.get(**{f"alpha_{len(tag)}": tag})
+    return Macrolanguage(getattr(macro, "alpha_2", ""), getattr(macro, "alpha_3", own))
+
+
 def _either(words: Sequence[str]) -> str:
     return " or ".join(words)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lingraft.languages import Role
 
@@ -92,14 +92,16 @@ class TaskLanguage(Record):
     role: Role
     questions: int = 0
     chance: float
-    """The accuracy of guessing."""
-    accuracy: Change
+    """The score of guessing."""
+    score: Change = Field(validation_alias=AliasChoices("score", "accuracy"))
+    """From 0 to 1; called `accuracy` in files of earlier versions."""
 
 
 class TaskResult(Record):
-    """One task; learning and forgetting in points of accuracy."""
+    """One task; learning and forgetting in points of its score."""
 
     metric: str = "accuracy"
+    """`accuracy`, or a figure of lm-evaluation-harness: acc, acc_norm, exact_match, chrf, bleu."""
     languages: dict[str, TaskLanguage] = {}
     learning: float = 0
     forgetting: float = 0
@@ -267,6 +269,8 @@ class Results(Record):
     measured: Windows
     languages: dict[str, LanguageResult]
     tasks: dict[str, TaskResult] | None = None
+    lacking: dict[str, dict[str, str]] = {}
+    """Task of a suite -> a language in which it was not measured -> why."""
     samples: list[Sample] | None = None
     chat: ChatResult | None = None
     learning: float = 0

@@ -110,8 +110,8 @@ def test_tasks_are_compared_in_points_of_accuracy() -> None:
     assert task["forgetting"] == pytest.approx(0.15)
     english = task["languages"]["eng_Latn"]
     assert (english["role"], english["questions"], english["chance"]) == ("retain", 100, 0.25)
-    low, high = english["accuracy"].pop("ci95")
-    assert english["accuracy"] == {"before": 0.9, "after": 0.75, "delta": pytest.approx(-0.15)}
+    low, high = english["score"].pop("ci95")
+    assert english["score"] == {"before": 0.9, "after": 0.75, "delta": pytest.approx(-0.15)}
     assert low == pytest.approx(-0.15 - 1.96 * (0.15 * 0.85 / 100) ** 0.5, abs=0.015)  # the binomial's
     assert high == pytest.approx(-0.15 + 1.96 * (0.15 * 0.85 / 100) ** 0.5, abs=0.015)
 
@@ -119,7 +119,7 @@ def test_tasks_are_compared_in_points_of_accuracy() -> None:
 def test_tasks_without_a_base_have_only_after() -> None:
     after = {"eng_Latn": answers(75)}
     task = compared(CLOZE, after, None, {"eng_Latn": "retain"})["tasks"]["cloze"]
-    assert task["languages"]["eng_Latn"]["accuracy"] == {"after": 0.75}
+    assert task["languages"]["eng_Latn"]["score"] == {"after": 0.75}
     assert "forgetting" not in task
 
 
@@ -139,4 +139,4 @@ def test_one_document_or_question_has_no_interval() -> None:
     bits = compare(one, one, {})["languages"]["eng_Latn"]["bits_per_byte"]
     assert bits == {"before": pytest.approx(2), "after": pytest.approx(2), "delta": 0}
     task = compared(CLOZE, question, question, {})["tasks"]["cloze"]
-    assert task["languages"]["eng_Latn"]["accuracy"] == {"before": 1, "after": 1, "delta": 0}
+    assert task["languages"]["eng_Latn"]["score"] == {"before": 1, "after": 1, "delta": 0}

@@ -29,7 +29,7 @@ def entry(role: str, before: float, after: float, half: float = 0.1) -> dict:
 
 def task(before: float, after: float) -> dict:
     accuracy = {"before": before, "after": after, "delta": after - before, "ci95": [after - before - 0.02] * 2}
-    of = {"role": "retain", "questions": 400, "chance": 0.25, "accuracy": accuracy}
+    of = {"role": "retain", "questions": 400, "chance": 0.25, "score": accuracy}
     return {"metric": "accuracy", "languages": {"eng_Latn": of}, "forgetting": before - after}
 
 
@@ -216,7 +216,7 @@ def test_results_without_a_base_are_drawn_too(draw, results) -> None:
         of["bits_per_byte"] = {"after": 1.5}
         of["perplexity"] = {"after": 30.0}
     results["tasks"] = {"cloze": task(0.5, 0.4)}
-    results["tasks"]["cloze"]["languages"]["eng_Latn"]["accuracy"] = {"after": 0.625}
+    results["tasks"]["cloze"]["languages"]["eng_Latn"]["score"] = {"after": 0.625}
     del results["learning"], results["forgetting"], results["tasks"]["cloze"]["forgetting"]
     results["base"] = None
     page = draw(results)
@@ -486,7 +486,7 @@ def test_without_an_interval_none_is_drawn_or_printed_and_nothing_is_called_lost
     for entry in results["languages"].values():
         del entry["bits_per_byte"]["ci95"]
     accuracy = {"before": 1.0, "after": 0.0, "delta": -1.0}
-    of_task = {"languages": {"eng_Latn": {"role": "retain", "chance": 0.5, "accuracy": accuracy}}}
+    of_task = {"languages": {"eng_Latn": {"role": "retain", "chance": 0.5, "score": accuracy}}}
     page = draw({**results, "tasks": {"cloze": of_task}}, {**results, "model": "other"})
     shown = Scripts(page).shown
     assert "none: one document" in shown

@@ -138,8 +138,8 @@ def run(
 )
 def evaluate(
     model: Annotated[str, typer.Argument(help="Hub name or folder of the model.")],
-    text: Annotated[list[str], typer.Option(help=f"LANGUAGE=FILE, as often as needed. {FILES}")],
     out: Annotated[Path, typer.Option(help="The results file to write.")],
+    text: Annotated[list[str] | None, typer.Option(help=f"LANGUAGE=FILE, as often as needed. {FILES}")] = None,
     against: Annotated[str | None, typer.Option(help="The base to compare with.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of questions with options.")] = None,
     learn: Annotated[str, typer.Option(help="Languages that were learned.")] = "",
@@ -147,12 +147,22 @@ def evaluate(
     max_length: Annotated[int | None, typer.Option(help="Window in tokens.")] = None,
     text_field: Annotated[str, typer.Option(help="The field of a record that holds the text.")] = "text",
     split: Split = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Benchmarks: a suite (layra, family-experts, …), a file of your own, or a task of the harness."
+        ),
+    ] = None,
+    datasets: Annotated[
+        Path | None, typer.Option(help="A folder with the suites' data sets; without one they come from the hub.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions of each task of a suite; all by default.")] = None,
 ) -> None:
-    """Measure a model on texts, alone or against its base."""
+    """Measure a model on texts and tasks, alone or against its base."""
     _load_quietly()
     results = lingraft.evaluate(
         model,
-        pairs(text, "--text"),
+        pairs(text or [], "--text"),
         against,
         codes(learn),
         codes(retain),
@@ -161,6 +171,9 @@ def evaluate(
         out,
         tasks(task or []),
         split,  # type: ignore[arg-type]
+        suite or [],
+        datasets,
+        limit,
     )
     _print_results(results)
 
@@ -220,9 +233,9 @@ def _print_results(results: dict[str, Any]) -> None:
         typer.echo(f"{code}  {entry['role']:7}  {before}{bits['after']:.4f} bits per byte{change}")
     for name, task in results["tasks"].items():
         for code, entry in task["languages"].items():
-            accuracy = entry["accuracy"]
-            before = f"{100 * accuracy['before']:.1f} -> " if "before" in accuracy else ""
-            typer.echo(f"{code}  {entry['role']:7}  {before}{100 * accuracy['after']:.1f} % of {name}")
+            score, metric = entry["score"], "" if task["metric"] == "accuracy" else f", {task['metric']}"
+            before = f"{100 * score['before']:.1f} -> " if "before" in score else ""
+            typer.echo(f"{code}  {entry['role']:7}  {before}{100 * score['after']:.1f} % of {name}{metric}")
     if chat := results.get("chat"):
         _print_chat(chat)
     for name in ("learning", "forgetting"):

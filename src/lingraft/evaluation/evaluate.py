@@ -27,6 +27,7 @@ from lingraft.errors import UserError
 from lingraft.evaluation import NUM_CONVERSATIONS
 from lingraft.evaluation.chat import Chat, generate_exchanges
 from lingraft.evaluation.compare import compare
+from lingraft.evaluation.harness import load_suites
 from lingraft.evaluation.measure import measure, measured_with, model_to_measure
 from lingraft.evaluation.multiple_choice import read_tasks
 from lingraft.evaluation.suites import list_suites
@@ -49,6 +50,9 @@ def evaluate_model(
     out: Path | str | None = None,
     tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
     split: Split | None = None,
+    suites: Sequence[str] = (),
+    datasets: Path | str | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """As `lingraft.evaluate`."""
     model, against = str(model), str(against) if against is not None else None
@@ -60,11 +64,13 @@ def evaluate_model(
         name: {code: as_list(patterns) for code, patterns in by_code(files).items()}
         for name, files in (tasks or {}).items()
     }
-    _check_languages(text, questions, learn, retain)
+    _check_languages(text, questions, suites, learn, retain)
     target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
-    of_text, others = list_suites(texts, read_tasks(questions))
-    suites = [of_text, *others]
+    codes = list(dict.fromkeys([*learn, *retain, *text, *(code for files in questions.values() for code in files)]))
+    of_harness, lacking = load_suites(suites, codes, str(datasets) if datasets else None, limit)
+    of_text, others = list_suites(texts, read_tasks(questions), of_harness)
+    measured = [*([of_text] if texts else []), *others]
     if with_chat and against is None:
         raise UserError("--retain chat: what is retained is the chat of a base; give it, with --against")
     folders = {name: find_model(name) for name in (model, against) if name is not None}
@@ -72,19 +78,21 @@ def evaluate_model(
         check_model(folder)
     length = _max_length(max_length, list(folders.values()))
     if with_chat:
-        suites.append(_chat_of(folders[str(against)]))
+        measured.append(_chat_of(folders[str(against)]))
     sources = Sources(lambda: {name: model_files(folder) for name, folder in folders.items()})
     marks = document_marks(folders[against or model])  # a graft may have got a chat template, which its base lacks
     own = marks_like(marks, folders[model])
-    after = measure(folders[model], suites, length, own)
-    before = measure(folders[against], suites, length, marks) if against is not None else None
+    after = measure(folders[model], measured, length, own)
+    before = measure(folders[against], measured, length, marks) if against is not None else None
     sources.check()
+    lacks: dict[str, Any] = {"lacking": lacking} if lacking else {}
     results = Results(
         schema=SCHEMA,
         base=public_name(against) if against else None,
         model=public_name(model),
         measured=measured_with(folders[model], length, own),
-        **compare(suites, after, before, roles),
+        **compare(measured, after, before, roles),
+        **lacks,
     ).to_json()
     if target is not None:
         write_json(target, results)
@@ -108,17 +116,22 @@ def _read_paths(
 
 
 def _check_languages(
-    text: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], learn: Sequence[str], retain: Sequence[str]
+    text: Mapping[str, Any],
+    tasks: Mapping[str, Mapping[str, Any]],
+    suites: Sequence[str],
+    learn: Sequence[str],
+    retain: Sequence[str],
 ) -> None:
     """Refuse a role for a language that is not measured, and two roles for one language."""
-    if not text:
-        raise UserError("there is no text to measure on; give at least one, as in --text swh_Latn=FILE")
+    if not text and not (suites and (learn or retain or tasks)):
+        example = "--suite layra --learn swh_Latn" if suites else "--text swh_Latn=FILE"
+        raise UserError(f"there is nothing to measure on; give at least one language, as in {example}")
     both = sorted(set(learn) & set(retain))
     if both:
         raise UserError(f"{', '.join(both)}: given as learned and as retained; a language has one role")
     measured = dict.fromkeys([*text, *(code for files in tasks.values() for code in files)])
     for code in [*learn, *retain]:
-        if code not in measured:
+        if code not in measured and not suites:
             raise UserError(f"{code} has a role but no text; add --text {code}=FILE (measured: {', '.join(measured)})")
 
 

@@ -74,6 +74,9 @@ def build_suites(recipe: Recipe, text: Text, chat: GeneratedChat | None) -> Suit
     """Build the suites: own or held-out text of each language, questions, words and prompts of texts, and chat."""
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
     measured = recipe.evaluation
-    of_text, others = list_suites(texts, text.questions.tasks, measured.num_samples, measured.num_sequences)
+    questions = text.questions
+    of_text, others = list_suites(
+        texts, questions.tasks, questions.suites, measured.num_samples, measured.num_sequences
+    )
     of_chat = [Chat(chat.exchanges)] if chat else []
     return Suites(of_text, [*others, *of_chat], recipe.length, recipe.marks)

@@ -107,7 +107,7 @@ def _eval_results(results: Results) -> list[Any]:
         ("text-generation", METRIC, f"text of {code}", code, language.bits_per_byte.after)
         for code, language in results.languages.items()
     ] + [
-        ("multiple-choice", "accuracy", name, code, language.accuracy.after)
+        ("multiple-choice", task.metric, name, code, language.score.after)
         for name, task in (results.tasks or {}).items()
         for code, language in task.languages.items()
     ]
@@ -133,7 +133,7 @@ def _measured(results: Results) -> Iterator[str]:
         yield _row(_name(code), language.role, measure, language.bits_per_byte, 4)
     for name, task in (results.tasks or {}).items():
         for code, asked in task.languages.items():
-            yield _row(_name(code), asked.role, f"accuracy in {name}", asked.accuracy, 3)
+            yield _row(_name(code), asked.role, f"{task.metric} in {name}", asked.score, 3)
     if chat := results.chat:
         yield _row("chat", "retain", "bits per byte of the base's own answers", chat.bits_per_byte, 4)
         right = f"{chat.right.before} of {chat.known} | {chat.right.after} of {chat.known}"

@@ -56,8 +56,9 @@ def build_results(
     fertility: FertilityChange,
     stages: Sequence[StageResult],
     scales: SelectedScales | None,
+    lacking: Mapping[str, Mapping[str, str]],
 ) -> Results:
-    """Compare the scores before and after, by language and task."""
+    """Compare the scores before and after, by language and task; `lacking` is what suites could not measure."""
     roles, extra = recipe.languages.roles, dict[str, Any]()
     if measured.between:
         extra["stages"] = along = stage_results(recipe, measured.between, measured.base)
@@ -66,6 +67,8 @@ def build_results(
     if measured.instruct and recipe.instruct:
         against = compare(suites.all, measured.after, measured.instruct, roles)
         extra["instruct"] = InstructResult(base=public_name(recipe.instruct), **against)
+    if lacking:
+        extra["lacking"] = lacking
     if scales:
         extra["max_forgetting"] = scales.record
     compared = compare(suites.all, measured.after, measured.base, roles)

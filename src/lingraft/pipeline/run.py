@@ -105,7 +105,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     unrounded = suites.measure_text(work / "unrounded", final.model)  # what rounding costs
     after = suites.measure(work / "after", exported.model)
     measured = Measured(before, between, unrounded, after, instruct_scores)
-    results = build_results(recipe, base, suites, measured, fertility, stages, scales)
+    results = build_results(recipe, base, suites, measured, fertility, stages, scales, text.questions.lacking)
     files.raise_if_changed()
     record = provenance(recipe, base, extended, stages, exported, measured)
     card_files = files_beside(recipe, base.folder, exported.model.folder, results, record)  # a card, a Modelfile

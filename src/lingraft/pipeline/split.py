@@ -26,6 +26,9 @@ from lingraft.recipe.text import Languages, Validation
 
 logger = logging.getLogger(__name__)
 
+SENTENCE = 5
+"""Words of a field of a question that is compared as a whole, too; shorter ones are options, labels and names."""
+
 
 class Split(Artefact):
     """By language: `held-out-*.jsonl` is measured, `selection-*.jsonl` is the selection split; an index of both."""
@@ -112,6 +115,11 @@ def _measured(evaluated: Sequence[str], texts: Mapping[str, Sequence[str]], ques
                 for number, choice in enumerate(question.choices):
                     yield Measured(source, question.context + choice, whole=number == question.answer)
                     yield Measured(source, choice, whole=False)
+
+    for suite in questions.suites:
+        for code, of_suite in suite.texts.items():
+            source = f"evaluation.{suite.name} {code}"
+            yield from (Measured(source, text, whole=len(text.split()) >= SENTENCE) for text in of_suite)
 
 
 def _of_language(

@@ -11,6 +11,7 @@ from typing import Any
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
 from lingraft.checkpoints.read import num_rows as num_rows_of
 from lingraft.errors import TrainingError
+from lingraft.evaluation.harness import load_suites
 from lingraft.evaluation.multiple_choice import read_tasks
 from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, pack, pack_held_out
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
@@ -76,7 +77,9 @@ def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
     Raises:
         CorpusError: no text, too little of it, or files that cannot be read.
     """
-    questions = Questions(read_tasks(recipe.evaluation.tasks))
+    evaluation, codes = recipe.evaluation, list(recipe.languages.roles)
+    suites, lacking = load_suites(evaluation.suites, codes, evaluation.datasets, evaluation.limit)
+    questions = Questions(read_tasks(evaluation.tasks), suites, lacking)
     corpora = _read_corpora(recipe, base, work, "corpus")
     generated = generate_measured_text(recipe, base, work)
     split = _split(recipe, corpora, questions, generated, work)

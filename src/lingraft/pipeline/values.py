@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.checkpoints.read import find_model, model_fingerprint, tokenizer_fingerprint
 from lingraft.corpus.read import find_files
 from lingraft.corpus.tokenize import DocumentTokenizer
+from lingraft.evaluation.harness import HarnessSuite
 from lingraft.evaluation.measure import document_tokenizer
 from lingraft.evaluation.multiple_choice import Tasks
 from lingraft.pipeline.step import Artefact
@@ -103,9 +104,12 @@ class Files:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of all tasks."""
+    """The questions of all tasks, and of the tasks of suites."""
 
     tasks: Tasks
+    suites: Sequence[HarnessSuite] = ()
+    lacking: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Task of a suite -> a language that it lacks -> why."""
 
     @property
     def fingerprint(self) -> dict[str, dict[str, str]]:
@@ -113,6 +117,9 @@ class Questions:
             return fingerprint([question.model_dump() for question in questions])
 
         return {
-            task: {code: of(questions) for code, questions in by_language.items()}
-            for task, by_language in self.tasks.items()
+            **{
+                task: {code: of(given) for code, given in by_language.items()}
+                for task, by_language in self.tasks.items()
+            },
+            **{suite.name: suite.fingerprint for suite in self.suites},
         }

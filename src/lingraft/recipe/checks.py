@@ -10,6 +10,7 @@ from lingraft.checkpoints.document_marks import MARKS_ONLY, document_marks
 from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.corpus.sources import PATH_KEYS
 from lingraft.errors import UserError
+from lingraft.evaluation.task_suites import is_suite_file
 from lingraft.recipe.argument_checks import training_problems
 from lingraft.recipe.merge_steps import absolute
 from lingraft.recipe.model_checks import model_problems, placed
@@ -83,6 +84,8 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
     tasks = {name: {code: _absolute(path) for code, path in files.items()} for name, files in evaluation.tasks.items()}
+    suites = [str(Path(suite).resolve()) if is_suite_file(suite) else suite for suite in evaluation.suites]
+    datasets = evaluation.datasets and str(Path(evaluation.datasets).resolve())
     stages, template = {}, None
     for name, stage in recipe.stages.items():
         stages[name] = _stage_filled_in(stage, template, recipe.languages.chat)
@@ -90,7 +93,9 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     return recipe.model_copy(
         update={
             "stages": stages,
-            "evaluation": evaluation.model_copy(update={"text": text, "tasks": tasks}),
+            "evaluation": evaluation.model_copy(
+                update={"text": text, "tasks": tasks, "suites": suites, "datasets": datasets}
+            ),
             "base": absolute(recipe.base),
             "document": recipe.document or _document(recipe.base),
             "max_length": recipe.max_length or min(DEFAULT_MAX_LENGTH, context_length(config)),

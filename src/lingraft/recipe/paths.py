@@ -16,11 +16,13 @@ from typing import Any
 from lingraft.checkpoints.names import is_hub_name
 from lingraft.corpus.sources import PATH_KEYS
 from lingraft.errors import RecipeError
+from lingraft.evaluation.task_suites import is_suite_file
 
 _STAGE = re.compile(r"stages\.[^.]*\.")
 _FILES = re.compile(
-    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|instructions\.\d+\.files|evaluation\.(text|tasks\.[^.]*)\.[^.]*)(\.\d+)?"
+    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|instructions\.\d+\.files|evaluation\.(text|tasks\.[^.]*)\.[^.]*|evaluation\.datasets)(\.\d+)?"
 )
+_SUITES = re.compile(r"evaluation\.suites\.\d+")
 _MODELS = re.compile(r"base|chat_template|merge\.\d+\.(instruct|soup\.\d+)")
 _MODELS_AS_KEYS = re.compile(r"merge\.\d+\.(vectors|soup)")
 
@@ -62,7 +64,7 @@ def _changed(value: Any, place: str, file: Callable[[str], str], model: Callable
         }
     if not isinstance(value, str) or not value:
         return value
-    if _FILES.fullmatch(inside):
+    if _FILES.fullmatch(inside) or (_SUITES.fullmatch(inside) and is_suite_file(value)):
         return file(value)
     return model(value) if _MODELS.fullmatch(inside) else value
 

@@ -151,6 +151,13 @@ class Evaluation(Section):
     """As of a corpus, of all of `text` that is plain."""
     tasks: dict[Name, ByLanguage] = {}
     """Files of questions with options, by task and language."""
+    suites: list[Name] = []
+    """Suites of tasks of lm-evaluation-harness: ours by name, your own by path, or single tasks that end with their
+    language, such as `xcopa_sw`."""
+    datasets: Name | None = None
+    """A folder with the data sets of the suites, by their names on the hub; not said, they come from the hub."""
+    limit: Count | None = None
+    """Questions of each task of a suite in each language: the first so many; not said, all."""
     num_samples: Annotated[int, Field(ge=0)] = NUM_SAMPLES
     """Continuations per language that are shown side by side."""
     num_sequences: Annotated[int, Field(ge=0)] = NUM_SEQUENCES

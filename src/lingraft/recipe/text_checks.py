@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
+from lingraft.errors import UserError
+from lingraft.evaluation.task_suites import check_suites
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stage import Stage
 from lingraft.recipe.text import Languages
@@ -31,6 +33,10 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
         for code in files:
             if code not in languages.roles:
                 yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
+    try:
+        check_suites(recipe.evaluation.suites, list(languages.roles), recipe.evaluation.datasets)
+    except UserError as error:
+        yield f"evaluation.suites: {error}"
 
 
 def selection_problems(recipe: Recipe) -> Iterator[str]:

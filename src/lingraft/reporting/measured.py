@@ -9,6 +9,8 @@ from lingraft.reporting.dumbbells import Group, Row, dumbbells
 from lingraft.reporting.figures import Figure, escaped, signed
 from lingraft.reporting.read import ROLES, Run, language_name
 
+UNITS = {"chrf": "chrF", "bleu": "BLEU"}
+"""Scores that are no share of questions answered right."""
 LEAST_CHANGE, LEAST_ACCURACY = 5.0, 20.0
 """Smallest span of an axis, in percent, so that a small change looks small."""
 
@@ -44,16 +46,22 @@ def bits_alone(runs: Sequence[Run]) -> Figure | None:
 
 
 def task(runs: Sequence[Run], name: str) -> Figure:
-    """Accuracies of one task, in percent, with the line of chance."""
+    """Scores of one task, from 0 to 100, with the line of chance."""
     groups = []
+    metric = metric_of(runs, name)
     measured = [(run, run.tasks.get(name, {}).get("languages", {})) for run in runs]
     for code, entries in _by_language(measured).items():
-        accuracies = [entry["accuracy"] for _, entry in entries]
-        base = _agreed(f"base {100 * entry['before']:.1f}" for entry in accuracies if "before" in entry)
+        scores = [entry["score"] for _, entry in entries]
+        base = _agreed(f"base {100 * score['before']:.1f}" for score in scores if "before" in score)
         role, chance = _agreed(ROLES[entry["role"]] for _, entry in entries), 100 * entries[0][1]["chance"]
-        rows = [_task_row(run, chance, entry["accuracy"]) for run, entry in entries]
+        rows = [_task_row(run, chance, entry["score"], metric) for run, entry in entries]
         groups.append(Group(language_name(code), _note(role, base), rows, chance))
-    return dumbbells(groups, " %", least=LEAST_ACCURACY)
+    return dumbbells(groups, "" if metric in UNITS else " %", least=LEAST_ACCURACY)
+
+
+def metric_of(runs: Sequence[Run], name: str) -> str:
+    """What a task is scored by."""
+    return next((str(run.tasks[name].get("metric", "accuracy")) for run in runs if name in run.tasks), "accuracy")
 
 
 def _by_language(
@@ -101,13 +109,13 @@ def _bits_row(run: Run, bits: dict[str, Any]) -> Row:
     return Row(run, 0.0, 0.0, change, interval, lost, f"{bits['after']:.3f}", f"{signed(change)} %", hover)
 
 
-def _task_row(run: Run, chance: float, accuracy: dict[str, Any]) -> Row:
-    after = 100 * accuracy["after"]
-    if "before" not in accuracy:
-        return _plain_row(run, chance, after, "% right", 1)
-    before, delta, interval = 100 * accuracy["before"], 100 * accuracy["delta"], _interval(accuracy, 100)
+def _task_row(run: Run, chance: float, score: dict[str, Any], metric: str) -> Row:
+    after, unit = 100 * score["after"], UNITS.get(metric, "% right")
+    if "before" not in score:
+        return _plain_row(run, chance, after, unit, 1)
+    before, delta, interval = 100 * score["before"], 100 * score["delta"], _interval(score, 100)
     hover = (
-        f"<b>{escaped(run.label)}</b><br>{before:.1f} → {after:.1f} % right"
+        f"<b>{escaped(run.label)}</b><br>{before:.1f} → {after:.1f} {unit}"
         f"<br>{signed(delta)} points{_interval_text(interval, '')}"
     )
     around = interval and (before + interval[0], before + interval[1])

@@ -19,7 +19,7 @@ from lingraft.errors import UserError
 from lingraft.evaluation import COPYING
 from lingraft.output_paths import file_target
 from lingraft.reporting.figures import Figure, plane
-from lingraft.reporting.measured import bits, bits_alone, task
+from lingraft.reporting.measured import UNITS, bits, bits_alone, metric_of, task
 from lingraft.reporting.read import ROLES, Run, language_name, read_files, read_runs
 from lingraft.reporting.section import section
 from lingraft.reporting.tables import bits_table, task_table
@@ -88,8 +88,20 @@ def _page(runs: list[Run]) -> dict[str, Any]:
         "bits_table": bits_table(runs),
         "copying": COPYING,
         "tasks": {name: {"figure": task(runs, name), "table": task_table(runs, name)} for name in tasks},
+        "has_scores": any(metric_of(runs, name) in UNITS for name in tasks),
+        "lacking": _lacking(runs),
         "sections": [section(run) for run in runs],
     }
+
+
+def _lacking(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Tasks of suites that were not measured in a language, with the languages and the reason, each once."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for run in runs:
+        for task_name, reasons in (run.results.get("lacking") or {}).items():
+            for code, why in reasons.items():
+                found.setdefault((task_name, why), {})[language_name(code)] = None
+    return [(name, f"{', '.join(languages)} ({why})") for (name, why), languages in found.items()]
 
 
 def _languages(runs: Sequence[Run]) -> dict[str, list[str]]:

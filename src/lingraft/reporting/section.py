@@ -26,7 +26,7 @@ def section(run: Run) -> dict[str, Any]:
         "step_by_step": stage_results(run),
         "instruct": instruct and {**instruct, "languages": _languages(instruct["languages"])},
         "tasks": {
-            name: {**results, "is_forgotten": _is_forgotten(results["languages"], "accuracy", -1)}
+            name: {**results, "is_forgotten": _is_forgotten(results["languages"], "score", -1)}
             for name, results in run.tasks.items()
             if "forgetting" in results or "learning" in results
         },

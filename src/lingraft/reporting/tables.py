@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lingraft.reporting.measured import UNITS, metric_of
 from lingraft.reporting.read import Run, by_role
 
 
@@ -38,14 +39,14 @@ def bits_table(runs: Sequence[Run]) -> Table:
 
 
 def task_table(runs: Sequence[Run], name: str) -> Table:
-    """Accuracies of one task in percent, and chance."""
+    """Scores of one task, of 100, and chance."""
     entries = [run.tasks.get(name, {}).get("languages", {}) for run in runs]
     measured = [
-        {code: {**entry["accuracy"], "role": entry["role"]} for code, entry in languages.items()}
-        for languages in entries
+        {code: {**entry["score"], "role": entry["role"]} for code, entry in languages.items()} for languages in entries
     ]
+    unit = UNITS.get(metric_of(runs, name), "% right")
     kept = [i for i, cells_of in enumerate(measured) if cells_of]
-    table = _table([runs[i] for i in kept], [measured[i] for i in kept], "% right", scale=100, digits=1)
+    table = _table([runs[i] for i in kept], [measured[i] for i in kept], unit, scale=100, digits=1)
     chances = {code: entry["chance"] for languages in entries for code, entry in languages.items()}
     width = len(table.columns)
     chance = [cell for code in table.codes for cell in (_number(100 * chances[code], 1), *[Cell()] * (width - 1))]

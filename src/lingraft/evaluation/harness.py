@@ -1,0 +1,338 @@
+"""Tasks of lm-evaluation-harness as suites: the harness asks and scores, and both models get the same questions.
+
+The one file that knows the harness (extra `eval`). A task's figure is the mean over its questions (`acc`, `acc_norm`,
+`exact_match`), or a figure of the whole (`chrf`, `bleu`, of sacrebleu, from 0 to 1); each question's part is kept, so
+that a change has a paired interval. Of a group, as the subjects of an exam, all questions count alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lingraft.cache import fingerprint
+from lingraft.errors import CorpusError, UserError, nearest
+from lingraft.evaluation.paired_bootstrap import accuracies, corpus_scores
+from lingraft.evaluation.published import LackingDataError, datasets_from
+from lingraft.evaluation.suite import Progress, Roles, Suite
+from lingraft.evaluation.task_suites import SuiteTask, check_suites, list_tasks
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+    from transformers import PreTrainedModel
+
+    from lingraft.corpus.tokenize import DocumentTokenizer
+    from lingraft.schema import TaskResult
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZE = 16
+"""Questions at once on a CPU; on a GPU the harness finds how many fit."""
+SEED = 1234
+"""Of the examples that are drawn, as the harness has it."""
+LONGEST_ANSWER = 256
+"""Tokens of an answer where a task does not say, as the harness has it."""
+OF_THE_WHOLE = ("chrf", "bleu")
+"""Figures that are no mean over questions."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model did on the questions of one language."""
+
+    values: Mapping[str, npt.NDArray[np.float64]]
+    """By figure, of each question: (questions,)."""
+    texts: Sequence[tuple[str, str]]
+    """Of generated answers: what was to be said, and what was."""
+    chance: float
+
+
+@dataclass(frozen=True)
+class HarnessSuite(Suite[Scores]):
+    """One task in the languages that have it."""
+
+    title: str
+    tasks: Mapping[str, Sequence[Task]]
+    """By language: a task of the harness, or the tasks of a group."""
+    metrics: Sequence[str]
+    filter: str | None
+    limit: int | None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"suites.{self.title}"
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """Of what is asked, word for word, with the examples."""
+        asked = {code: [_asked(task, self.limit) for task in tasks] for code, tasks in self.tasks.items()}
+        return {code: fingerprint([*self.metrics, self.filter, requests]) for code, requests in asked.items()}
+
+    @property
+    def texts(self) -> dict[str, list[str]]:
+        """All text in the questions by language, and with it the answers: it is measured, and so does not train."""
+        return {
+            code: [text for task in tasks for doc in list(task.eval_docs)[: self.limit] for text in _strings(doc)]
+            for code, tasks in self.tasks.items()
+        }
+
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+        from lm_eval import evaluate
+        from lm_eval.models.huggingface import HFLM
+
+        size = BATCH_SIZE if model.device.type == "cpu" else "auto"
+        asked = HFLM(pretrained=model, tokenizer=tokenizer.tokenizer, backend="causal", batch_size=size)
+        self._check_context(asked.max_length)
+        measured = {}
+        for code, tasks in self.tasks.items():
+            for task in tasks:
+                task.set_fewshot_seed(SEED)
+            named: Any = {"tasks": {task.task_name: task for task in tasks}}
+            with _progress(f"{self.title} {code}"):
+                results = evaluate(asked, named, limit=self.limit, bootstrap_iters=0, log_samples=True)
+            assert results is not None  # only other processes get None
+            samples = [sample for task in tasks for sample in results["samples"][task.task_name]]
+            name = self.filter or samples[0]["filter"]
+            scores = self._scores(tasks, [sample for sample in samples if sample["filter"] == name])
+            shown = ", ".join(f"{metric} {100 * value.mean():.1f} %" for metric, value in scores.values.items())
+            logger.info("%s %s: %s", self.title, code, shown or f"{len(scores.texts)} texts generated")
+            measured[code] = scores
+        return measured
+
+    def _check_context(self, context: int) -> None:
+        """Check that answers fit a model.
+
+        Raises:
+            UserError: so many tokens are generated that no place is left for the question.
+        """
+        for task in next(iter(self.tasks.values())):
+            settings = task.config.generation_kwargs or {}
+            longest = settings.get("max_gen_toks", LONGEST_ANSWER) if task.OUTPUT_TYPE == "generate_until" else 0
+            if longest >= context:
+                raise UserError(
+                    f"{self.title}: answers of up to {longest} tokens are generated, and the context of the model is "
+                    f"{context}; leave the task out, in a suite file of your own"
+                )
+
+    def _scores(self, tasks: Sequence[Task], samples: Sequence[Mapping[str, Any]]) -> Scores:
+        means = [metric for metric in self.metrics if metric not in OF_THE_WHOLE]
+        values = {metric: np.array([float(sample[metric]) for sample in samples]) for metric in means}
+        generates = tasks[0].OUTPUT_TYPE == "generate_until"
+        texts = [(str(sample["target"]), str(sample["filtered_resps"][0])) for sample in samples] if generates else []
+        chances = [0.0 if generates else 1 / len(sample["arguments"]) for sample in samples]
+        return Scores(values, texts, float(np.mean(chances)))
+
+    def to_json(self, measured: Mapping[str, Scores]) -> dict[str, Any]:
+        return {
+            code: {
+                "values": {metric: values.tolist() for metric, values in scores.values.items()},
+                "texts": [list(pair) for pair in scores.texts],
+                "chance": scores.chance,
+            }
+            for code, scores in measured.items()
+        }
+
+    def from_json(self, stored: Any) -> dict[str, Scores]:
+        return {
+            code: Scores(
+                {metric: np.array(values, dtype=float) for metric, values in scores["values"].items()},
+                [(expected, generated) for expected, generated in scores["texts"]],
+                scores["chance"],
+            )
+            for code, scores in stored.items()
+        }
+
+    def compare(self, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles) -> dict[str, Any]:
+        results = {metric: self._result(metric, after, before, roles) for metric in self.metrics}
+        several = len(results) > 1
+        return {"tasks": {f"{self.title}, {metric}" if several else self.title: of for metric, of in results.items()}}
+
+    def _result(
+        self, metric: str, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles
+    ) -> TaskResult:
+        if metric in OF_THE_WHOLE:
+            texts, earlier_texts = _each(after, lambda scores: scores.texts), _each(before, lambda scores: scores.texts)
+            return corpus_scores(metric, texts or {}, earlier_texts, roles)
+        values = [_each(of, lambda scores: scores.values[metric]) for of in (after, before)]
+        chance = {code: scores.chance for code, scores in after.items()}
+        return accuracies(values[0] or {}, values[1], chance, roles, metric)
+
+
+def _each(measured: Mapping[str, Scores] | None, part: Callable[[Scores], T]) -> dict[str, T] | None:
+    return {code: part(scores) for code, scores in measured.items()} if measured else None
+
+
+def load_suites(
+    suites: Sequence[str], codes: Sequence[str], datasets: str | None = None, limit: int | None = None
+) -> tuple[list[HarnessSuite], dict[str, dict[str, str]]]:
+    """The tasks of suites in these languages, with their data, and what is lacking: task -> language -> why.
+
+    `datasets` is a folder with the data sets, without which they come from the hub; `limit` the questions of each task.
+
+    Raises:
+        UserError: the extra is not installed, or there is no such suite, task, filter or figure.
+        CorpusError: a data set is not of its form, or nothing can be measured.
+    """
+    wanted = list_tasks(suites, codes)
+    if not wanted:
+        return [], {}
+    check_suites(suites, codes, datasets)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # advice to those who write tasks
+    directory = Path(datasets) if datasets is not None else None
+    _register_filters()
+    found, lacking = [], dict[str, dict[str, str]]()
+    for title, task in wanted.items():
+        with datasets_from(directory):
+            tasks, lacks = _load(title, task, codes, directory)
+        if lacks:
+            lacking[title] = lacks
+        if tasks:
+            found.append(_suite(title, task, tasks, limit))
+    if not found:
+        raise CorpusError(f"no task of the suites {', '.join(suites)} can be measured: {_in_words(lacking)}")
+    for title, by_code in lacking.items():
+        logger.warning("%s", _in_words({title: by_code}))
+    return found, lacking
+
+
+def _in_words(lacking: Mapping[str, Mapping[str, str]]) -> str:
+    """Languages of one reason together: `xcopa is not measured in eng_Latn (…)`."""
+    parts = []
+    for title, by_code in lacking.items():
+        for why in dict.fromkeys(by_code.values()):
+            codes = ", ".join(code for code, reason in by_code.items() if reason == why)
+            parts.append(f"{title} is not measured in {codes} ({why})")
+    return "; ".join(parts)
+
+
+def _load(
+    title: str, task: SuiteTask, codes: Sequence[str], directory: Path | None
+) -> tuple[dict[str, list[Task]], dict[str, str]]:
+    """The tasks by language, and the languages that lack it, with the reason."""
+    from lm_eval import tasks as builtin
+    from lm_eval.tasks import TaskManager
+
+    root = Path(builtin.__file__).parent
+    if task.define is not None or task.folder:
+        manager = TaskManager(include_defaults=False, include_path=[root / folder for folder in task.folder])
+    else:
+        manager = TaskManager()
+    loaded, lacks = dict[str, list[Any]](), dict[str, str]()
+    for code in codes:
+        spec = task.spec(title, code)
+        if spec is None or (isinstance(spec, str) and spec not in manager.all_tasks):
+            if isinstance(spec, str) and not task.folder:
+                raise UserError(f"lm-evaluation-harness has no task '{spec}'{nearest(spec, manager.all_tasks)}")
+            lacks[code] = "it has no such language"
+            continue
+        try:
+            loaded[code] = list(manager.load([spec])["tasks"].values())
+        except LackingDataError as error:
+            lacks[code] = str(error)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the harness and `datasets` raise over data that they cannot reach
+            name = spec if isinstance(spec, str) else spec["task"]
+            first = str(error).strip().partition("\n")[0]
+            raise CorpusError(
+                f"the task {name} cannot be read ({type(error).__name__}: {first}); where the hub cannot be reached, "
+                "give a folder with its data set as 'datasets'"
+            ) from None
+        for one in loaded.get(code, []):
+            _with_examples(one, task.shots)
+    return loaded, lacks
+
+
+def _with_examples(task: Any, shots: int) -> None:
+    """Let a task show so many examples: of its own split, or of other questions of the test where there is none."""
+    task.set_config("num_fewshot", shots)
+    if shots and not task.sampler.df:
+        logger.info("%s: no worked examples beside the questions; other questions are the examples", task.task_name)
+        task.fewshot_cfg.split = task.config.test_split
+        task.sampler.replace_df(list(task.eval_docs))
+
+
+def _suite(title: str, task: SuiteTask, tasks: Mapping[str, list[Any]], limit: int | None) -> HarnessSuite:
+    first = next(iter(tasks.values()))[0]
+    known = list(first.aggregation())
+    metrics = task.metric or known[:1]
+    if unknown := [metric for metric in metrics if metric not in known]:
+        raise UserError(f"{title}: the task has no figure '{unknown[0]}'; allowed are {', '.join(known)}")
+    filters = [ensemble.name for ensemble in first._filters]
+    if task.filter is not None and task.filter not in filters:
+        raise UserError(f"{title}: the task has no filter '{task.filter}'; allowed are {', '.join(filters)}")
+    return HarnessSuite(title, tasks, metrics, task.filter, limit)
+
+
+def _asked(task: Any, limit: int | None) -> list[Any]:
+    """What a task asks: the words of each request, with what is right."""
+    task.set_fewshot_seed(SEED)
+    with _progress(task.task_name):
+        task.build_all_requests(limit=limit)
+    return [
+        [instance.request_type, repr(instance.args), str(task.doc_to_target(instance.doc))]
+        for instance in task.instances
+    ]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All text in the fields of a question."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(inner)
+
+
+def first_line(generated: str) -> str:
+    """A translation in what a model generates on and on: without white space before it, up to the first line break or
+    the two characters backslash and n (arXiv 2606.00284, A.5).
+    """
+    return re.split(r"\n|\\n", generated.lstrip(), maxsplit=1)[0].strip()
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[None]:
+    """Log the harness's progress once a minute, in place of its bars."""
+    from tqdm import tqdm
+
+    said = Progress(title)
+
+    class _Logged(tqdm):  # type: ignore[misc]
+        def display(self, *_: Any, **__: Any) -> None:
+            if self.total:
+                said(self.n / self.total)
+
+    modules: list[Any] = [of for name, of in sys.modules.items() if name.startswith("lm_eval.") and hasattr(of, "tqdm")]
+    for module in modules:
+        module.tqdm = _Logged
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.tqdm = tqdm
+
+
+def _register_filters() -> None:
+    from lm_eval.api.filter import Filter
+    from lm_eval.api.registry import filter_registry, register_filter
+
+    if "first_line" in filter_registry:
+        return
+
+    @register_filter("first_line")
+    class _FirstLine(Filter):  # type: ignore[misc]
+        def apply(self, resps: Any, docs: Any) -> Any:
+            return [[first_line(text) for text in of] for of in resps]

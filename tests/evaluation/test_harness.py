@@ -1,0 +1,239 @@
+"""Tasks of lm-evaluation-harness: the same as the harness called by hand, item by item."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import lingraft
+from lingraft.errors import CorpusError, UserError
+from lingraft.evaluation.harness import first_line, load_suites
+from lingraft.evaluation.paired_bootstrap import corpus_scores
+
+pytestmark = pytest.mark.integration
+lm_eval = pytest.importorskip("lm_eval", reason="the extra 'eval' is not installed")
+
+WORDS = ["maji", "nyumba", "moto", "jua", "mwezi", "mto", "samaki", "kitabu", "mti", "ndege"]
+SHARED = Path(__file__).parents[3] / "shared/evalsets"
+
+
+@pytest.mark.parametrize(
+    ("generated", "answer"),
+    [
+        ("  \n\t Moni, dziko.\nEnglish: Hello", "Moni, dziko."),
+        ("Moni, dziko.\\nEnglish: Hello", "Moni, dziko."),
+        ("Moni, dziko.", "Moni, dziko."),
+        ("Moni.  \r\nZina", "Moni."),
+        ("", ""),
+        ("\\n", ""),
+    ],
+)
+def test_a_translation_ends_where_its_first_line_does(generated, answer) -> None:
+    assert first_line(generated) == answer
+
+
+@pytest.fixture
+def datasets(tmp_path) -> Path:
+    """XCOPA in Swahili, MGSM in Swahili, and FLORES of English and Swahili, as they are published."""
+    folder = tmp_path / "datasets"
+    (folder / "xcopa" / "sw").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for split, count in (("val", 2), ("test", 12)):
+        items = [
+            {
+                "premise": f"{' '.join(draw.choice(WORDS, 3))}.",
+                "choice1": f"{draw.choice(WORDS)} yake.",
+                "choice2": f"{draw.choice(WORDS)} {draw.choice(WORDS)} yangu.",
+                "question": ["cause", "effect"][i % 2],
+                "label": int(draw.integers(2)),
+                "idx": i,
+            }
+            for i in range(count)
+        ]
+        (folder / "xcopa" / "sw" / f"{split}.sw.jsonl").write_text("\n".join(map(json.dumps, items)))
+    (folder / "mgsm").mkdir()
+    (folder / "mgsm" / "mgsm_sw.tsv").write_text("".join(f"Mbili na {i}?\t{2 + i}\n" for i in range(6)))
+    for split in ("dev", "devtest"):
+        (folder / "flores" / split).mkdir(parents=True)
+        for code, word in (("eng_Latn", "fish"), ("swh_Latn", "samaki")):
+            lines = "".join(f"{word} {i}\n" for i in range(4))
+            (folder / "flores" / split / f"{code}.{split}").write_text(lines)
+    return folder
+
+
+def by_hand(tmp_path, model, tokenizer, config: dict, shots: int) -> list[dict]:
+    """The harness's own samples of a task."""
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    (tmp_path / "hand").mkdir(exist_ok=True)
+    (tmp_path / "hand" / "task.yaml").write_text(yaml.safe_dump({**config, "task": "by_hand"}))
+    results = lm_eval.simple_evaluate(
+        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16),
+        tasks=["by_hand"],
+        task_manager=TaskManager(include_defaults=False, include_path=str(tmp_path / "hand")),
+        num_fewshot=shots,
+        bootstrap_iters=0,
+    )
+    return results["samples"]["by_hand"]
+
+
+def test_xcopa_is_the_harnesss_item_by_item(make_model, documents, datasets, tmp_path) -> None:
+    model = make_model(max_position_embeddings=128).float()
+    suite = load_suites(["layra"], ["swh_Latn"], str(datasets))[0][0]
+    assert suite.title == "xcopa"
+    measured = suite.measure(model, documents, 64)["swh_Latn"]
+    files = {
+        split: str(datasets / "xcopa/sw" / f"{name}.sw.jsonl")
+        for split, name in (("validation", "val"), ("test", "test"))
+    }
+    root = Path(lm_eval.__file__).parent / "tasks/xcopa/default_sw.yaml"
+    config = {
+        "include": str(root),
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": files},
+    }
+    samples = by_hand(tmp_path, model, documents.tokenizer, config, 0)
+    assert measured.values["acc"].tolist() == [sample["acc"] for sample in samples]
+    assert 0 < measured.values["acc"].mean() < 1  # else the order could be any
+    assert measured.chance == 0.5
+    again = suite.from_json(json.loads(json.dumps(suite.to_json({"swh_Latn": measured}))))["swh_Latn"]
+    assert again.values["acc"].tolist() == measured.values["acc"].tolist()
+
+
+def test_examples_are_other_questions_where_there_are_no_worked_ones(datasets) -> None:
+    suites, _ = load_suites(["layra"], ["swh_Latn"], str(datasets))
+    (mgsm,) = [suite for suite in suites if suite.title == "mgsm, 3 shots"]
+    (task,) = mgsm.tasks["swh_Latn"]
+    task.set_fewshot_seed(1234)
+    task.build_all_requests()
+    for i, instance in enumerate(task.instances):
+        asked = f"Mbili na {i}?"
+        assert instance.args[0].count("Swali:") == 4
+        assert instance.args[0].count(asked) == 1  # at the end, and not among the examples
+        assert instance.args[0].endswith(f"Swali: {asked}\nAnswer:")
+
+
+def test_what_cannot_be_measured_is_listed_with_its_reason(datasets) -> None:
+    suites, lacking = load_suites(["layra", "xcopa_sw"], ["swh_Latn", "dan_Latn"], str(datasets))
+    assert {suite.title for suite in suites} == {"xcopa", "mgsm, 3 shots", "xcopa_sw"}
+    assert lacking["xcopa"] == {"dan_Latn": "it has no such language"}
+    assert "has no folder facebook/xnli, as the hub has it" in lacking["xnli"]["swh_Latn"]
+    with pytest.raises(CorpusError, match="no task of the suites multiblimp can be measured: multiblimp is not"):
+        load_suites(["multiblimp"], ["swh_Latn"], str(datasets))
+    with pytest.raises(UserError, match=r"lm-evaluation-harness has no task 'xkopa_sw' \(did you mean 'xcopa_sw'"):
+        load_suites(["xkopa_sw"], ["swh_Latn"], str(datasets))
+
+
+def test_the_questions_are_known_by_what_is_asked(datasets) -> None:
+    def fingerprints() -> dict[str, dict[str, str]]:
+        return {suite.title: suite.fingerprint for suite in load_suites(["layra"], ["swh_Latn"], str(datasets))[0]}
+
+    first = fingerprints()
+    assert fingerprints() == first
+    file = datasets / "mgsm" / "mgsm_sw.tsv"
+    file.write_text(file.read_text().replace("\t2\n", "\t3\n"))
+    changed = fingerprints()
+    assert changed["xcopa"] == first["xcopa"]
+    assert changed["mgsm, 3 shots"] != first["mgsm, 3 shots"]
+
+
+def test_a_wrong_figure_or_filter_says_what_is_allowed(datasets, tmp_path) -> None:
+    for keys, message in (
+        ("metric: f1", "xcopa: the task has no figure 'f1'; allowed are acc"),
+        ("filter: letter", "xcopa: the task has no filter 'letter'; allowed are none"),
+    ):
+        (tmp_path / "mine.yaml").write_text(f"xcopa: {{task: 'xcopa_{{alpha2}}', folder: xcopa, {keys}}}")
+        with pytest.raises(UserError, match=message):
+            load_suites([str(tmp_path / "mine.yaml")], ["swh_Latn"], str(datasets))
+
+
+def test_translations_are_cut_and_scored_as_sacrebleu_scores_them(make_model, documents, datasets) -> None:
+    from sacrebleu import corpus_bleu, corpus_chrf
+
+    model = make_model(max_position_embeddings=256).float()
+    suites, _ = load_suites(["family-experts"], ["swh_Latn"], str(datasets), limit=3)
+    flores = {suite.title: suite for suite in suites}
+    assert set(flores) == {"flores-to-english, 2 shots", "flores-from-english, 2 shots"}
+    suite = flores["flores-from-english, 2 shots"]
+    measured = suite.measure(model, documents, 64)
+    expected, generated = zip(*measured["swh_Latn"].texts, strict=True)
+    assert expected == ("samaki 0", "samaki 1", "samaki 2")
+    assert all(text == first_line(text) for text in generated)
+    results = suite.compare(measured, measured, {"swh_Latn": "learn"})["tasks"]
+    chrf = results["flores-from-english, 2 shots, chrf"].languages["swh_Latn"].score
+    bleu = results["flores-from-english, 2 shots, bleu"].languages["swh_Latn"].score
+    assert chrf.after == corpus_chrf(generated, [expected]).score / 100
+    assert bleu.after == corpus_bleu(generated, [expected]).score / 100
+    assert chrf.delta == 0
+    assert chrf.ci95 == [0, 0]
+
+
+def test_an_answer_that_does_not_fit_the_model_is_refused(make_model, documents, datasets) -> None:
+    suites, _ = load_suites(["layra"], ["swh_Latn"], str(datasets))
+    (mgsm,) = [suite for suite in suites if suite.title == "mgsm, 3 shots"]
+    with pytest.raises(
+        UserError, match="answers of up to 256 tokens are generated, and the context of the model is 64"
+    ):
+        mgsm.measure(make_model().float(), documents, 64)
+
+
+def test_chrf_and_bleu_are_of_the_whole_and_their_interval_is_paired() -> None:
+    from sacrebleu import corpus_bleu, corpus_chrf
+
+    wanted = ["the fish is in the river today", "a house by the sea", "the sun is red in the evening"] * 4
+    worse = [text.replace("the", "one").replace("is", "was") for text in wanted]
+    better = [text.replace("is", "was") for text in wanted]
+    for metric, by_sacrebleu in (("chrf", corpus_chrf), ("bleu", corpus_bleu)):
+        of = {"eng_Latn": list(zip(wanted, better, strict=True))}, {"eng_Latn": list(zip(wanted, worse, strict=True))}
+        score = corpus_scores(metric, *of, {"eng_Latn": "retain"}).languages["eng_Latn"].score
+        assert score.after == by_sacrebleu(better, [wanted]).score / 100
+        assert score.before == by_sacrebleu(worse, [wanted]).score / 100
+        low, high = score.ci95
+        assert 0 < low < score.delta < high
+
+
+def test_a_run_measures_suites_before_and_after_and_does_not_train_on_them(recipe, texts, datasets, tmp_path) -> None:
+    leaked = "maji ya mto na samaki ni ya kijiji"
+    first = datasets / "xcopa" / "sw" / "test.sw.jsonl"
+    lines = first.read_text().splitlines()
+    first.write_text("\n".join([json.dumps({**json.loads(lines[0]), "premise": f"{leaked}."}), *lines[1:]]))
+    lines_of_text = texts["swh_Latn"].read_text().splitlines()
+    field = next(iter(json.loads(lines_of_text[0])))
+    texts["swh_Latn"].write_text("\n".join([*lines_of_text, json.dumps({field: leaked})]))
+    (tmp_path / "mine.yaml").write_text('xcopa: {task: "xcopa_{alpha2}", folder: xcopa}')
+    recipe["evaluation"] |= {"suites": ["mine.yaml"], "datasets": "datasets", "limit": 8}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    results = lingraft.run(tmp_path / "recipe.yaml", tmp_path / "out")
+    task = results["tasks"]["xcopa"]
+    assert task["metric"] == "acc"
+    assert task["languages"].keys() == {"swh_Latn"}
+    assert {"before", "after", "delta", "ci95"} == task["languages"]["swh_Latn"]["score"].keys()
+    assert task["languages"]["swh_Latn"]["questions"] == 8
+    assert results["lacking"] == {"xcopa": dict.fromkeys(("eng_Latn", "spa_Latn"), "it has no such language")}
+    (overlap,) = results["overlap"]
+    assert overlap["sources"] == {"evaluation.suites.xcopa swh_Latn": 1}
+    again = lingraft.evaluate(
+        str(tmp_path / "out/model"),
+        against=recipe["base"],
+        learn=["swh_Latn"],
+        suites=[str(tmp_path / "mine.yaml")],
+        datasets=datasets,
+        limit=8,
+    )
+    assert again["tasks"]["xcopa"] == task
+    assert again["languages"] == {}
+    lingraft.report([tmp_path / "out"], tmp_path / "report.html")
+    assert "Not measured" in (tmp_path / "report.html").read_text()
+
+
+def test_wrong_suites_are_told_before_anything_is_done(recipe, tmp_path) -> None:
+    recipe["evaluation"] |= {"suites": ["lyra"], "datasets": str(tmp_path)}
+    with pytest.raises(UserError, match=r"evaluation.suites: there is no suite 'lyra'; .*did you mean 'layra'"):
+        lingraft.run(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
