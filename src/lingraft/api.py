@@ -51,7 +51,7 @@ def evaluate(
     max_length: int | None = None,
     text_field: str = "text",
     out: Path | str | None = None,
-    tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
+    tasks: Mapping[str, Mapping[str, Any]] | None = None,
     split: Split | None = None,
     suites: Sequence[str] = (),
     datasets: Path | str | None = None,
@@ -60,7 +60,8 @@ def evaluate(
     """Bits per byte of `model` per language, and the change from `against`; the form of `results.json`.
 
     A language is named by its code, or by any name that means only one language. `text` maps a language to files or
-    glob patterns, `tasks` the name of a task to languages and their files of questions (`evaluation.multiple_choice`).
+    glob patterns, `tasks` the name of a task to languages and their files of questions, or to these as `files` beside
+    other keys (`evaluation.questions`).
     Without `against` only `after` is given.
     `split` says what a document of plain text is (`corpus.plain_text`); by default the lines between blank lines.
     Windows are of `max_length` tokens (by default the smaller of 2048 and the models' context).

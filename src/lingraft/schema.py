@@ -100,8 +100,8 @@ class TaskLanguage(Record):
 class TaskResult(Record):
     """One task; learning and forgetting in points of its score."""
 
-    metric: str = "accuracy"
-    """`accuracy`, or a figure of lm-evaluation-harness: acc, acc_norm, exact_match, chrf, bleu."""
+    metric: str = "acc"
+    """acc, acc_norm (by length), exact_match, last_number, chrf or bleu."""
     languages: dict[str, TaskLanguage] = {}
     learning: float = 0
     forgetting: float = 0

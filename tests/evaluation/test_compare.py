@@ -7,9 +7,11 @@ import pytest
 
 from lingraft.evaluation import paired_bootstrap
 from lingraft.evaluation.bits_per_byte import BitsPerByte, DocumentScores
-from lingraft.evaluation.multiple_choice import Answers, MultipleChoice
+from lingraft.evaluation.multiple_choice import MultipleChoice
+from lingraft.evaluation.questions import OwnTask
 from lingraft.evaluation.samples import Continuations, Prompt
 from lingraft.evaluation.suite import Suite
+from lingraft.evaluation.task_scores import Scores
 from lingraft.schema import Record
 
 
@@ -43,7 +45,7 @@ def compare(after: dict, before: dict | None, roles: dict) -> dict:
     return compared(BitsPerByte({}), after, before, roles)
 
 
-CLOZE = MultipleChoice("cloze", {})
+CLOZE = MultipleChoice("cloze", OwnTask({}, ["acc"], {}))
 
 
 def delta_interval(before: DocumentScores, after: DocumentScores) -> tuple[float, float]:
@@ -96,8 +98,8 @@ def test_the_interval_covers_the_true_change_about_95_times_in_100() -> None:
     assert covered >= 88
 
 
-def answers(right: int, of: int = 100) -> Answers:
-    return Answers(np.arange(of) < right, 0.25)
+def answers(right: int, of: int = 100) -> Scores:
+    return Scores({"acc": (np.arange(of) < right).astype(float)}, 0.25)
 
 
 def test_tasks_are_compared_in_points_of_accuracy() -> None:
@@ -105,7 +107,7 @@ def test_tasks_are_compared_in_points_of_accuracy() -> None:
     after = {"swh_Latn": answers(70), "eng_Latn": answers(75)}
     roles = {"swh_Latn": "learn", "eng_Latn": "retain"}
     task = compared(CLOZE, after, before, roles)["tasks"]["cloze"]
-    assert task["metric"] == "accuracy"
+    assert task["metric"] == "acc"
     assert task["learning"] == pytest.approx(0.4)
     assert task["forgetting"] == pytest.approx(0.15)
     english = task["languages"]["eng_Latn"]

@@ -9,7 +9,8 @@ import torch
 from lingraft.errors import UserError
 from lingraft.evaluation import COPYING
 from lingraft.evaluation.copying import LONGEST, WORDS, Copying, copied, draw_sequences
-from lingraft.evaluation.multiple_choice import read_tasks
+from lingraft.evaluation.questions import TaskFiles, read_tasks
+from lingraft.evaluation.task_scores import Scores
 
 WORDS_OF_A_TEXT = [f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "su") for b in ("ra", "te", "vi", "po", "du")]
 TEXT = " ".join(WORDS_OF_A_TEXT)
@@ -77,13 +78,14 @@ def test_a_sequence_stands_twice_within_the_context(make_model, documents, max_l
 def test_its_measurement_survives_json(make_model, documents) -> None:
     suite = Copying({"eng_Latn": draw_sequences([TEXT], 3)})
     measured = suite.measure(make_model(), documents, 64)
-    assert np.array_equal(suite.from_json(suite.to_json(measured))["eng_Latn"], measured["eng_Latn"])
+    again = suite.from_json(suite.to_json(measured))["eng_Latn"]
+    assert np.array_equal(again.values["acc"], measured["eng_Latn"].values["acc"])
 
 
 def test_what_a_retained_language_loses_is_forgetting() -> None:
     suite = Copying({"eng_Latn": ["a"] * 2, "swh_Latn": ["a"] * 2})
-    before = {"eng_Latn": np.array([0.8, 0.6]), "swh_Latn": np.array([0.2, 0.4])}
-    after = {"eng_Latn": np.array([0.5, 0.7]), "swh_Latn": np.array([0.4, 0.4])}
+    before = {"eng_Latn": Scores({"acc": np.array([0.8, 0.6])}), "swh_Latn": Scores({"acc": np.array([0.2, 0.4])})}
+    after = {"eng_Latn": Scores({"acc": np.array([0.5, 0.7])}), "swh_Latn": Scores({"acc": np.array([0.4, 0.4])})}
     task = suite.compare(after, before, {"eng_Latn": "retain", "swh_Latn": "learn"})["tasks"][COPYING]
     assert task.forgetting == pytest.approx(0.1)
     assert task.learning == pytest.approx(0.1)
@@ -91,4 +93,4 @@ def test_what_a_retained_language_loses_is_forgetting() -> None:
 
 def test_a_task_of_ones_own_cannot_have_its_name() -> None:
     with pytest.raises(UserError, match="another name"):
-        read_tasks({COPYING: {"eng_Latn": ["questions.jsonl"]}})
+        read_tasks({COPYING: TaskFiles.model_construct(files={"eng_Latn": ["questions.jsonl"]})})

@@ -50,7 +50,7 @@ def test_every_path_in_a_file_starts_at_its_folder(written, elsewhere, base, tex
     assert resolved.base == str(base)
     assert resolved.only.corpus[0].files[1] == str(texts["swh_Latn"])
     assert resolved.evaluation.text["spa_Latn"] == [str(texts["spa_Latn"])]
-    assert resolved.evaluation.tasks["a.b"]["eng_Latn"][0].endswith("/questions.jsonl")
+    assert resolved.evaluation.tasks["a.b"].files["eng_Latn"][0].endswith("/questions.jsonl")
     assert [step.models for step in resolved.merge] == [[str(base)]] * 3
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.corpus.read import read_texts
-from lingraft.evaluation.multiple_choice import read_questions
+from lingraft.evaluation.questions import read_questions
 from lingraft.languages import parse_language
 from lingraft.synthetic import NEW, OLD, TASKS, files, measured_file, questions_file, training_file, write_testbed
 from lingraft.synthetic.files import BIRTHS

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unicodedata import category
 
 import numpy as np
@@ -22,8 +22,7 @@ import torch
 from lingraft.cache import fingerprint
 from lingraft.evaluation import COPYING
 from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, hidden_states
-from lingraft.evaluation.paired_bootstrap import accuracies
-from lingraft.evaluation.suite import Roles, Suite
+from lingraft.evaluation.task_scores import Scores, TaskSuite
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 
 if TYPE_CHECKING:
@@ -86,28 +85,22 @@ def copied(model: PreTrainedModel, tokenizer: DocumentTokenizer, sequences: Sequ
 
 
 @dataclass(frozen=True)
-class Copying(Suite[Shares]):
+class Copying(TaskSuite):
     """Sequences of words by language; its results are those of a task that nobody has to give."""
 
     sequences: Mapping[str, Sequence[str]]
     name = f"tasks.{COPYING}"
+    title = COPYING
+    metrics = ("acc",)
 
     @property
     def fingerprint(self) -> dict[str, str]:
         return {code: fingerprint(list(sequences)) for code, sequences in self.sequences.items()}
 
-    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Shares]:
-        measured = {code: copied(model, tokenizer, sequences, max_length) for code, sequences in self.sequences.items()}
-        logger.info(
-            "%s: %s", COPYING, "  ".join(f"{code} {100 * shares.mean():.1f} %" for code, shares in measured.items())
-        )
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+        measured = {
+            code: Scores({"acc": copied(model, tokenizer, sequences, max_length)})
+            for code, sequences in self.sequences.items()
+        }
+        logger.info("%s: %s", COPYING, "  ".join(f"{code} {scores.shown}" for code, scores in measured.items()))
         return measured
-
-    def to_json(self, measured: Mapping[str, Shares]) -> dict[str, Any]:
-        return {code: shares.tolist() for code, shares in measured.items()}
-
-    def from_json(self, stored: Any) -> dict[str, Shares]:
-        return {code: np.array(shares) for code, shares in stored.items()}
-
-    def compare(self, after: Mapping[str, Shares], before: Mapping[str, Shares] | None, roles: Roles) -> dict[str, Any]:
-        return {"tasks": {COPYING: accuracies(after, before, dict.fromkeys(after, 0.0), roles)}}

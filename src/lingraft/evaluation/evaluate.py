@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from lingraft.cache import write_json
 from lingraft.checkpoints.check import check_model
@@ -29,7 +30,7 @@ from lingraft.evaluation.chat import Chat, generate_exchanges
 from lingraft.evaluation.compare import compare
 from lingraft.evaluation.harness import load_suites
 from lingraft.evaluation.measure import measure, measured_with, model_to_measure
-from lingraft.evaluation.multiple_choice import read_tasks
+from lingraft.evaluation.questions import GivenTask, TaskFiles, read_tasks
 from lingraft.evaluation.suites import list_suites
 from lingraft.input_files import Sources
 from lingraft.languages import CHAT, Role, by_code, code_of
@@ -48,7 +49,7 @@ def evaluate_model(
     max_length: int | None = None,
     text_field: str = "text",
     out: Path | str | None = None,
-    tasks: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
+    tasks: Mapping[str, Mapping[str, Any]] | None = None,
     split: Split | None = None,
     suites: Sequence[str] = (),
     datasets: Path | str | None = None,
@@ -60,14 +61,11 @@ def evaluate_model(
     text, learn = by_code(text), list(map(code_of, learn))
     retain = [code_of(name) for name in retain if name != CHAT]
     roles: dict[str, Role] = {**dict.fromkeys(learn, "learn"), **dict.fromkeys(retain, "retain")}
-    questions = {
-        name: {code: as_list(patterns) for code, patterns in by_code(files).items()}
-        for name, files in (tasks or {}).items()
-    }
+    questions = {name: _task(name, given) for name, given in (tasks or {}).items()}
     _check_languages(text, questions, suites, learn, retain)
     target = out if out is None else file_target(out, is_results, _read_paths(model, against, text, questions))
     texts = _texts(text, text_field, split)
-    codes = list(dict.fromkeys([*learn, *retain, *text, *(code for files in questions.values() for code in files)]))
+    codes = list(dict.fromkeys([*learn, *retain, *text, *(code for task in questions.values() for code in task.files)]))
     of_harness, lacking = load_suites(suites, codes, str(datasets) if datasets else None, limit)
     of_text, others = list_suites(texts, read_tasks(questions), of_harness)
     measured = [*([of_text] if texts else []), *others]
@@ -99,6 +97,15 @@ def evaluate_model(
     return results
 
 
+def _task(name: str, given: Any) -> TaskFiles:
+    try:
+        return TypeAdapter[TaskFiles](GivenTask).validate_python(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(["tasks", name, *map(str, problem["loc"])])
+        raise UserError(f"{where}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
 def _chat_of(base: Path) -> Chat:
     """Let a base generate the conversations on which its chat is measured."""
     with torch.random.fork_rng():
@@ -107,29 +114,28 @@ def _chat_of(base: Path) -> Chat:
 
 
 def _read_paths(
-    model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, Mapping[str, list[str]]]
+    model: str, against: str | None, text: Mapping[str, Any], questions: Mapping[str, TaskFiles]
 ) -> list[Path | str]:
-    patterns = [
-        pattern for files in (text, *questions.values()) for given in files.values() for pattern in as_list(given)
-    ]
+    files = [text, *(given for task in questions.values() for given in (task.files, task.examples))]
+    patterns = [pattern for given in files for one in given.values() for pattern in as_list(one)]
     return [model, *([against] if against else []), *find_files(*patterns)]
 
 
 def _check_languages(
     text: Mapping[str, Any],
-    tasks: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, TaskFiles],
     suites: Sequence[str],
     learn: Sequence[str],
     retain: Sequence[str],
 ) -> None:
     """Refuse a role for a language that is not measured, and two roles for one language."""
-    if not text and not (suites and (learn or retain or tasks)):
+    if not text and not tasks and not (suites and (learn or retain)):
         example = "--suite layra --learn swh_Latn" if suites else "--text swh_Latn=FILE"
         raise UserError(f"there is nothing to measure on; give at least one language, as in {example}")
     both = sorted(set(learn) & set(retain))
     if both:
         raise UserError(f"{', '.join(both)}: given as learned and as retained; a language has one role")
-    measured = dict.fromkeys([*text, *(code for files in tasks.values() for code in files)])
+    measured = dict.fromkeys([*text, *(code for task in tasks.values() for code in task.files)])
     for code in [*learn, *retain]:
         if code not in measured and not suites:
             raise UserError(f"{code} has a role but no text; add --text {code}=FILE (measured: {', '.join(measured)})")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from lingraft.cache import fingerprint
 from lingraft.errors import CorpusError, UserError, nearest
-from lingraft.evaluation.paired_bootstrap import accuracies, corpus_scores
 from lingraft.evaluation.published import LackingDataError, datasets_from
-from lingraft.evaluation.suite import Progress, Roles, Suite
+from lingraft.evaluation.suite import Progress
+from lingraft.evaluation.task_scores import OF_THE_WHOLE, Scores, TaskSuite
 from lingraft.evaluation.task_suites import SuiteTask, check_suites, list_tasks
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lingraft.corpus.tokenize import DocumentTokenizer
-    from lingraft.schema import TaskResult
 
 T = TypeVar("T")
 
@@ -44,23 +42,10 @@ SEED = 1234
 """Of the examples that are drawn, as the harness has it."""
 LONGEST_ANSWER = 256
 """Tokens of an answer where a task does not say, as the harness has it."""
-OF_THE_WHOLE = ("chrf", "bleu")
-"""Figures that are no mean over questions."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What a model did on the questions of one language."""
-
-    values: Mapping[str, npt.NDArray[np.float64]]
-    """By figure, of each question: (questions,)."""
-    texts: Sequence[tuple[str, str]]
-    """Of generated answers: what was to be said, and what was."""
-    chance: float
-
-
-@dataclass(frozen=True)
-class HarnessSuite(Suite[Scores]):
+class HarnessSuite(TaskSuite):
     """One task in the languages that have it."""
 
     title: str
@@ -106,8 +91,7 @@ class HarnessSuite(Suite[Scores]):
             samples = [sample for task in tasks for sample in results["samples"][task.task_name]]
             name = self.filter or samples[0]["filter"]
             scores = self._scores(tasks, [sample for sample in samples if sample["filter"] == name])
-            shown = ", ".join(f"{metric} {100 * value.mean():.1f} %" for metric, value in scores.values.items())
-            logger.info("%s %s: %s", self.title, code, shown or f"{len(scores.texts)} texts generated")
+            logger.info("%s %s: %s", self.title, code, scores.shown)
             measured[code] = scores
         return measured
 
@@ -132,46 +116,7 @@ class HarnessSuite(Suite[Scores]):
         generates = tasks[0].OUTPUT_TYPE == "generate_until"
         texts = [(str(sample["target"]), str(sample["filtered_resps"][0])) for sample in samples] if generates else []
         chances = [0.0 if generates else 1 / len(sample["arguments"]) for sample in samples]
-        return Scores(values, texts, float(np.mean(chances)))
-
-    def to_json(self, measured: Mapping[str, Scores]) -> dict[str, Any]:
-        return {
-            code: {
-                "values": {metric: values.tolist() for metric, values in scores.values.items()},
-                "texts": [list(pair) for pair in scores.texts],
-                "chance": scores.chance,
-            }
-            for code, scores in measured.items()
-        }
-
-    def from_json(self, stored: Any) -> dict[str, Scores]:
-        return {
-            code: Scores(
-                {metric: np.array(values, dtype=float) for metric, values in scores["values"].items()},
-                [(expected, generated) for expected, generated in scores["texts"]],
-                scores["chance"],
-            )
-            for code, scores in stored.items()
-        }
-
-    def compare(self, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles) -> dict[str, Any]:
-        results = {metric: self._result(metric, after, before, roles) for metric in self.metrics}
-        several = len(results) > 1
-        return {"tasks": {f"{self.title}, {metric}" if several else self.title: of for metric, of in results.items()}}
-
-    def _result(
-        self, metric: str, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles
-    ) -> TaskResult:
-        if metric in OF_THE_WHOLE:
-            texts, earlier_texts = _each(after, lambda scores: scores.texts), _each(before, lambda scores: scores.texts)
-            return corpus_scores(metric, texts or {}, earlier_texts, roles)
-        values = [_each(of, lambda scores: scores.values[metric]) for of in (after, before)]
-        chance = {code: scores.chance for code, scores in after.items()}
-        return accuracies(values[0] or {}, values[1], chance, roles, metric)
-
-
-def _each(measured: Mapping[str, Scores] | None, part: Callable[[Scores], T]) -> dict[str, T] | None:
-    return {code: part(scores) for code, scores in measured.items()} if measured else None
+        return Scores(values, float(np.mean(chances)), texts)
 
 
 def load_suites(

@@ -1,10 +1,11 @@
 """Questions with options, answered by likelihood: knowledge, comprehension, translation.
 
-    answer = argmax over options of  ln p(context + option)
+    acc:       argmax over options of  ln p(context + option)
+    acc_norm:  argmax over options of  (ln p(context + option) - ln p(context)) / bytes(option)
 
-All options share the context, so its likelihood cancels, and no token boundary between context and
-option is needed. This is the plain accuracy of the field (`acc` of
-lm-evaluation-harness), without a correction for the length of an option.
+All options share the context, so its likelihood cancels in the first, and no token boundary between context and
+option is needed. The second is for options of different lengths; there the tokens of the context alone must begin
+those of the whole, as they do where an option begins with a space.
 
 Learning and forgetting are in points of accuracy: after - before over learned languages, before - after over
 retained ones.
@@ -13,22 +14,18 @@ retained ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lingraft.cache import fingerprint
-from lingraft.corpus.read import find_files, read_records
-from lingraft.errors import CorpusError, UserError
-from lingraft.evaluation import COPYING
+from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import score
-from lingraft.evaluation.paired_bootstrap import accuracies
-from lingraft.evaluation.suite import Progress, Roles, Suite
+from lingraft.evaluation.questions import OwnTask, Question
+from lingraft.evaluation.suite import Progress
+from lingraft.evaluation.task_scores import Scores, TaskSuite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,163 +35,94 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Question(BaseModel):
-    """A context, its options (`choices`), and the index of the right one (`answer`, from 0)."""
-
-    context: str
-    choices: list[str] = Field(min_length=2)
-    answer: int = Field(ge=0)
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    @model_validator(mode="after")
-    def _answer_is_a_choice(self) -> Question:
-        if self.answer >= len(self.choices):
-            raise ValueError(f"'answer' is {self.answer}, the options are counted from 0 to {len(self.choices) - 1}")
-        if len(set(self.choices)) < len(self.choices):
-            raise ValueError("two options are the same")
-        if not self.context and not all(self.choices):
-            raise ValueError("an option without a context is empty")
-        try:
-            "".join(self.texts).encode()
-        except UnicodeEncodeError:  # a lone surrogate, written as \\ud800
-            raise ValueError("this is not valid Unicode") from None
-        return self
-
-    @property
-    def texts(self) -> list[str]:
-        return [self.context + option for option in self.choices]
-
-
-Tasks = Mapping[str, Mapping[str, Sequence[Question]]]
-"""Questions by task and language."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Whether each question was answered right, (questions,), and the accuracy of guessing."""
-
-    correct: npt.NDArray[np.bool_]
-    chance: float
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.correct.mean())
-
-
-def read_tasks(files: Mapping[str, Mapping[str, Sequence[str]]]) -> Tasks:
-    """The questions of each task and language, from paths or glob patterns.
-
-    Raises:
-        CorpusError: no such file, or one that `read_questions` refuses.
-        UserError: a task by the name of one that is always measured.
-    """
-    if COPYING in files:
-        raise UserError(f"a task of your own cannot be named '{COPYING}', which is always measured; give another name")
-    return {
-        task: {code: read_questions(find_files(*patterns)) for code, patterns in by_language.items()}
-        for task, by_language in files.items()
-    }
-
-
-def read_questions(files: Sequence[Path]) -> list[Question]:
-    """The questions of JSON Lines files: `{"context": str, "choices": [str, …], "answer": int}` a line.
-
-    Raises:
-        CorpusError: a line that is not of this form, with its place.
-    """
-    questions = []
-    for place, record in read_records(files):
-        try:
-            questions.append(Question.model_validate(record))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            what = problem["msg"].removeprefix("Value error, ")
-            raise CorpusError(
-                f"{place}: {where + ': ' if where else ''}{what}; a question is "
-                '{"context": "…", "choices": ["…", "…"], "answer": 0}'
-            ) from None
-    return questions
-
-
 def answer(
     model: PreTrainedModel,
     tokenizer: DocumentTokenizer,
     questions: Sequence[Question],
     max_length: int,
+    contexts: Sequence[str] | None = None,
+    metrics: Sequence[str] = ("acc",),
     progress: Callable[[float], None] = lambda share: None,
-) -> Answers:
+) -> Scores:
     """Answer questions by likelihood; of equally likely options, the first.
 
+    `contexts` stand in place of the questions' own: the same, with worked examples before them. A question without a
+    context is scored after EOS where documents have no BOS, as lm-evaluation-harness does.
+
     Raises:
-        CorpusError: a question without a context, where documents have no BOS and so the first
-            token of an option cannot be scored.
+        CorpusError: a question without a context, where documents have neither.
     """
-    if not tokenizer.bos_ids:
-        for question in questions:
-            if not question.context:
-                raise CorpusError(
-                    f"the question with the option '{question.choices[0]}' has no context, and documents of the model "
-                    "no BOS to put in its place: the first token of an option cannot be scored; give a context"
-                )
-    texts = [text for question in questions for text in question.texts]
-    nats = score(model, tokenizer, texts, max_length, progress).nats
+    before = [question.context for question in questions] if contexts is None else contexts
     counts = [len(question.choices) for question in questions]
+    texts = [context + option for context, q in zip(before, questions, strict=True) for option in q.choices]
+    is_bare = [not context for context, count in zip(before, counts, strict=True) for _ in range(count)]
+    nats = _costs(model, tokenizer, texts, is_bare, max_length, progress)  # (options of all questions,)
     by_question = np.split(nats, np.cumsum(counts)[:-1])
-    return Answers(
-        correct=np.array(
-            [costs.argmin() == q.answer for costs, q in zip(by_question, questions, strict=True)], dtype=bool
-        ),
-        chance=float(np.mean([1 / count for count in counts])),
-    )
+    right = [question.answer for question in questions]
+    values = {"acc": _share(by_question, right)}
+    if "acc_norm" in metrics:
+        some = [i for i, context in enumerate(before) if context]
+        of_context = np.zeros(len(before))
+        of_context[some] = score(model, tokenizer, [before[i] for i in some], max_length).nats if some else 0
+        sizes = [np.array([max(1, len(option.encode())) for option in question.choices]) for question in questions]
+        per_byte = [(costs - own) / size for costs, own, size in zip(by_question, of_context, sizes, strict=True)]
+        values["acc_norm"] = _share(per_byte, right)
+    return Scores({metric: values[metric] for metric in metrics}, float(np.mean([1 / count for count in counts])))
+
+
+def _costs(
+    model: PreTrainedModel,
+    tokenizer: DocumentTokenizer,
+    texts: Sequence[str],
+    is_bare: Sequence[bool],
+    max_length: int,
+    progress: Callable[[float], None],
+) -> npt.NDArray[np.float64]:
+    """-ln p of each text, (texts,); a bare option comes after EOS where documents have no BOS."""
+    if tokenizer.bos is not None or not any(is_bare):
+        return score(model, tokenizer, texts, max_length, progress).nats
+    if tokenizer.eos is None:
+        raise CorpusError(
+            f"the question with the option '{texts[is_bare.index(True)]}' has no context, and documents of the model "
+            "neither BOS nor EOS to put in its place: the first token of an option cannot be scored; give a context"
+        )
+    nats, bare = np.zeros(len(texts)), np.array(is_bare)
+    for some, of in ((bare, replace(tokenizer, bos=tokenizer.eos)), (~bare, tokenizer)):
+        chosen = [text for text, is_one in zip(texts, some, strict=True) if is_one]
+        if chosen:
+            nats[some] = score(model, of, chosen, max_length, progress).nats
+    return nats
+
+
+def _share(costs: Sequence[npt.NDArray[np.float64]], right: Sequence[int]) -> npt.NDArray[np.float64]:
+    return np.array([of.argmin() == answer for of, answer in zip(costs, right, strict=True)], dtype=float)
 
 
 @dataclass(frozen=True)
-class MultipleChoice(Suite[Answers]):
-    """One task: by language, questions with options."""
+class MultipleChoice(TaskSuite):
+    """One task of questions with options."""
 
-    task: str
-    questions: Mapping[str, Sequence[Question]]
+    title: str
+    task: OwnTask
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return f"tasks.{self.task}"
+        return f"tasks.{self.title}"
+
+    @property
+    def metrics(self) -> Sequence[str]:  # type: ignore[override]
+        return self.task.metrics
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        return {
-            code: fingerprint([question.model_dump() for question in questions])
-            for code, questions in self.questions.items()
-        }
+        return self.task.fingerprint
 
-    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Answers]:
-        measured = {
-            code: answer(model, tokenizer, questions, max_length, Progress(f"{self.task} {code}"))
-            for code, questions in self.questions.items()
-        }
-        shown = "  ".join(f"{code} {100 * answers.accuracy:.1f} %" for code, answers in measured.items())
-        logger.info("%s: %s", self.task, shown)
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+        measured = {}
+        for code, given in self.task.questions.items():
+            questions = [question for question in given if isinstance(question, Question)]
+            contexts, progress = self.task.contexts(code), Progress(f"{self.title} {code}")
+            measured[code] = answer(model, tokenizer, questions, max_length, contexts, self.metrics, progress)
+        shown = "  ".join(f"{code} {scores.shown}" for code, scores in measured.items())
+        logger.info("%s: %s", self.title, shown)
         return measured
-
-    def to_json(self, measured: Mapping[str, Answers]) -> dict[str, Any]:
-        return {
-            code: {"correct": answers.correct.tolist(), "chance": answers.chance} for code, answers in measured.items()
-        }
-
-    def from_json(self, stored: Any) -> dict[str, Answers]:
-        return {
-            code: Answers(np.array(answers["correct"], dtype=bool), answers["chance"])
-            for code, answers in stored.items()
-        }
-
-    def compare(
-        self, after: Mapping[str, Answers], before: Mapping[str, Answers] | None, roles: Roles
-    ) -> dict[str, Any]:
-        chance = {code: answers.chance for code, answers in after.items()}
-        result = accuracies(_right(after), _right(before) if before else None, chance, roles)
-        return {"tasks": {self.task: result}}
-
-
-def _right(measured: Mapping[str, Answers]) -> dict[str, npt.NDArray[np.float64]]:
-    return {code: answers.correct.astype(float) for code, answers in measured.items()}

@@ -57,7 +57,7 @@ def accuracies(
     before: Mapping[str, npt.NDArray[np.float64]] | None,
     chance: Mapping[str, float],
     roles: Roles,
-    metric: str = "accuracy",
+    metric: str = "acc",
 ) -> TaskResult:
     """The mean score of a task by language, and its change.
 

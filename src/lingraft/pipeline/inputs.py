@@ -66,8 +66,8 @@ def _texts(recipe: Recipe) -> Files:
             files.setdefault("chat_template", []).append(Path(stage.chat_template))
     for patterns in recipe.evaluation.text.values():
         add("evaluation.text", patterns)
-    for by_language in recipe.evaluation.tasks.values():
-        for patterns in by_language.values():
+    for task in recipe.evaluation.tasks.values():
+        for patterns in (*task.files.values(), *task.examples.values()):
             add("evaluation.tasks", patterns)
     return files
 

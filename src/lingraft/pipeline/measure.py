@@ -27,7 +27,7 @@ class MeasuredModel(Artefact):
         return read_measurement(self.folder, suites)
 
 
-@step(MeasuredModel)
+@step(MeasuredModel, version=2)
 def measure_model(
     folder: Path,
     model: Model,

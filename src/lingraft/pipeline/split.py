@@ -107,15 +107,10 @@ def _measured(evaluated: Sequence[str], texts: Mapping[str, Sequence[str]], ques
     for code, documents in texts.items():
         source = f"{'evaluation.text' if code in evaluated else 'held-out'} {code}"
         yield from (Measured(source, text) for text in documents)
-    for task, by_language in questions.tasks.items():
-        for code, of in by_language.items():
-            source = f"evaluation.tasks.{task} {code}"
-            for question in of:
-                yield Measured(source, question.context)
-                for number, choice in enumerate(question.choices):
-                    yield Measured(source, question.context + choice, whole=number == question.answer)
-                    yield Measured(source, choice, whole=False)
-
+    for title, task in questions.tasks.items():
+        for code, of_task in task.questions.items():
+            source = f"evaluation.tasks.{title} {code}"
+            yield from (Measured(source, *measured) for question in of_task for measured in question.measured)
     for suite in questions.suites:
         for code, of_suite in suite.texts.items():
             source = f"evaluation.{suite.name} {code}"

@@ -12,7 +12,7 @@ from lingraft.checkpoints.chat_template import check_template, tokenizer_for_cha
 from lingraft.checkpoints.read import num_rows as num_rows_of
 from lingraft.errors import TrainingError
 from lingraft.evaluation.harness import load_suites
-from lingraft.evaluation.multiple_choice import read_tasks
+from lingraft.evaluation.questions import read_tasks
 from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, pack, pack_held_out
 from lingraft.pipeline.decontaminate import Trainable, decontaminate
 from lingraft.pipeline.documents import Documents, read_measured_text, text_of, tokenize_corpus

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingraft.cache import file_fingerprint, files_fingerprint, fingerprint
+from lingraft.cache import file_fingerprint, files_fingerprint
 from lingraft.checkpoints.chat_template import tokenizer_for_chat
 from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.checkpoints.read import find_model, model_fingerprint, tokenizer_fingerprint
@@ -16,7 +16,7 @@ from lingraft.corpus.read import find_files
 from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.evaluation.harness import HarnessSuite
 from lingraft.evaluation.measure import document_tokenizer
-from lingraft.evaluation.multiple_choice import Tasks
+from lingraft.evaluation.questions import Tasks
 from lingraft.pipeline.step import Artefact
 
 
@@ -113,13 +113,7 @@ class Questions:
 
     @property
     def fingerprint(self) -> dict[str, dict[str, str]]:
-        def of(questions: Sequence[Any]) -> str:
-            return fingerprint([question.model_dump() for question in questions])
-
         return {
-            **{
-                task: {code: of(given) for code, given in by_language.items()}
-                for task, by_language in self.tasks.items()
-            },
+            **{title: task.fingerprint for title, task in self.tasks.items()},
             **{suite.name: suite.fingerprint for suite in self.suites},
         }

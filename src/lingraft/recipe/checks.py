@@ -10,6 +10,7 @@ from lingraft.checkpoints.document_marks import MARKS_ONLY, document_marks
 from lingraft.checkpoints.read import CONFIG_ONLY, DEFAULT_MAX_LENGTH, context_length, find_model, read_config
 from lingraft.corpus.sources import PATH_KEYS
 from lingraft.errors import UserError
+from lingraft.evaluation.questions import TaskFiles
 from lingraft.evaluation.task_suites import is_suite_file
 from lingraft.recipe.argument_checks import training_problems
 from lingraft.recipe.merge_steps import absolute
@@ -83,7 +84,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     """Return the recipe with all defaults filled in."""
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
-    tasks = {name: {code: _absolute(path) for code, path in files.items()} for name, files in evaluation.tasks.items()}
+    tasks = {name: _task_filled_in(task) for name, task in evaluation.tasks.items()}
     suites = [str(Path(suite).resolve()) if is_suite_file(suite) else suite for suite in evaluation.suites]
     datasets = evaluation.datasets and str(Path(evaluation.datasets).resolve())
     stages, template = {}, None
@@ -134,6 +135,12 @@ def _stage_filled_in(stage: Stage, handed_on: str | None, chat: bool) -> Stage:
 
 def _with_absolute_paths(entry: CorpusEntry) -> CorpusEntry:
     return entry.model_copy(update={key: _absolute(getattr(entry, key)) for key in PATH_KEYS})
+
+
+def _task_filled_in(task: TaskFiles) -> TaskFiles:
+    files = {code: _absolute(patterns) for code, patterns in task.files.items()}
+    examples = {code: _absolute(patterns) for code, patterns in task.examples.items()}
+    return task.model_copy(update={"files": files, "examples": examples})
 
 
 def _absolute(patterns: list[str] | None) -> list[str] | None:

@@ -20,7 +20,9 @@ from lingraft.evaluation.task_suites import is_suite_file
 
 _STAGE = re.compile(r"stages\.[^.]*\.")
 _FILES = re.compile(
-    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|instructions\.\d+\.files|evaluation\.(text|tasks\.[^.]*)\.[^.]*|evaluation\.datasets)(\.\d+)?"
+    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|instructions\.\d+\.files|"
+    r"evaluation\.text\.[^.]*|evaluation\.tasks\.[^.]*\.(files|examples)\.[^.]*|"
+    r"evaluation\.tasks\.[^.]*\.(?!(files|examples|shots|metric|chat|max_tokens)\b)[^.]*|evaluation\.datasets)(\.\d+)?"
 )
 _SUITES = re.compile(r"evaluation\.suites\.\d+")
 _MODELS = re.compile(r"base|chat_template|merge\.\d+\.(instruct|soup\.\d+)")

@@ -14,6 +14,7 @@ from lingraft.corpus.sources.entry import entry_fields, select_source
 from lingraft.corpus.sources.files import FilePatterns
 from lingraft.errors import CorpusError
 from lingraft.evaluation import NUM_CONVERSATIONS, NUM_SAMPLES, NUM_SEQUENCES
+from lingraft.evaluation.questions import GivenTask
 from lingraft.languages import BETWEEN, CHAT, Role
 from lingraft.recipe.section import Section
 from lingraft.recipe.types import BY_CODE, Count, LanguageCode, Name, RetainedName, Share
@@ -149,8 +150,8 @@ class Evaluation(Section):
     text_field: str = "text"
     split: Split | None = None
     """As of a corpus, of all of `text` that is plain."""
-    tasks: dict[Name, ByLanguage] = {}
-    """Files of questions with options, by task and language."""
+    tasks: dict[Name, GivenTask] = {}
+    """Your own questions: by task, files by language, or these as `files` beside how they are asked."""
     suites: list[Name] = []
     """Suites of tasks of lm-evaluation-harness: ours by name, your own by path, or single tasks that end with their
     language, such as `xcopa_sw`."""

@@ -29,8 +29,8 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
         if code not in languages.roles:
             place = f"text.{code}" if code in recipe.evaluation.text else "self_generated"
             yield f"evaluation.{place}: {code} has no role; add it under languages"
-    for task, files in recipe.evaluation.tasks.items():
-        for code in files:
+    for task, given in recipe.evaluation.tasks.items():
+        for code in given.files:
             if code not in languages.roles:
                 yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
     try:

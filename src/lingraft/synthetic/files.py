@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from lingraft.corpus.read import write_records, write_texts
-from lingraft.evaluation.multiple_choice import Question
+from lingraft.evaluation.questions import Question
 from lingraft.synthetic.language import Birth, Language, draw_languages
 from lingraft.synthetic.texts import (
     cloze_question,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 
-from lingraft.evaluation.multiple_choice import Question
+from lingraft.evaluation.questions import Question
 from lingraft.synthetic.language import Language
 from lingraft.synthetic.world import PEOPLE, PROPERTIES, STRANGERS, Fact, World, values
 

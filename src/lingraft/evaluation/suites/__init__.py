@@ -9,7 +9,9 @@ from lingraft.evaluation import NUM_SAMPLES, NUM_SEQUENCES
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.copying import Copying, draw_sequences
 from lingraft.evaluation.harness import HarnessSuite
-from lingraft.evaluation.multiple_choice import MultipleChoice, Tasks
+from lingraft.evaluation.multiple_choice import MultipleChoice
+from lingraft.evaluation.open_questions import OpenQuestions
+from lingraft.evaluation.questions import Tasks
 from lingraft.evaluation.samples import Continuations, draw_prompts
 from lingraft.evaluation.suite import Suite
 
@@ -27,7 +29,7 @@ def list_suites(
     `texts` has the documents by language, `tasks` the questions by task and language, `suites` those of the harness.
     """
     prompts = {code: draw_prompts(documents, num_samples) for code, documents in texts.items()}
-    own = [MultipleChoice(task, by_language) for task, by_language in tasks.items()]
+    own = [OpenQuestions(title, task) if task.is_open else MultipleChoice(title, task) for title, task in tasks.items()]
     others: list[Suite[Any]] = [*own, *suites]
     sequences = {code: draw_sequences(documents, num_sequences) for code, documents in texts.items()}
     copying = Copying({code: drawn for code, drawn in sequences.items() if drawn})
