@@ -147,6 +147,25 @@ def test_what_is_measured_is_measured_again_before_and_after_when_it_changed(
         assert after["languages"]["spa_Latn"]["bytes"] > before["languages"]["spa_Latn"]["bytes"]
 
 
+def test_in_context_abilities_are_measured_before_the_first_step_and_at_each_validation(
+    recipe, texts, tmp_path
+) -> None:
+    words = " ".join(f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "su") for b in ("ra", "te", "vi", "po", "du"))
+    for path in texts.values():
+        path.write_text(path.read_text().rstrip("\n") + "\n" + json.dumps({"text": words}) + "\n")
+    recipe["evaluation"]["num_sequences"] = 2
+    without = json.loads(json.dumps(recipe))
+    without["evaluation"]["num_sequences"] = 0
+    lingraft.run(recipe, tmp_path / "out")
+    lingraft.run(without, tmp_path / "without")
+    log, plain = (json.loads((tmp_path / name / "training.json").read_text())["log"] for name in ("out", "without"))
+    for code in ("eng_Latn", "spa_Latn"):
+        steps = [entry["step"] for entry in log if f"copying_{code}" in entry]
+        assert steps == [0, *(entry["step"] for entry in log if "eval_eng_Latn_loss" in entry)]
+    assert [entry["loss"] for entry in log if "loss" in entry] == [entry["loss"] for entry in plain if "loss" in entry]
+    assert "In-context copying, % of tokens predicted" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_run_can_be_drawn_again_without_its_work(recipe, tmp_path) -> None:
     out = tmp_path / "out"
     lingraft.run(recipe, out)

@@ -95,6 +95,15 @@ class TaskLanguage(Record):
     """The score of guessing."""
     score: Change = Field(validation_alias=AliasChoices("score", "accuracy"))
     """From 0 to 1; called `accuracy` in files of earlier versions."""
+    by_examples: ByExamples | None = None
+    """Of in-context learning."""
+
+
+class ByExamples(Record):
+    """A score after so many examples: the first with none, then one, two, …"""
+
+    before: list[float] | None = None
+    after: list[float]
 
 
 class TaskResult(Record):

@@ -8,36 +8,43 @@ import torch
 
 from lingraft.errors import UserError
 from lingraft.evaluation import COPYING
-from lingraft.evaluation.copying import LONGEST, WORDS, Copying, copied, draw_sequences
+from lingraft.evaluation.copying import WORDS, Copying, copied, draw_sequences
 from lingraft.evaluation.questions import TaskFiles, read_tasks
+from lingraft.evaluation.suites import list_abilities
 from lingraft.evaluation.task_scores import Scores
+from lingraft.evaluation.words import LONGEST, words_of
 
 WORDS_OF_A_TEXT = [f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "su") for b in ("ra", "te", "vi", "po", "du")]
 TEXT = " ".join(WORDS_OF_A_TEXT)
 
 
 def test_a_sequence_has_words_of_the_text_in_another_order_and_none_twice() -> None:
-    one, other = draw_sequences([TEXT], 2)
+    one, other = draw_sequences(WORDS_OF_A_TEXT, 2)
     assert one != other
     assert len(set(one.split())) == len(one.split()) == WORDS
     assert set(one.split()) <= set(WORDS_OF_A_TEXT)
-    assert draw_sequences([TEXT], 2) == [one, other]
+    assert draw_sequences(WORDS_OF_A_TEXT, 2) == [one, other]
 
 
 @pytest.mark.parametrize("text", ["", "one two three", " ".join(map(str, range(100)))])
-def test_a_text_of_too_few_words_gives_no_sequence(text) -> None:
-    assert draw_sequences([text], 3) == []
+def test_a_text_of_too_few_words_is_not_asked(text) -> None:
+    assert list_abilities({"eng_Latn": [text]}, 3) == []
+    assert list_abilities({"eng_Latn": [TEXT]}, 0) == []
+    assert [list(suite.sequences) for suite in list_abilities({"eng_Latn": [TEXT], "swh_Latn": [text]}, 3)] == [
+        ["eng_Latn"],
+        ["eng_Latn"],
+    ]
 
 
 def test_words_of_any_script_count_and_long_ones_are_cut() -> None:
     hindi = " ".join(f"कि{a}{b}" for a in "कखगघच" for b in "पफबभम")
     thai = "".join(chr(0x0E01 + (i * i) % 37) for i in range(40 * LONGEST))
-    assert len(draw_sequences([hindi], 1)[0].split()) == WORDS
-    assert max(map(len, draw_sequences([thai], 1)[0].split())) == LONGEST
+    assert len(draw_sequences(words_of([hindi]), 1)[0].split()) == WORDS
+    assert max(map(len, draw_sequences(words_of([thai]), 1)[0].split())) == LONGEST
 
 
 def test_the_share_is_of_greedy_predictions_of_the_second_occurrence_but_its_first_token(make_model, documents) -> None:
-    model, sequences = make_model().eval(), draw_sequences([TEXT], 3)
+    model, sequences = make_model().eval(), draw_sequences(WORDS_OF_A_TEXT, 3)
     for share, ids in zip(copied(model, documents, sequences, 512), documents.encode(sequences), strict=True):
         (between,) = documents.encode(["\n"])
         row = torch.tensor([[*documents.bos_ids, *ids, *between, *ids]])
@@ -71,12 +78,12 @@ def test_a_sequence_stands_twice_within_the_context(make_model, documents, max_l
     model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    copied(model, documents, draw_sequences([TEXT], 2), max_length)
+    copied(model, documents, draw_sequences(WORDS_OF_A_TEXT, 2), max_length)
     assert max(seen) <= max_length
 
 
 def test_its_measurement_survives_json(make_model, documents) -> None:
-    suite = Copying({"eng_Latn": draw_sequences([TEXT], 3)})
+    suite = Copying({"eng_Latn": draw_sequences(WORDS_OF_A_TEXT, 3)})
     measured = suite.measure(make_model(), documents, 64)
     again = suite.from_json(suite.to_json(measured))["eng_Latn"]
     assert np.array_equal(again.values["acc"], measured["eng_Latn"].values["acc"])

@@ -10,3 +10,9 @@ NUM_SEQUENCES = 16
 """Sequences of words per language that stand twice, to measure in-context copying, where nothing is said."""
 COPYING = "in-context copying"
 """A task that nobody gives: see `copying.py`."""
+RULE = "in-context learning"
+"""A task that nobody gives: see `rule.py`."""
+ABILITIES = {COPYING: "copying_", RULE: "in_context_learning_"}
+"""How the log of a training begins the keys of what is measured at each validation; a language follows."""
+WATCHED_SEQUENCES = 8
+"""Of the sequences of each ability, the first so many are measured at each validation."""

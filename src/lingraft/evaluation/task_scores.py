@@ -33,6 +33,8 @@ class Scores:
     """What guessing is worth."""
     texts: Sequence[tuple[str, str]] = ()
     """Of generated answers: what was to be said, and what was."""
+    by_examples: Sequence[float] = ()
+    """The mean after no example, after one, and so on, where a task asks so."""
 
     @property
     def shown(self) -> str:
@@ -53,6 +55,7 @@ class TaskSuite(Suite[Scores]):
                 "values": {metric: values.tolist() for metric, values in scores.values.items()},
                 "chance": scores.chance,
                 "texts": [list(pair) for pair in scores.texts],
+                "by_examples": list(scores.by_examples),
             }
             for code, scores in measured.items()
         }
@@ -63,6 +66,7 @@ class TaskSuite(Suite[Scores]):
                 {metric: np.array(values, dtype=float) for metric, values in scores["values"].items()},
                 scores["chance"],
                 [(expected, generated) for expected, generated in scores["texts"]],
+                scores["by_examples"],
             )
             for code, scores in stored.items()
         }
@@ -81,6 +85,14 @@ class TaskSuite(Suite[Scores]):
         values = [_each(of, lambda scores: scores.values[metric]) for of in (after, before)]
         chance = {code: scores.chance for code, scores in after.items()}
         return accuracies(values[0] or {}, values[1], chance, roles, metric)
+
+
+@dataclass(frozen=True)
+class Ability(TaskSuite):
+    """A task that is made from words of the measured texts, in any language; nobody gives questions."""
+
+    sequences: Mapping[str, Sequence[Any]]
+    """By language, what is asked."""
 
 
 def _each(measured: Mapping[str, Scores] | None, part: Callable[[Scores], T]) -> dict[str, T] | None:

@@ -13,6 +13,7 @@ from lingraft.evaluation.chat import Chat
 from lingraft.evaluation.measure import Measurement, measure, measuring_device, read_measurement, write_measurement
 from lingraft.evaluation.suite import Suite
 from lingraft.evaluation.suites import list_suites
+from lingraft.evaluation.task_scores import Ability
 from lingraft.pipeline.chat import GeneratedChat
 from lingraft.pipeline.step import Artefact, Place, step
 from lingraft.pipeline.text import Text
@@ -53,6 +54,11 @@ class Suites:
     @property
     def all(self) -> list[Suite[Any]]:
         return [self.text, *self.others]
+
+    @property
+    def abilities(self) -> list[Ability]:
+        """In-context abilities, which are measured while a model trains, too."""
+        return [suite for suite in self.others if isinstance(suite, Ability)]
 
     @property
     def texts(self) -> Mapping[str, Sequence[str]]:

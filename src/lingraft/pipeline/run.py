@@ -87,7 +87,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
     for name, stage in recipe.stages.items():
         stage_work = stage_folder(recipe, work, name)
         generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # other than what `chat` measures
-        adapted = adapt(recipe, name, model, data[name], generated, extended, stage_work)
+        adapted = adapt(recipe, name, model, data[name], generated, extended, suites.abilities, stage_work)
         merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # no steps: `adapted`
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
         model = merged.model

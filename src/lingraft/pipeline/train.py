@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.disk import mark, remove
 from lingraft.errors import TrainingError
 from lingraft.evaluation.gate_activations import gate_activity
+from lingraft.evaluation.suites import watched
+from lingraft.evaluation.task_scores import Ability
 from lingraft.layer_groups import depth
 from lingraft.methods import Adaptation, Export
 from lingraft.methods.new_rows import train_new_rows
@@ -95,6 +97,8 @@ class Trainee:
     marks: DocumentMarks
     first_new: int | None
     """The first new token's id, where the vocabulary grew; it follows from `start`."""
+    abilities: Sequence[Ability]
+    """Measured at each validation; they do not determine the model."""
     start_name: str
     """The hub name or folder that an adapter is of."""
 
@@ -137,6 +141,7 @@ def adapt(
     data: TrainingData,
     generated: Sequence[GeneratedText],
     extended: ExtendedModel | None,
+    abilities: Sequence[Ability],
     work: Path,
 ) -> AdaptedModel:
     """Train a model in a stage, or return the model that was trained before; all processes take part.
@@ -158,6 +163,7 @@ def adapt(
         recipe.seed,
         recipe.marks,
         extended.first if extended else None,
+        abilities,
         recipe.base if is_first and not recipe.vocabulary else str(start.folder),
     )
     return _adapt(work, trainee)
@@ -223,10 +229,18 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
         patience, text = stage.early_stopping.patience if stage.early_stopping else None, _training_text(trainee)
         if adaptation.fit is not None:
             fit_on_text(adaptation.fit, text, context)
-        outcome = train(adaptation, text, arguments, pulls, patience, _averages(stage, context))
+        averages, measured = _averages(stage, context), _abilities(trainee, context)
+        outcome = train(adaptation, text, arguments, pulls, patience, averages, abilities=measured)
     with context.precision():
         gates = gate_activity(adaptation.plain, _validation(trainee))
     return _Outcome(adaptation, outcome, parts, gates, tokenizer)
+
+
+def _abilities(trainee: Trainee, context: PenaltyContext) -> Callable[[], Mapping[str, float]] | None:
+    if not trainee.abilities:
+        return None
+    model, documents = context.adaptation.plain, context.tokenizer
+    return lambda: watched(trainee.abilities, model, documents, trainee.max_length)
 
 
 def _averages(stage: Stage, context: PenaltyContext) -> Averages | None:

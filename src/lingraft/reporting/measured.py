@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lingraft.reporting.dumbbells import Group, Row, dumbbells
-from lingraft.reporting.figures import Figure, escaped, signed
+from lingraft.reporting.figures import Figure, curves, escaped, signed
 from lingraft.reporting.read import ROLES, Run, language_name
 
 UNITS = {"chrf": "chrF", "bleu": "BLEU"}
@@ -57,6 +57,25 @@ def task(runs: Sequence[Run], name: str) -> Figure:
         rows = [_task_row(run, chance, entry["score"], metric) for run, entry in entries]
         groups.append(Group(language_name(code), _note(role, base), rows, chance))
     return dumbbells(groups, "" if metric in UNITS else " %", least=LEAST_ACCURACY)
+
+
+def by_examples(runs: Sequence[Run], name: str) -> Figure | None:
+    """Scores of a task by the number of examples before, of the base and of each run, over retained languages.
+
+    Over all languages, where none is retained.
+    """
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        entries = [of for of in run.tasks.get(name, {}).get("languages", {}).values() if of.get("by_examples")]
+        chosen = [of["by_examples"] for of in entries if of["role"] == "retain"] or [
+            of["by_examples"] for of in entries
+        ]
+        for label, when in (("base", "before"), (run.label, "after")):
+            measured = [of[when] for of in chosen if of.get(when)]
+            if measured:
+                means = [100 * sum(values) / len(values) for values in zip(*measured, strict=False)]
+                lines.setdefault(label, list(enumerate(means)))
+    return curves(lines, list(lines), ["base"], across="examples", unit="%", height=260) if lines else None
 
 
 def metric_of(runs: Sequence[Run], name: str) -> str:

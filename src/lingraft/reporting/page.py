@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from lingraft.cache import write_text
 from lingraft.errors import UserError
-from lingraft.evaluation import COPYING
+from lingraft.evaluation import COPYING, RULE
 from lingraft.output_paths import file_target
 from lingraft.reporting.figures import Figure, plane
-from lingraft.reporting.measured import UNITS, bits, bits_alone, metric_of, task
+from lingraft.reporting.measured import UNITS, bits, bits_alone, by_examples, metric_of, task
 from lingraft.reporting.read import ROLES, Run, language_name, read_files, read_runs
 from lingraft.reporting.section import section
 from lingraft.reporting.tables import bits_table, task_table
@@ -88,6 +88,7 @@ def _page(runs: list[Run]) -> dict[str, Any]:
         "bits_table": bits_table(runs),
         "copying": COPYING,
         "tasks": {name: {"figure": task(runs, name), "table": task_table(runs, name)} for name in tasks},
+        "rule": by_examples(runs, RULE),
         "has_scores": any(metric_of(runs, name) in UNITS for name in tasks),
         "lacking": _lacking(runs),
         "sections": [section(run) for run in runs],

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from math import ceil
 from typing import Any
 
+from lingraft.evaluation import ABILITIES
 from lingraft.penalties import PENALTIES
 from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS
@@ -21,14 +22,19 @@ Line = list[tuple[float, float]]
 
 
 def losses(training: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[str, Figure]:
-    """Training and validation loss over steps, per language where the log has them."""
+    """Training and validation loss over steps, per language where the log has them, and in-context abilities."""
     log = training.get("log") or []
     training = _lines(log, "loss_", "") or {"all": _line(log, "loss")}
     validation = _lines(log, "eval_", "_loss")
     order = list(dict.fromkeys([*languages, *training, *validation]))
     quiet = [name for name in NOT_LANGUAGES.values() if name in order]
-    drawn = {"training loss": training, "validation loss": validation}
-    return {name: curves(lines, order, quiet) for name, lines in drawn.items() if any(lines.values())}
+    drawn = {"training loss, nats per token": training, "validation loss, nats per token": validation}
+    figures = {name: curves(lines, order, quiet) for name, lines in drawn.items() if any(lines.values())}
+    for name, prefix in ABILITIES.items():
+        shares = {code: [(step, 100 * share) for step, share in line] for code, line in _lines(log, prefix, "").items()}
+        if any(shares.values()):
+            figures[f"{name}, % of tokens predicted"] = curves(shares, [*order, *shares], quiet, unit="%")
+    return figures
 
 
 def regularization(stage: Mapping[str, Any]) -> dict[str, Any] | None:

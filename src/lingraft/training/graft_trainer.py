@@ -58,6 +58,8 @@ class GraftTrainer(Trainer):
     penalties: Sequence[PenaltyTerm] = ()
     stopping: EarlyStopping | None = None
     averages: Averages | None = None
+    abilities: Callable[[], Mapping[str, float]] | None = None
+    """Measures what is logged beside the validation losses: in-context abilities of the model."""
     without_decay: Collection[str] = ()
     """Parameters that weight decay leaves alone."""
     rows: Mapping[str, int] = MappingProxyType({})
@@ -80,6 +82,8 @@ class GraftTrainer(Trainer):
             self.add_callback(_AtBegin(self, checkpoint.progress))
         elif was_begun:
             logger.warning("no checkpoint is whole: training starts anew")
+        if self.abilities is not None and not self.args.eval_on_start:
+            self.add_callback(_BeforeFirstStep(self.log_abilities))
         with _compiling(self.args):
             self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         # Mixed precision leaves autocast in the model's forward; take it off, the model goes on to be merged.
@@ -182,10 +186,22 @@ class GraftTrainer(Trainer):
         return loss
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """As the Trainer's, with its own random state, so that evaluation does not change training."""
+        """As the Trainer's, with its own random state, so that evaluation does not change training.
+
+        After all validation texts, each of which is an evaluation of its own, the abilities are measured.
+        """
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            return super().evaluate(*arguments, **named)
+            losses = super().evaluate(*arguments, **named)
+            if not arguments and named.get("eval_dataset") is None:
+                self.log_abilities()
+            return losses
+
+    def log_abilities(self) -> None:
+        """Measure the abilities of the model as it is, and log them."""
+        if self.abilities is not None:
+            with self.accelerator.autocast():
+                self.log(dict(self.abilities()))
 
     @property
     def loss_scale(self) -> float:
@@ -218,6 +234,18 @@ class GraftTrainer(Trainer):
             best = self.stopping.kept(self.state.log_history) if self.stopping else []
             mark_finished(Path(folder) / f"checkpoint-{self.state.global_step}", progress, best)
             rotate_checkpoints(folder, save_total_limit=limit)
+
+
+class _BeforeFirstStep(TrainerCallback):
+    """Calls a function before the first step, unless a checkpoint was loaded."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """As the Trainer calls it."""
+        if state.global_step == 0:
+            self.act()
 
 
 class AfterStep(TrainerCallback):

@@ -11,6 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
 
+from lingraft.evaluation import ABILITIES
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +38,11 @@ class ProgressLog(TrainerCallback):
         losses = {n.removeprefix("loss_"): v for n, v in event["logs"].items() if n.startswith("loss")}
         if losses:
             self.log_losses(state, "training loss", losses)
+        for name, prefix in ABILITIES.items():
+            shares = {key.removeprefix(prefix): v for key, v in event["logs"].items() if key.startswith(prefix)}
+            if shares:
+                shown = "  ".join(f"{code} {100 * share:.1f} %" for code, share in shares.items())
+                logger.info("step %d/%d  %s  %s", state.global_step, state.max_steps, name, shown)
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, **event: Any) -> None:
         """Called once per language; logs when all languages are evaluated."""

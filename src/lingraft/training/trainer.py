@@ -5,7 +5,7 @@ It adds to the Trainer the language of each token, distillation from a teacher, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +37,13 @@ def train(
     patience: int | None = None,
     averages: Averages | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    abilities: Callable[[], Mapping[str, float]] | None = None,
 ) -> TrainingOutcome:
     """Train on blocks of tokens; resumes from the newest undamaged checkpoint of the output folder.
 
     With `averages`, the weights are those that it restores at the end. With `patience`, training stops after that many
-    evaluations without a lower loss on `text.selection`, and restores the weights of the lowest loss.
+    evaluations without a lower loss on `text.selection`, and restores the weights of the lowest loss. `abilities` are
+    measured at each evaluation, and logged.
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -60,6 +62,7 @@ def train(
         data_collator=collate,
         callbacks=[ProgressLog(folder / "log.jsonl", len(validation)), *callbacks],
     )
+    trainer.abilities = abilities
     if averages is not None:
         trainer.averages = averages
         trainer.add_callback(averages)  # after what a method does after a step

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lingraft.evaluation import NUM_SAMPLES, NUM_SEQUENCES
+from lingraft.evaluation import ABILITIES, NUM_SAMPLES, NUM_SEQUENCES, WATCHED_SEQUENCES
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.copying import Copying, draw_sequences
 from lingraft.evaluation.harness import HarnessSuite
 from lingraft.evaluation.multiple_choice import MultipleChoice
 from lingraft.evaluation.open_questions import OpenQuestions
 from lingraft.evaluation.questions import Tasks
+from lingraft.evaluation.rule import InContextLearning, draw_lines
 from lingraft.evaluation.samples import Continuations, draw_prompts
 from lingraft.evaluation.suite import Suite
+from lingraft.evaluation.task_scores import Ability
+from lingraft.evaluation.words import FEWEST_WORDS, words_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lingraft.corpus.tokenize import DocumentTokenizer
 
 
 def list_suites(
@@ -24,13 +32,36 @@ def list_suites(
     num_sequences: int = NUM_SEQUENCES,
 ) -> tuple[BitsPerByte, list[Suite[Any]]]:
     """Return the suite of text, and all others: one for each task of the user's and of lm-evaluation-harness,
-    in-context copying of words from the texts, and continuations of prompts from them.
+    in-context copying and learning of words from the texts, and continuations of prompts from them.
 
     `texts` has the documents by language, `tasks` the questions by task and language, `suites` those of the harness.
     """
     prompts = {code: draw_prompts(documents, num_samples) for code, documents in texts.items()}
     own = [OpenQuestions(title, task) if task.is_open else MultipleChoice(title, task) for title, task in tasks.items()]
     others: list[Suite[Any]] = [*own, *suites]
-    sequences = {code: draw_sequences(documents, num_sequences) for code, documents in texts.items()}
-    copying = Copying({code: drawn for code, drawn in sequences.items() if drawn})
-    return BitsPerByte(texts), [*others, *([copying] if copying.sequences else []), Continuations(prompts)]
+    abilities = list_abilities(texts, num_sequences)
+    return BitsPerByte(texts), [*others, *abilities, Continuations(prompts)]
+
+
+def list_abilities(texts: Mapping[str, Sequence[str]], num_sequences: int = NUM_SEQUENCES) -> list[Ability]:
+    """Return the suites that need no questions, of the languages whose texts have words enough."""
+    words = {code: words_of(documents) for code, documents in texts.items()} if num_sequences else {}
+    enough = {code: of for code, of in words.items() if len(of) >= FEWEST_WORDS}
+    if not enough:
+        return []
+    return [
+        Copying({code: draw_sequences(of, num_sequences) for code, of in enough.items()}),
+        InContextLearning({code: draw_lines(of, num_sequences) for code, of in enough.items()}),
+    ]
+
+
+def watched(
+    abilities: Sequence[Ability], model: PreTrainedModel, tokenizer: DocumentTokenizer, length: int
+) -> dict[str, float]:
+    """Return the scores of a model in training by the keys of its log, on the first sequences of each ability."""
+    found = {}
+    for suite in abilities:
+        few = {code: sequences[:WATCHED_SEQUENCES] for code, sequences in suite.sequences.items()}
+        for code, scores in type(suite)(few).measure(model, tokenizer, length).items():
+            found[f"{ABILITIES[suite.title]}{code}"] = float(scores.values["acc"].mean())
+    return found
