@@ -62,7 +62,9 @@ class Change(Record):
     delta: float = 0
     """after - before."""
     ci95: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    """95 % interval of `delta`, by a paired bootstrap; of one document or question there is none."""
+    """95 % interval of `delta`, paired by document or question; of fewer than six there is none."""
+    least_shown: float | None = None
+    """The smallest change that so many documents or questions show in four of five cases."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -95,6 +97,8 @@ class TaskLanguage(Record):
     """The score of guessing."""
     score: Change = Field(validation_alias=AliasChoices("score", "accuracy"))
     """From 0 to 1; called `accuracy` in files of earlier versions."""
+    above_chance: bool | None = None
+    """Whether one of the models is better than guessing; if none is, the task tells nothing here."""
     by_examples: ByExamples | None = None
     """Of in-context learning."""
 

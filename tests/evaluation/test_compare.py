@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lingraft.evaluation import paired_bootstrap
+from lingraft.evaluation import paired_changes
 from lingraft.evaluation.bits_per_byte import BitsPerByte, DocumentScores
 from lingraft.evaluation.multiple_choice import MultipleChoice
 from lingraft.evaluation.questions import OwnTask
@@ -50,7 +50,7 @@ CLOZE = MultipleChoice("cloze", OwnTask({}, ["acc"], {}))
 
 def delta_interval(before: DocumentScores, after: DocumentScores) -> tuple[float, float]:
     """Of bits per byte."""
-    return paired_bootstrap.delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
+    return paired_changes.delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
 
 
 def test_learning_and_forgetting_are_means_of_relative_change() -> None:
@@ -90,12 +90,52 @@ def test_documents_are_paired() -> None:
 
 
 @pytest.mark.integration
-def test_the_interval_covers_the_true_change_about_95_times_in_100() -> None:
+@pytest.mark.parametrize("documents", [8, 40])
+def test_the_interval_covers_the_true_change_about_95_times_in_100(documents) -> None:
     covered = 0
-    for seed in range(100):
-        low, high = delta_interval(scores(2), scores(1.9, documents=40, noise=0.2, seed=seed))
+    for seed in range(200):
+        low, high = delta_interval(
+            scores(2, documents=documents), scores(1.9, documents=documents, noise=0.2, seed=seed)
+        )
         covered += low <= -0.1 <= high
-    assert covered >= 88
+    assert 182 <= covered <= 198
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["documents of one size", "few large documents", "questions"])
+def test_of_a_thousand_pairs_without_a_change_at_most_five_in_a_hundred_are_called_changed(kind) -> None:
+    draw = np.random.default_rng(0)
+    called = 0
+    for _ in range(1000):
+        if kind == "questions":
+            change, size = draw.choice([-1.0, 0.0, 1.0], 100, p=[0.1, 0.8, 0.1]), np.ones(100, dtype=np.int64)
+        else:
+            size = draw.integers(90, 110, 12) if kind == "documents of one size" else draw.integers(1, 40, 12) ** 2
+            change = size * draw.standard_t(3, 12) / 100
+        ends = paired_changes.delta_interval(change, size, seed=int(draw.integers(1 << 30)))
+        called += ends is not None and (ends[0] > 0 or ends[1] < 0)
+    assert called <= 63  # 50, and two standard errors
+    assert called >= 5  # it is no interval of everything
+
+
+def test_the_interval_of_questions_is_mcnemars() -> None:
+    """It leaves out no change where the two-sided binomial test of those that changed rejects it at 5 %."""
+    for better, worse in [(6, 0), (5, 0), (9, 1), (10, 2), (12, 4), (20, 8), (20, 9)]:
+        change = np.array([1.0] * better + [-1.0] * worse + [0.0] * (100 - better - worse))
+        low, _ = paired_changes.delta_interval(change, np.ones(100, dtype=np.int64)) or (-1.0, 1.0)
+        p = min(1, 2 * sum(math.comb(better + worse, i) for i in range(worse + 1)) / 2 ** (better + worse))
+        assert (low > 0) == (p <= 0.05), (better, worse, p)
+
+
+def test_the_smallest_change_that_shows_is_found_in_four_of_five_cases() -> None:
+    draw, found, of = np.random.default_rng(0), 0, 200
+    for _ in range(of):
+        noise = draw.normal(0, 1, 60)
+        least = paired_changes.least_shown(noise, np.ones(60, dtype=np.int64))
+        low, _ = paired_changes.delta_interval(draw.normal(0, 1, 60) + least, np.ones(60, dtype=np.int64))
+        found += low > 0
+    assert found / of == pytest.approx(0.8, abs=0.08)
+    assert paired_changes.least_shown(np.zeros(100), np.ones(100, dtype=np.int64)) == 0.06  # six of a hundred
 
 
 def answers(right: int, of: int = 100) -> Scores:
@@ -113,6 +153,7 @@ def test_tasks_are_compared_in_points_of_accuracy() -> None:
     english = task["languages"]["eng_Latn"]
     assert (english["role"], english["questions"], english["chance"]) == ("retain", 100, 0.25)
     low, high = english["score"].pop("ci95")
+    assert english["score"].pop("least_shown") == pytest.approx(2.8 * (0.15 * 0.85 / 99) ** 0.5)
     assert english["score"] == {"before": 0.9, "after": 0.75, "delta": pytest.approx(-0.15)}
     assert low == pytest.approx(-0.15 - 1.96 * (0.15 * 0.85 / 100) ** 0.5, abs=0.015)  # the binomial's
     assert high == pytest.approx(-0.15 + 1.96 * (0.15 * 0.85 / 100) ** 0.5, abs=0.015)
@@ -135,8 +176,9 @@ def test_samples_stand_side_by_side() -> None:
 
 def test_one_document_or_question_has_no_interval() -> None:
     """A bootstrap over one is a point, which says that there is no doubt where there is nothing but doubt."""
-    assert paired_bootstrap.delta_interval(np.array([0.5]), np.array([10])) is None
-    assert paired_bootstrap.delta_interval(np.array([0.5, 0.5]), np.array([10, 10])) == (0.05, 0.05)
+    assert paired_changes.delta_interval(np.array([0.5]), np.array([10])) is None
+    assert paired_changes.delta_interval(np.full(5, 0.5), np.full(5, 10)) is None  # all signs alike: 1 in 16 draws
+    assert paired_changes.delta_interval(np.full(8, 0.5), np.full(8, 10)) == pytest.approx((0.05, 0.05))
     one, question = {"eng_Latn": scores(2, documents=1)}, {"eng_Latn": answers(1, of=1)}
     bits = compare(one, one, {})["languages"]["eng_Latn"]["bits_per_byte"]
     assert bits == {"before": pytest.approx(2), "after": pytest.approx(2), "delta": 0}

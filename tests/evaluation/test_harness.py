@@ -12,7 +12,7 @@ import yaml
 import lingraft
 from lingraft.errors import CorpusError, UserError
 from lingraft.evaluation.harness import first_line, load_suites
-from lingraft.evaluation.paired_bootstrap import corpus_scores
+from lingraft.evaluation.paired_changes import corpus_scores
 
 pytestmark = pytest.mark.integration
 lm_eval = pytest.importorskip("lm_eval", reason="the extra 'eval' is not installed")
@@ -213,7 +213,7 @@ def test_a_run_measures_suites_before_and_after_and_does_not_train_on_them(recip
     task = results["tasks"]["xcopa"]
     assert task["metric"] == "acc"
     assert task["languages"].keys() == {"swh_Latn"}
-    assert {"before", "after", "delta", "ci95"} == task["languages"]["swh_Latn"]["score"].keys()
+    assert {"before", "after", "delta", "ci95", "least_shown"} == task["languages"]["swh_Latn"]["score"].keys()
     assert task["languages"]["swh_Latn"]["questions"] == 8
     assert results["lacking"] == {"xcopa": dict.fromkeys(("eng_Latn", "spa_Latn"), "it has no such language")}
     (overlap,) = results["overlap"]

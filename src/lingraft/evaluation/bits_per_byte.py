@@ -30,7 +30,7 @@ import torch
 from lingraft.cache import fingerprint
 from lingraft.corpus.tokenize import DocumentTokenizer
 from lingraft.errors import CorpusError
-from lingraft.evaluation.paired_bootstrap import changed, delta_interval, learned_and_forgotten
+from lingraft.evaluation.paired_changes import learned_and_forgotten, mean_change
 from lingraft.evaluation.suite import Progress, Roles, Suite
 from lingraft.nn.chunked_cross_entropy import token_losses
 from lingraft.schema import Change, Counts, LanguageResult, Pair
@@ -212,8 +212,8 @@ def bits_change(after: DocumentScores, before: DocumentScores | None) -> Change:
     """Bits per byte, and their change with its interval where the same documents were scored before."""
     if before is None:
         return Change(after=after.bits_per_byte)
-    interval = delta_interval((after.nats - before.nats) / math.log(2), before.num_bytes)
-    return changed(before.bits_per_byte, after.bits_per_byte, interval)
+    change = (after.nats - before.nats) / math.log(2)
+    return mean_change(before.bits_per_byte, after.bits_per_byte, change, before.num_bytes)
 
 
 def _result(code: str, after: DocumentScores, before: DocumentScores | None, roles: Roles) -> LanguageResult:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.evaluation.paired_bootstrap import accuracies, corpus_scores
+from lingraft.evaluation.paired_changes import accuracies, corpus_scores
 from lingraft.evaluation.suite import Roles, Suite
 from lingraft.schema import TaskResult
 

@@ -91,8 +91,22 @@ def _page(runs: list[Run]) -> dict[str, Any]:
         "rule": by_examples(runs, RULE),
         "has_scores": any(metric_of(runs, name) in UNITS for name in tasks),
         "lacking": _lacking(runs),
+        "telling_nothing": _telling_nothing(runs, tasks),
         "sections": [section(run) for run in runs],
     }
+
+
+def _telling_nothing(runs: Sequence[Run], tasks: Sequence[str]) -> list[str]:
+    """Tasks, with their languages, in which no model is better than guessing."""
+    found = []
+    for name in tasks:
+        above: dict[str, list[bool]] = {}
+        for run in runs:
+            for code, of in run.tasks.get(name, {}).get("languages", {}).items():
+                above.setdefault(code, []).append(of.get("above_chance", True))
+        if codes := [code for code, of_code in above.items() if not any(of_code)]:
+            found.append(f"{name} ({', '.join(map(language_name, codes))})")
+    return found
 
 
 def _lacking(runs: Sequence[Run]) -> list[tuple[str, str]]:

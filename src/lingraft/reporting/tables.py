@@ -57,6 +57,8 @@ def _table(runs: Sequence[Run], measured: Sequence[dict[str, Any]], unit: str, s
     together = by_role({code: entry for languages in reversed(measured) for code, entry in languages.items()})
     against_base = any("before" in entry for languages in measured for entry in languages.values())
     columns = [unit, "change", "95 % interval"] if against_base else [unit]
+    if against_base and any("least_shown" in entry for languages in measured for entry in languages.values()):
+        columns.append("least shown")
     rows: list[tuple[Run | str, list[Cell]]] = []
     bases = _bases(runs, measured, scale, digits)
     for i, base in enumerate(bases):
@@ -93,16 +95,17 @@ def _cells(entry: dict[str, Any] | None, columns: Sequence[str], scale: float, d
     """A run's cells for one language; `lost` where the whole interval is a loss."""
     if entry is None:
         return [Cell()] * len(columns)
-    after = _number(scale * entry["after"], digits)
-    if "before" not in entry:
-        return [after, *[Cell()] * (len(columns) - 1)]
-    delta = scale * entry["delta"]
-    if entry.get("ci95") is None:
-        return [after, Cell(f"{delta:+.{digits}f}", delta), Cell()]
-    low, high = (scale * end for end in entry["ci95"])
-    lost = low > 0 if scale == 1 else high < 0
-    change = Cell(f"{delta:+.{digits}f}", delta, "lost" if lost else "")
-    return [after, change, Cell(f"{low:+.{digits}f} to {high:+.{digits}f}", look="soft")]
+    cells = [_number(scale * entry["after"], digits)]
+    if "before" in entry:
+        delta, ends = scale * entry["delta"], entry.get("ci95")
+        low, high = (scale * end for end in ends) if ends else (-1.0, 1.0)
+        lost = low > 0 if scale == 1 else high < 0
+        cells.append(Cell(f"{delta:+.{digits}f}", delta, "lost" if lost else ""))
+        cells.append(Cell(f"{low:+.{digits}f} to {high:+.{digits}f}", look="soft") if ends else Cell())
+        if entry.get("least_shown") is not None:
+            least = scale * entry["least_shown"]
+            cells.append(Cell(f"{least:.{digits}f}", least, "soft"))
+    return [*cells, *[Cell()] * (len(columns) - len(cells))]
 
 
 def _number(value: float, digits: int) -> Cell:
