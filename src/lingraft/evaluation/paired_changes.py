@@ -32,7 +32,7 @@ def delta_interval(
     `change` is the difference after - before of each, `size` its weight, both (n,). With signs e, a value delta is not
     rejected where |sum(e (c - delta s))| >= |sum(c - delta s)| for more than 5 % of draws. For one draw that holds
     between (A - A_e) / (B - B_e) and (A + A_e) / (B + B_e), where A = sum(c), B = sum(s), A_e = sum(e c) and
-    B_e = sum(e s). So the ends are quantiles of these. Fewer than six documents can reject nothing, and have no interval.
+    B_e = sum(e s). So the ends are quantiles of these. Fewer than six documents can reject nothing: no interval.
     """
     count, whole, weight = len(change), change.sum(), size.sum()
     random, lows, highs = np.random.default_rng(seed), [-np.inf], [np.inf]  # the signs as they are reject nothing
