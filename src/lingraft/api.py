@@ -24,21 +24,32 @@ def run(
     out: Path | str,
     overrides: Sequence[str] = (),
     beside: Sequence[Path | str] = (),
+    only: str | None = None,
 ) -> dict[str, Any]:
     """Graft languages onto a base as a recipe says; returns what `results.json` holds.
 
     `out` receives `model/`, `adapter/` where the method has one, `results.json`, `report.html`,
     `recipe.resolved.yaml` and `lingraft.json`; `work/` keeps the artefacts of the steps. Started
-    again with the same recipe, a run goes on where it stopped. `beside`: folders of other runs, from which the
-    measurement of the base is taken where it is of the same text.
+    again with the same recipe, a run goes on where it stopped. `beside`: folders of other runs, whose artefacts of the
+    same inputs are taken: tokens, the split, self-generated text, the measurement of the base.
+
+    A recipe with a `sweep` is many runs: `out` has a folder for each, and one `report.html`; what is returned are the
+    results by name. `only` chooses runs by name or pattern.
 
     Raises:
         RecipeError: all problems of the recipe.
         OutputError: `out` holds something else.
         CorpusError, ModelError, TrainingError: problems of text, base or settings.
     """
+    from lingraft.errors import UserError
     from lingraft.pipeline.run import run_recipe
+    from lingraft.pipeline.sweep import run_sweep
+    from lingraft.recipe.sweep import read_sweep
 
+    if sweep := read_sweep(recipe):
+        return run_sweep(recipe, sweep, out, overrides, only)
+    if only is not None:
+        raise UserError(f"--only {only}: the recipe has no 'sweep', so it is one run; leave it out")
     return run_recipe(recipe, out, overrides, beside)
 
 

@@ -110,12 +110,26 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan only.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="Of a recipe with a sweep: names or patterns of runs, with commas between.")
+    ] = None,
 ) -> None:
     """Graft languages as a recipe says. Starting it again resumes it."""
+    from lingraft.recipe.sweep import points_of, read_sweep
+
     _load_quietly()
+    sweep = read_sweep(recipe)
     if not dry_run:
-        results = lingraft.run(recipe, out, overrides or [])
-        _print_results(results)
+        results = lingraft.run(recipe, out, overrides or [], only=only)
+        if sweep:
+            _print_runs(results)
+            say_written(out / "report.html")
+        else:
+            _print_results(results)
+        return
+    if sweep:
+        for point in points_of(sweep, str(recipe)):
+            typer.echo(point.name)
         return
     from lingraft.pipeline.check import check_models_here
     from lingraft.pipeline.plan import whole_plan
@@ -220,6 +234,14 @@ def schema(
     if what not in SCHEMAS:
         raise UserError(f"schema {what}: allowed are {', '.join(SCHEMAS)}{nearest(what, SCHEMAS)}")
     typer.echo(json.dumps(SCHEMAS[what](), indent=2, ensure_ascii=False))
+
+
+def _print_runs(results: dict[str, dict[str, Any]]) -> None:
+    """Learning and forgetting of each run of a sweep."""
+    width = max(map(len, results))
+    for name, of in results.items():
+        shown = "  ".join(f"{key} {100 * of[key]:+6.1f} %" for key in ("learning", "forgetting") if key in of)
+        typer.echo(f"{name:{width}}  {shown}")
 
 
 def _print_results(results: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from lingraft.evaluation.suite import Suite
 from lingraft.evaluation.suites import list_suites
 from lingraft.evaluation.task_scores import Ability
 from lingraft.pipeline.chat import GeneratedChat
-from lingraft.pipeline.step import Artefact, Place, step
+from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.text import Text
 from lingraft.pipeline.values import ChatFiles, Model
 from lingraft.recipe import Recipe
@@ -65,11 +65,12 @@ class Suites:
         """Language -> the documents that are measured."""
         return self.text.texts
 
-    def measure(self, folder: Path, model: Model, reuse_from: Sequence[Path] = ()) -> Measurement:
-        """Measure a model in all suites; copy the scores from `reuse_from` if the same was measured there."""
-        place = Place(folder, reuse_from)
+    def measure(self, folder: Path, model: Model) -> Measurement:
+        """Measure a model in all suites."""
         chat = ChatFiles(model.folder) if any(isinstance(suite, Chat) for suite in self.others) else None
-        return measure_model(place, model, self.all, self.max_length, self.marks, chat, measuring_device()).of(self.all)
+        return measure_model(folder, model, self.all, self.max_length, self.marks, chat, measuring_device()).of(
+            self.all
+        )
 
     def measure_text(self, folder: Path, model: Model) -> Measurement:
         """Measure the bits per byte of a model alone."""

@@ -6,7 +6,7 @@ The proof is in the `Results`: what every measured language and task scored befo
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lingraft.pipeline.results import Measured, StageResult, build_results
 from lingraft.pipeline.run_directory import acquire_run_directory, publish, run_target
 from lingraft.pipeline.scales import merge_steps, select_scales
 from lingraft.pipeline.self_generated import generate_replay
+from lingraft.pipeline.step import sharing
 from lingraft.pipeline.text import prepare_training, read_text, retokenize, stage_folder
 from lingraft.pipeline.train import adapt
 from lingraft.pipeline.values import Model
@@ -40,23 +41,28 @@ def run_recipe(
     out: Path | str,
     overrides: Sequence[str] = (),
     beside: Sequence[Path | str] = (),
+    point: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run a recipe in a folder, or go on where it stopped; the arguments are those of `lingraft.run`."""
+    """Run a recipe in a folder, or go on where it stopped; the arguments are those of `lingraft.run`.
+
+    `point` are values of its keys by path, of one run of a sweep. What the steps of the runs `beside` made of the same
+    is copied from there.
+    """
     PartialState(timeout=LONGEST_STEP)  # joins the processes that a launcher started
-    resolved = load_recipe(recipe, overrides)
+    resolved = load_recipe(recipe, overrides, point=point)
     folder = run_target(out, resolved)
-    with acquire_run_directory(folder, resolved):
-        results = execute(resolved, folder, list(map(Path, beside)))
+    others = [Path(other) / "work" for other in beside]
+    with acquire_run_directory(folder, resolved), sharing(folder / "work", others):
+        results = execute(resolved, folder)
     logging.getLogger(__name__).info("done: %s", folder)
     return results.to_json()
 
 
-def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> Results:
+def execute(recipe: Recipe, folder: Path) -> Results:
     """Do every step of a resolved recipe, in order; a recipe has at least one stage.
 
     A step that is given a folder keeps its result there. Run again, it reuses that result where the settings and the
-    results that it reads are still the same. `runs_beside` are folders of runs: if one measured the same base on the
-    same suites, its scores are taken. A suite tokenizes its text with the tokenizer of the model that it measures.
+    results that it reads are still the same. A suite tokenizes text with the tokenizer of the model that it measures.
     """
     work = folder / "work"
     files = RecipeFiles(recipe, work)  # the files that the recipe reads, to notice where one changes meanwhile
@@ -77,7 +83,7 @@ def execute(recipe: Recipe, folder: Path, runs_beside: Sequence[Path] = ()) -> R
 
     # Scores before training: of the base, of an instruct model that merge steps add to it, of the base with new tokens.
     fertility = measure_fertility(suites.texts, base, start)  # tokens per word of each language
-    before = suites.measure(work / "before", base, reuse_from=[run / "work/before" for run in runs_beside])
+    before = suites.measure(work / "before", base)
     instruct_scores = suites.measure(work / "instruct", Model.load(recipe.instruct)) if recipe.instruct else None
     between = {"new tokens": suites.measure_text(work / "measured", start)} if extended else {}
 

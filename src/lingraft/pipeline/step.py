@@ -14,7 +14,9 @@ same arguments.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -43,12 +45,24 @@ class Artefact:
 A = TypeVar("A", bound=Artefact)
 
 
-@dataclass(frozen=True)
-class Place:
-    """The folder of an artefact, and folders elsewhere from which one with the same key is copied."""
+_SHARING: ContextVar[tuple[Path, Sequence[Path]] | None] = ContextVar("sharing", default=None)
 
-    folder: Path
-    elsewhere: Sequence[Path] = ()
+
+@contextmanager
+def sharing(work: Path, others: Sequence[Path]) -> Iterator[None]:
+    """Within the block, an artefact below `work` is copied from below one of `others`, where it has the same key."""
+    token = _SHARING.set((work, others))
+    try:
+        yield
+    finally:
+        _SHARING.reset(token)
+
+
+def _elsewhere(folder: Path) -> list[Path]:
+    shared = _SHARING.get()
+    if shared is None or not folder.is_relative_to(shared[0]):
+        return []
+    return [other / folder.relative_to(shared[0]) for other in shared[1]]
 
 
 class Step(Generic[P, A]):
@@ -61,13 +75,12 @@ class Step(Generic[P, A]):
         self._signature = inspect.signature(partial(make, Path()))  # without the folder
         self.__doc__ = make.__doc__
 
-    def __call__(self, at: Path | Place, /, *arguments: P.args, **named: P.kwargs) -> A:
+    def __call__(self, at: Path, /, *arguments: P.args, **named: P.kwargs) -> A:
         """Return the artefact. With several processes the first one makes it."""
-        place = at if isinstance(at, Place) else Place(at)
         key = self.key(*arguments, **named)
         with PartialState().main_process_first():
-            cached(place.folder, key, lambda folder: self._make(folder, *arguments, **named), place.elsewhere)
-        return self._kind(place.folder)
+            cached(at, key, lambda folder: self._make(folder, *arguments, **named), _elsewhere(at))
+        return self._kind(at)
 
     def key(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
         """Return the key of these arguments: the name and version of the step, and each argument."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,25 @@ import yaml
 from lingraft.errors import RecipeError
 from lingraft.plain_data import MAX_VALUES, unbounded
 from lingraft.recipe.automatic import write_out
-from lingraft.recipe.overrides import override
+from lingraft.recipe.overrides import override, set_values
 from lingraft.recipe.paths import anchored, unshared
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.sweep import SWEEP
 from lingraft.recipe.well_formed import well_formed
 from lingraft.recipe.yaml import read_yaml
 
 
-def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = (), runs_here: bool = True) -> Recipe:
+def load_recipe(
+    recipe: Path | str | dict[str, Any],
+    overrides: Sequence[str] = (),
+    runs_here: bool = True,
+    point: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Load and resolve the recipe of a YAML file (or of a mapping), with `key.path=value` overrides.
 
     Relative paths in a file start at the folder that it is in; those of overrides, and of a mapping, at the current
-    folder. Where it does not run here, this machine need not have the devices that it asks for.
+    folder. Where it does not run here, this machine need not have the devices that it asks for. `point` are values by
+    path of one run of a recipe with a `sweep`, written as they would be in its file.
 
     Raises:
         RecipeError: all problems of its form, and all that its well-formed parts ask for and cannot have. Nothing is
@@ -33,6 +40,10 @@ def load_recipe(recipe: Path | str | dict[str, Any], overrides: Sequence[str] = 
     source = "recipe" if isinstance(recipe, dict) else str(recipe)
     values = recipe if isinstance(recipe, dict) else read_yaml(Path(recipe))
     _check_bounds(values, source)
+    if point is None and values.get(SWEEP) is not None:
+        raise RecipeError(source, ["sweep: this is a recipe of several runs; 'lingraft run' takes it whole"])
+    values = {key: value for key, value in unshared(values).items() if key != SWEEP}
+    set_values(values, point or {})
     values = unshared(values) if isinstance(recipe, dict) else anchored(values, Path(recipe).parent, source)
     override(values, list(overrides))
     _check_bounds(values, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +28,21 @@ def override(recipe: dict[str, Any], assignments: list[str]) -> None:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise RecipeError("command line", [f"'{assignment}': overrides are key.path=value"])
-        parsed.append((path, path.split("."), parse_yaml(text, f"override {path}")))
+        parsed.append((path, parse_yaml(text, f"override {path}")))
+    _assign(recipe, parsed)
+
+
+def set_values(recipe: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Set values by `key.path` in place, as `override` does.
+
+    Raises:
+        RecipeError: a path through something that has no keys.
+    """
+    _assign(recipe, list(values.items()))
+
+
+def _assign(recipe: dict[str, Any], assigned: Sequence[tuple[str, Any]]) -> None:
+    parsed = [(path, path.split("."), value) for path, value in assigned]
     for _, keys, value in parsed:
         _drop_settings_of_another(recipe, keys, value)
     for path, keys, value in parsed:

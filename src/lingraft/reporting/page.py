@@ -22,6 +22,7 @@ from lingraft.reporting.figures import Figure, plane
 from lingraft.reporting.measured import UNITS, bits, bits_alone, by_examples, metric_of, task
 from lingraft.reporting.read import ROLES, Run, language_name, read_files, read_runs
 from lingraft.reporting.section import section
+from lingraft.reporting.sweep import draw_sweep, is_sweep
 from lingraft.reporting.tables import bits_table, task_table
 from lingraft.reporting.tokenizers import is_fertility, tokenizers
 
@@ -32,7 +33,10 @@ _GENERATOR = b'<meta name="generator" content="lingraft">'
 def write_report(folders: Sequence[Path | str], out: Path | str) -> None:
     """As `lingraft.report`."""
     target = file_target(out, _is_page, [path for folder in folders for path in read_files(Path(folder))])
-    write_text(target, draw_page(folders))
+    sweeps = [folder for folder in map(Path, folders) if is_sweep(folder)]
+    if sweeps and len(folders) > 1:
+        raise UserError(f"{sweeps[0]} is a sweep, which has a report of its own; give it alone")
+    write_text(target, draw_sweep(sweeps[0]) if sweeps else draw_page(folders))
 
 
 def _is_page(path: Path) -> bool:
@@ -49,7 +53,12 @@ def draw_page(folders: Sequence[Path | str]) -> str:
     shown = _page(runs) | {"tokenizers": tokenizers(runs, of_tokenizers)}
     if not runs and not shown["tokenizers"]:
         raise UserError(f"{', '.join(map(str, folders))}: there is no language in these fertility files")
-    return _environment().get_template("report.html").render(**shown, **_scripts())
+    return render("report.html", **shown)
+
+
+def render(template: str, **shown: Any) -> str:
+    """A page with its scripts."""
+    return _environment().get_template(template).render(**shown, **_scripts())
 
 
 @cache

@@ -141,6 +141,32 @@ for (const table of document.querySelectorAll(".scroll > table")) {
   table.parentElement.after(tools);
 }
 
+/* A table of many settings: sorted by a heading, and only the lines that hold what is typed. */
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], rows = () => [...body.rows];
+  const key = (row, column) => row.cells[column].dataset.value ?? row.cells[column].innerText.trim();
+  [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    heading.append(" ", button("⇅", () => {
+      const up = heading.getAttribute("aria-sort") !== "ascending";
+      [...table.tHead.rows[0].cells].forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const order = (a, b) => (key(a, column) === "") - (key(b, column) === "") || (up ? 1 : -1) *
+        (key(a, column) - key(b, column) || key(a, column).localeCompare(key(b, column), undefined, { numeric: true }));
+      body.append(...rows().sort(order));
+    }));
+    heading.lastChild.setAttribute("aria-label", `sort by ${heading.firstChild.textContent.trim()}`);
+  });
+  const filter = document.createElement("input");
+  filter.type = "search";
+  filter.placeholder = "filter";
+  filter.setAttribute("aria-label", "show only lines with this text");
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\s+/);
+    rows().forEach((row) => { row.hidden = !words.every((word) => row.innerText.toLowerCase().includes(word)); });
+  });
+  table.parentElement.before(filter);
+}
+
 figures.forEach(draw);
 const watch = new ResizeObserver((entries) => entries.forEach(({ target }) => fit(target, target.clientWidth)));
 figures.forEach((figure) => watch.observe(figure));

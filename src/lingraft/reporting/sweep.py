@@ -1,0 +1,207 @@
+"""The report of a sweep: runs that differ in the seed alone are one line, with their mean and its interval."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist, mean, stdev
+from typing import Any
+
+from lingraft.cache import json_text, read_json
+from lingraft.errors import UserError
+from lingraft.reporting.figures import Figure, axis, directions, escaped, label, layout, points, signed
+from lingraft.reporting.read import COLOURS, SYMBOLS, Style, language_name
+from lingraft.schema import Results
+
+SWEEP_FILE = "sweep.json"
+"""In the folder of a sweep: its runs, and in what they differ."""
+MOST_LABELS = 12
+"""With more points than these, a label shows when one points at it."""
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""97.5 % quantiles of Student's t with 1 to 10 degrees of freedom."""
+LEAST = 10.0
+"""Smallest span of an axis, in percent."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Mean over runs, and the half of its 95 % interval; None of one run."""
+
+    mean: float
+    half: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in the seed alone."""
+
+    name: str
+    values: Mapping[str, str]
+    """What differs between groups, by the last word of its path."""
+    runs: Sequence[str]
+    figures: Mapping[str, Figures]
+
+
+def is_sweep(folder: Path) -> bool:
+    return (folder / SWEEP_FILE).is_file()
+
+
+def draw_sweep(folder: Path) -> str:
+    """The HTML of the report.
+
+    Raises:
+        UserError: no run is finished.
+    """
+    from lingraft.reporting.page import render
+
+    runs = _finished(folder)
+    groups, waiting = _groups(folder, runs), [name for name in _recorded(folder) if name not in runs]
+    placed = [group for group in groups if {"learning", "forgetting"} <= group.figures.keys()]
+    return render(
+        "sweep.html",
+        groups=groups,
+        varying=list(dict.fromkeys(key for group in groups for key in group.values)),
+        figures=list(dict.fromkeys(name for group in groups for name in group.figures)),
+        plane=_plane(placed) if placed else None,
+        runs=runs,
+        waiting=waiting,
+        bases=list(dict.fromkeys(results["base"] for results in runs.values() if results.get("base"))),
+        has_seeds=any(len(group.runs) > 1 for group in groups),
+    )
+
+
+def runs_csv(folder: Path) -> str:
+    """Every finished run: what it is, and its figures, unrounded."""
+    rows = _flat(folder)
+    text = io.StringIO()
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def runs_json(folder: Path) -> str:
+    return json_text(_flat(folder))
+
+
+def _flat(folder: Path) -> list[dict[str, Any]]:
+    recorded = _recorded(folder)
+    return [
+        {
+            "run": name,
+            **{path: _plain(value) for path, value in recorded[name]["values"].items()},
+            **{title: figure for title, (figure, _) in _measured(results).items()},
+        }
+        for name, results in _finished(folder).items()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
+
+
+def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    recorded: dict[str, dict[str, Any]] = read_json(folder / SWEEP_FILE)["runs"]
+    return recorded
+
+
+def _finished(folder: Path) -> dict[str, dict[str, Any]]:
+    """The results of the runs that have any, by name."""
+    found = {}
+    for name in _recorded(folder):
+        file = folder / name / "results.json"
+        if file.is_file():
+            found[name] = Results.model_validate(read_json(file)).to_json()
+    if not found:
+        raise UserError(f"{folder}: no run of this sweep is finished")
+    return found
+
+
+def _measured(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Figures of one run by title, each with the factor by which it is shown."""
+    found = {name: (results[name], 100.0) for name in ("learning", "forgetting") if name in results}
+    for code, entry in results["languages"].items():
+        bits = entry["bits_per_byte"]
+        if bits.get("before"):
+            found[f"{language_name(code)}, bits per byte"] = (bits["after"] / bits["before"] - 1, 100.0)
+    for task, of_task in (results.get("tasks") or {}).items():
+        for name in ("learning", "forgetting"):
+            if name in of_task:
+                found[f"{task}, {name}"] = (of_task[name], 100.0)
+    if chat := results.get("chat"):
+        bits = chat["bits_per_byte"]
+        if bits.get("before"):
+            found["chat, bits per byte"] = (bits["after"] / bits["before"] - 1, 100.0)
+        if "same_beginning" in chat:
+            found["answers that begin as before"] = (chat["same_beginning"], 100.0)
+    return found
+
+
+def _groups(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
+    recorded = _recorded(folder)
+    names: dict[str, list[str]] = {}
+    for name in runs:
+        names.setdefault(recorded[name]["group"], []).append(name)
+    groups = []
+    for group, members in names.items():
+        measured = [_measured(runs[name]) for name in members]
+        titles = [title for title in measured[0] if all(title in of for of in measured)]
+        shown = {title: _mean([of[title][0] * of[title][1] for of in measured]) for title in titles}
+        values = recorded[members[0]]["values"].items()
+        words = {path.rpartition(".")[2]: str(_plain(value)) for path, value in values if path != "seed"}
+        groups.append(Group(group, words, members, shown))
+    return groups
+
+
+def _mean(values: Sequence[float]) -> Figures:
+    if len(values) < 2:
+        return Figures(values[0], None)
+    freedom = len(values) - 1
+    quantile = _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else NormalDist().inv_cdf(0.975) * (1 + 0.6 / freedom)
+    return Figures(mean(values), quantile * stdev(values) / len(values) ** 0.5)
+
+
+def _plane(groups: Sequence[Group]) -> Figure:
+    """Forgetting to the right, learning upwards, in percent, with the intervals of means over seeds."""
+    places = [(group.figures["forgetting"], group.figures["learning"]) for group in groups]
+    xs = [0.0, *(value for forgetting, _ in places for value in _ends(forgetting))]
+    ys = [0.0, *(value for _, learning in places for value in _ends(learning))]
+    width, height = max(max(xs) - min(xs), LEAST), max(max(ys) - min(ys), LEAST)
+    labelled = groups if len(groups) <= MOST_LABELS else []
+    symbols = list(SYMBOLS.items())
+    data = [points("base", [0], [0], Style("#5c6670", "circle-open", "○"), ["<b>base</b>"])]
+    for i, (group, (forgetting, learning)) in enumerate(zip(groups, places, strict=True)):
+        style = Style(COLOURS[i % len(COLOURS)], *symbols[i // len(COLOURS) % len(symbols)])
+        hover = f"<b>{escaped(group.name)}</b><br>learning {_text(learning)} %<br>forgetting {_text(forgetting)} %"
+        point = points(escaped(group.name, 28), [forgetting.mean], [learning.mean], style, [hover])
+        for direction, figures in (("error_x", forgetting), ("error_y", learning)):
+            if figures.half is not None:
+                point[direction] = {"type": "data", "array": [figures.half], "thickness": 1, "width": 0}
+        data.append(point)
+    names = [("base", (0.0, 0.0))] if labelled else []
+    names += [
+        (escaped(group.name, 28), (group.figures["forgetting"].mean, group.figures["learning"].mean))
+        for group in labelled
+    ]
+    look = layout(
+        460,
+        {"l": 50, "r": 16, "t": 40, "b": 54},
+        xaxis=axis([min(xs) - 0.06 * width, min(xs) + 1.1 * width], zero=True, ticksuffix=" %"),
+        yaxis=axis([min(ys) - 0.12 * height, min(ys) + 1.12 * height], zero=True, ticksuffix=" %"),
+        annotations=[*directions(), *(label(text, *place) for text, place in names)],
+    )
+    return {"data": data, "layout": look}
+
+
+def _ends(figures: Figures) -> tuple[float, float]:
+    half = figures.half or 0.0
+    return figures.mean - half, figures.mean + half
+
+
+def _text(figures: Figures) -> str:
+    return signed(figures.mean) + (f" ± {figures.half:.1f}" if figures.half is not None else "")

@@ -1,0 +1,149 @@
+"""A recipe of many runs: names, folders, what they share, and one report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+
+import pytest
+import yaml
+
+import lingraft
+from command_line import command
+from lingraft.errors import OutputError, RecipeError, UserError
+from lingraft.recipe.sweep import points_of, read_sweep
+from lingraft.reporting.sweep import _mean
+
+pytestmark = pytest.mark.integration
+
+
+def names(**sweep) -> list[str]:
+    return [point.name for point in points_of(read_sweep({"sweep": sweep}), "recipe")]
+
+
+def test_a_grid_is_every_combination() -> None:
+    assert names(grid={"method.rank": [4, 8], "seed": [0, 1]}) == [
+        "rank-4_seed-0",
+        "rank-4_seed-1",
+        "rank-8_seed-0",
+        "rank-8_seed-1",
+    ]
+
+
+def test_each_run_of_a_list_is_combined_with_the_grid() -> None:
+    runs = [{"name": "ends", "method.first": 2}, {"method": {"name": "lora", "rank": 4}}]
+    points = points_of(read_sweep({"sweep": {"runs": runs, "grid": {"seed": [0, 1]}}}), "recipe")
+    assert [point.name for point in points] == [
+        "ends_seed-0",
+        "ends_seed-1",
+        "method-lora-rank-4_seed-0",
+        "method-lora-rank-4_seed-1",
+    ]
+    assert points[1].values == {"method.first": 2, "seed": 1}
+    assert [point.group for point in points] == ["ends", "ends", "method-lora-rank-4", "method-lora-rank-4"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ({}, "there is neither 'runs' nor 'grid'"),
+        ({"grid": {"seed": 3}}, "sweep.grid.seed: Input should be a valid list"),
+        ({"grid": {"seed": []}}, "sweep.grid.seed: List should have at least 1 item"),
+        ({"gird": {"seed": [1]}}, "sweep.gird: Extra inputs are not permitted"),
+        ({"grid": {"seed": [1, 1]}}, "two runs are 'seed-1'; give runs that differ a 'name'"),
+        ({"runs": [{"seed": 1}], "grid": {"seed": [0]}}, "sweep.grid.seed: stands in 'runs' too"),
+        ({"grid": {"seed": list(range(1001))}}, "more than 1000 runs"),
+        ({"grid": {"seed": [1]}, "max_parallel": 0}, "sweep.max_parallel: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_sweep_of_another_form_is_refused(sweep, message) -> None:
+    with pytest.raises(RecipeError, match=message):
+        points_of(read_sweep({"sweep": sweep}), "recipe")
+
+
+@pytest.fixture
+def sweep_file(recipe, tmp_path):
+    recipe["training"]["max_steps"] = 2
+    recipe["sweep"] = {"grid": {"method.rank": [1, 2], "seed": [0, 1]}}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_every_run_has_a_folder_and_all_have_one_report(sweep_file, tmp_path, caplog) -> None:
+    out = tmp_path / "out"
+    with caplog.at_level(logging.INFO, logger="lingraft"):
+        results = lingraft.run(sweep_file, out)
+    assert list(results) == ["rank-1_seed-0", "rank-1_seed-1", "rank-2_seed-0", "rank-2_seed-1"]
+    single = lingraft.run(
+        {**yaml.safe_load(sweep_file.read_text()), "sweep": None, "seed": 1}, tmp_path / "single", ["method.rank=2"]
+    )
+    assert single["languages"] == results["rank-2_seed-1"]["languages"]
+    taken = [record.getMessage() for record in caplog.records if "taken from" in record.getMessage()]
+    assert sum("before" in line for line in taken) == 2  # each seed holds out other documents, and has a base's score
+    assert sum("corpus-0:" in line for line in taken) == 3
+    rows = list(csv.DictReader((out / "runs.csv").open()))
+    assert [row["run"] for row in rows] == list(results)
+    assert [float(row["learning"]) for row in rows] == [of["learning"] for of in results.values()]
+    assert json.loads((out / "runs.json").read_text())[0]["method.rank"] == 1
+    page = (out / "report.html").read_text()
+    assert 'href="rank-2_seed-1/report.html"' in page
+    assert "2 settings" in page
+    lingraft.report([out], tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_runs_can_be_chosen_and_added(sweep_file, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert list(lingraft.run(sweep_file, out, only="*seed-1,rank-1_seed-0")) == [
+        "rank-1_seed-0",
+        "rank-1_seed-1",
+        "rank-2_seed-1",
+    ]
+    assert not (out / "rank-2_seed-0").exists()
+    assert "1 not yet" in (out / "report.html").read_text()
+    with pytest.raises(UserError, match="--only rank-3: no run has such a name; they are rank-1_seed-0, "):
+        lingraft.run(sweep_file, out, only="rank-3")
+    values = yaml.safe_load(sweep_file.read_text())
+    values["sweep"]["runs"] = [{"name": "rank-1_seed-0", "method.first": 1}]
+    values["sweep"]["grid"] = {"training.max_steps": [2]}
+    sweep_file.write_text(yaml.safe_dump(values))
+    values["sweep"] = {"runs": [{"name": "rank-1_seed-0", "method.first": 1}]}
+    sweep_file.write_text(yaml.safe_dump(values))
+    with pytest.raises(OutputError, match="'rank-1_seed-0' is another run there"):
+        lingraft.run(sweep_file, out)
+
+
+def test_every_recipe_is_checked_before_the_first_runs(sweep_file, tmp_path) -> None:
+    values = yaml.safe_load(sweep_file.read_text())
+    values["sweep"] = {"grid": {"method.rank": [1, 0]}}
+    sweep_file.write_text(yaml.safe_dump(values))
+    with pytest.raises(RecipeError, match=r"run 'rank-0'.*\n.*method.rank"):
+        lingraft.run(sweep_file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_of_one_run_has_nothing_to_choose(recipe, tmp_path) -> None:
+    with pytest.raises(UserError, match="the recipe has no 'sweep', so it is one run"):
+        lingraft.run(recipe, tmp_path / "out", only="a")
+
+
+def test_runs_side_by_side_are_the_same(sweep_file, tmp_path) -> None:
+    values = yaml.safe_load(sweep_file.read_text())
+    values["sweep"] = {"grid": {"method.rank": [1, 2]}, "max_parallel": 2}
+    sweep_file.write_text(yaml.safe_dump(values))
+    out, _ = command("run", sweep_file, "--out", tmp_path / "side")
+    assert out.count("learning") == 2
+    values["sweep"]["max_parallel"] = 1
+    sweep_file.write_text(yaml.safe_dump(values))
+    lingraft.run(sweep_file, tmp_path / "single")
+    assert (tmp_path / "side" / "runs.csv").read_text() == (tmp_path / "single" / "runs.csv").read_text()
+    dry, _ = command("run", sweep_file, "--out", tmp_path / "x", "--dry-run")
+    assert dry.split() == ["rank-1", "rank-2"]
+
+
+def test_the_interval_of_a_mean_over_seeds_is_students() -> None:
+    three = _mean([1.0, 2.0, 3.0])
+    assert (three.mean, three.half) == (2.0, pytest.approx(4.303 * 1 / 3**0.5))
+    assert _mean([1.0]).half is None
