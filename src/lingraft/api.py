@@ -90,6 +90,29 @@ def evaluate(
     )
 
 
+def diagnose(
+    what: str,
+    run: Path | str,
+    out: Path | str,
+    first: int | None = None,
+    last: int | None = None,
+    max_documents: int | None = None,
+) -> dict[str, Any]:
+    """Say why a finished run learned and forgot; writes a JSON file, and a page of the same name (`.html`) beside it.
+
+    `drift`: how far each layer moved from the base. `interpolation`: bits per byte and in-context abilities while one
+    layer group at a time goes from the base's weights to the result's; `first` and `last` are its layer groups, by
+    default the method's, `max_documents` the documents of each language.
+
+    Raises:
+        UserError: no such diagnosis, a folder that is no finished run, or one without the text it was measured on.
+        ModelError: the result has other shapes than its base.
+    """
+    from lingraft.diagnosis.page import diagnose_run
+
+    return diagnose_run(what, run, out, first, last, max_documents)
+
+
 def report(folders: Sequence[Path | str], out: Path | str) -> None:
     """Draw the results of one or more folders (or `results.json` files) in one report.
 

@@ -31,6 +31,11 @@ class MappedWeights:
         self._stored = {canonical_name(name): tensor for name, tensor in find_weights(folder).items()}
         self._files: dict[Path, Any] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Canonical names of all tensors that are stored."""
+        return list(self._stored)
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor; `None` where no tensor has this name."""
         if experts := self._experts(name):

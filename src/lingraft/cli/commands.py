@@ -192,6 +192,24 @@ def evaluate(
     _print_results(results)
 
 
+@app.command(epilog=example("lingraft diagnose interpolation runs/swahili --out interpolation.json"))
+def diagnose(
+    what: Annotated[str, typer.Argument(help="drift or interpolation.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write; a page with the figures is written beside it.")],
+    first: Annotated[int | None, typer.Option(help="Of interpolation: layers of the first group.")] = None,
+    last: Annotated[int | None, typer.Option(help="Of interpolation: layers of the last group.")] = None,
+    max_documents: Annotated[
+        int | None, typer.Option(min=1, help="Of interpolation: documents of each language; all by default.")
+    ] = None,
+) -> None:
+    """Say which weights moved, and what the movement of each layer group costs and gives."""
+    _load_quietly()
+    lingraft.diagnose(what, run, out, first, last, max_documents)
+    say_written(out)
+    say_written(out.with_suffix(".html"))
+
+
 @app.command(epilog=example("lingraft generate runs/swahili 'Habari ya' --against google/gemma-3-1b-pt"))
 def generate(
     model: Annotated[str, typer.Argument(help="Hub name or folder of the model, or the folder of a run.")],

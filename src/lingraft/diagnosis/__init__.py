@@ -1,0 +1,1 @@
+"""Diagnoses of a finished run: which weights moved, and what the movement of each layer group costs and gives."""

@@ -1,0 +1,52 @@
+"""Drift: how far each layer moved from the base, by the kind of weights.
+
+    drift(S) = sqrt(sum over S of (theta - theta_0)^2) / sqrt(sum over S of theta_0^2)
+
+S are the weights of one kind in one layer: attention, feed-forward, norms; embeddings, final norm and head are layers
+of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingraft.diagnosis.finished_run import FinishedRun, as_numbers
+from lingraft.layer_groups import LayerGroup, layer_group, layer_index
+
+KINDS = {"attention": ("attn", "attention"), "feed-forward": ("mlp", "feed_forward", "ffn", "experts", "moe")}
+
+
+def drift(run: FinishedRun) -> dict[str, Any]:
+    """`layers`: kind -> drift by layer; `groups`: drift of each layer group; all as shares."""
+    layers = run.layers()
+    sums: dict[tuple[str, int | str], list[float]] = {}
+    of_groups: dict[str, list[float]] = {}
+    for name, (before, after) in run.pairs().items():
+        start, end = as_numbers(before), as_numbers(after)
+        moved, size = float((end - start).square().sum()), float(start.square().sum())
+        group, layer = layer_group(name, layers), layer_index(name)
+        keys: list[tuple[dict[Any, list[float]], Any]] = [(of_groups, str(group))]
+        if layer is not None:
+            keys.append((sums, (_kind(name), layer)))
+        for table, key in keys:
+            of = table.setdefault(key, [0.0, 0.0])
+            of[0] += moved
+            of[1] += size
+    kinds = list(dict.fromkeys(kind for kind, _ in sums))
+    return {
+        "layers": {
+            kind: [_share(sums.get((kind, layer), [0.0, 0.0])) for layer in range(layers.depth)] for kind in kinds
+        },
+        "groups": {group: _share(of_groups[group]) for group in LayerGroup if group in of_groups},
+    }
+
+
+def _kind(name: str) -> str:
+    words = name.lower()
+    if "norm" in words:
+        return "norms"
+    return next((kind for kind, marks in KINDS.items() if any(mark in words for mark in marks)), "other")
+
+
+def _share(of: list[float]) -> float:
+    return (of[0] / of[1]) ** 0.5 if of[1] else 0.0

@@ -1,0 +1,97 @@
+"""A finished run as a diagnosis reads it: its recipe, its base and result, and the text on which it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from lingraft.checkpoints.mmap_weights import MappedWeights
+from lingraft.checkpoints.read import find_model, read_config
+from lingraft.corpus.read import read_texts
+from lingraft.errors import ModelError, UserError
+from lingraft.layer_groups import LayerRange, depth
+from lingraft.pipeline.values import Model
+from lingraft.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The folder of a run."""
+
+    folder: Path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe.
+
+        Raises:
+            UserError: the folder is not that of a run.
+        """
+        file = self.folder / "recipe.resolved.yaml"
+        if not file.is_file() or not (self.folder / "model").is_dir():
+            raise UserError(f"{self.folder}: this is not the folder of a finished run; give one, with its model/")
+        return load_recipe(yaml.safe_load(file.read_text("utf-8")), runs_here=False)
+
+    @cached_property
+    def base(self) -> Model:
+        return Model.load(self.recipe.base)
+
+    @property
+    def model(self) -> Path:
+        return find_model(str(self.folder / "model"))
+
+    def layers(self, first: int | None = None, last: int | None = None) -> LayerRange:
+        """The layer groups: as given, else the method's, else a quarter of the layers at each end."""
+        count = depth(read_config(self.base.folder))
+        own = next(iter(self.recipe.stages.values())).method.layers(count)
+        if first is None and last is None and own.first < count:
+            return own
+        quarter = max(1, count // 4)
+        return LayerRange(quarter if first is None else first, quarter if last is None else last, count)
+
+    @property
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        """Language -> documents that the run was measured on.
+
+        Raises:
+            UserError: the run's `work/` is not there.
+        """
+        folder = self.folder / "work" / "split"
+        if not folder.is_dir():
+            raise UserError(
+                f"{self.folder}: its work/, with the text that was measured, is not there; keep it to diagnose"
+            )
+        texts = {code: read_texts(folder / f"held-out-{code}.jsonl") for code in self.recipe.languages.roles}
+        return {code: documents for code, documents in texts.items() if documents}
+
+    def pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The weights of base and result by name, mapped from their files.
+
+        Raises:
+            ModelError: the result has other shapes than the base: new tokens, or added weights.
+        """
+        before, after = MappedWeights(self.base.folder), MappedWeights(self.model)
+        found = {}
+        for name in after.names:
+            if before.shape(name) != after.shape(name):
+                raise ModelError(
+                    f"{self.folder}: {name} is {_shown(after.shape(name))} in the result and "
+                    f"{_shown(before.shape(name))} in the base, so its movement cannot be told; diagnose a run "
+                    "without new tokens and without added weights"
+                )
+            found[name] = (before[name], after[name])
+        return found
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else "x".join(map(str, shape))
+
+
+def as_numbers(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32)

@@ -1,0 +1,97 @@
+"""Interpolation: what the movement of one layer group costs and gives (arXiv 2606.00284, Section 4.1, Figure 3).
+
+    theta_G(alpha) = theta_0_G + alpha (theta_G - theta_0_G),   all other groups as they are after training
+
+At alpha = 0 the group is the base's, at 1 it is the result's. Base and result are read once; the weights move in place.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from lingraft.diagnosis.finished_run import FinishedRun
+from lingraft.evaluation.bits_per_byte import BitsPerByte
+from lingraft.evaluation.measure import document_tokenizer, model_to_measure
+from lingraft.evaluation.suite import Suite
+from lingraft.evaluation.suites import list_abilities
+from lingraft.evaluation.task_scores import Ability
+from lingraft.layer_groups import LayerGroup, canonical_name, layer_group
+
+logger = logging.getLogger(__name__)
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@torch.no_grad()
+def interpolation(
+    run: FinishedRun,
+    first: int | None = None,
+    last: int | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    max_documents: int | None = None,
+) -> dict[str, Any]:
+    """By layer group and alpha: bits per byte of each language, and in-context abilities.
+
+    `max_documents` of each language are measured; all by default. A group that did not move is left out.
+    """
+    started, layers = time.monotonic(), run.layers(first, last)
+    texts = {code: documents[:max_documents] for code, documents in run.texts.items()}
+    suites: list[Suite[Any]] = [BitsPerByte(texts), *list_abilities(texts, run.recipe.evaluation.num_sequences)]
+    model, tokenizer = model_to_measure(run.model), document_tokenizer(run.model, run.recipe.marks)
+    pairs = {canonical_name(name): before for name, (before, _) in run.pairs().items()}
+    parameters: dict[str, torch.Tensor] = {
+        canonical_name(name): parameter for name, parameter in model.named_parameters() if canonical_name(name) in pairs
+    }
+    members: dict[LayerGroup, dict[str, torch.Tensor]] = {}
+    for name, parameter in parameters.items():
+        if not torch.equal(pairs[name].to(parameter), parameter):
+            members.setdefault(layer_group(name, layers), {})[name] = parameter
+
+    def measured() -> dict[str, dict[str, float]]:
+        found = {}
+        for suite in suites:
+            scores = suite.measure(model, tokenizer, run.recipe.length)
+            title = suite.title if isinstance(suite, Ability) else "bits per byte"
+            found[title] = {code: _number(of) for code, of in scores.items()}
+        return found
+
+    whole = measured()
+    curves = {}
+    for group in [group for group in LayerGroup if group in members]:
+        ends = {name: parameter.clone() for name, parameter in members[group].items()}
+        curve = []
+        for alpha in alphas:
+            logger.info("%s layers: alpha %g", group, alpha)
+            for name, parameter in members[group].items():
+                start = pairs[name].to(parameter)
+                parameter.copy_(start + alpha * (ends[name] - start))
+            curve.append({"alpha": alpha, **(whole if alpha == 1 else measured())})
+        for name, parameter in members[group].items():
+            parameter.copy_(ends[name])
+        curves[str(group)] = curve
+    return {
+        "first": layers.first,
+        "last": layers.last,
+        "depth": layers.depth,
+        "roles": dict(run.recipe.languages.roles),
+        "groups": curves,
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _number(scores: Any) -> float:
+    return float(scores.bits_per_byte) if hasattr(scores, "bits_per_byte") else float(scores.values["acc"].mean())
+
+
+def costs(found: Mapping[str, Any], title: str, code: str) -> dict[str, float]:
+    """By group: the score of the result less that with the group reverted to the base's."""
+    return {
+        group: curve[-1][title][code] - curve[0][title][code]
+        for group, curve in found["groups"].items()
+        if code in curve[0].get(title, {})
+    }
