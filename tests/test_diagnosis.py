@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import lingraft
+from lingraft.diagnosis.alignment import alignment, propose, sentence_vectors
 from lingraft.errors import ModelError, UserError
+from lingraft.layer_groups import LayerRange
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +77,7 @@ def test_interpolation_moves_one_group_and_leaves_the_others(run, tmp_path, text
 
 def test_what_cannot_be_diagnosed_says_why(run, recipe, tmp_path) -> None:
     out, _ = run
-    with pytest.raises(UserError, match=r"diagnose drfit: allowed are drift, interpolation \(did you mean 'drift'"):
+    with pytest.raises(UserError, match=r"diagnose drfit: allowed are drift, interpolation, alignment \(did"):
         lingraft.diagnose("drfit", out, tmp_path / "x.json")
     with pytest.raises(UserError, match="this is not the folder of a finished run"):
         lingraft.diagnose("drift", tmp_path / "nothing", tmp_path / "x.json")
@@ -86,3 +89,46 @@ def test_what_cannot_be_diagnosed_says_why(run, recipe, tmp_path) -> None:
     with pytest.raises(ModelError, match=r"is 264x32 in the result and 258x32 in the base"):
         lingraft.diagnose("drift", tmp_path / "new", tmp_path / "x.json")
     assert not (tmp_path / "x.json").exists()
+
+
+def test_alignment_is_the_share_of_pairs_of_which_each_is_the_others_nearest(make_model, documents) -> None:
+    sentences = [f"{word} nyumba ya maji na moto {i}" for i, word in enumerate(("samaki", "kitabu", "ndege", "mwezi"))]
+    model = make_model(max_position_embeddings=256)
+    same = alignment(model, documents, {"a": [(text, text) for text in sentences]}, 256)["a"]
+    assert same == [1.0] * len(same)
+    shifted = list(zip(sentences, [*sentences[1:], sentences[0]], strict=True))
+    assert alignment(model, documents, {"a": shifted}, 256)["a"] == [0.0] * len(same)
+    vectors = sentence_vectors(model, documents, sentences, 256)  # (layers + 1, sentences, D)
+    ids = torch.tensor([documents.bos_ids + documents.encode(sentences[:1])[0]])
+    states = model.get_decoder()(input_ids=ids, output_hidden_states=True).hidden_states
+    weights = torch.arange(1, ids.shape[1] + 1)[:, None]
+    for layer, state in enumerate(states):
+        mean = (state[0] * weights).sum(0) / weights.sum()
+        assert torch.allclose(vectors[layer, 0], mean / mean.norm(), atol=1e-5)
+
+
+def test_the_middle_is_where_sentences_agree() -> None:
+    assert propose({"a": [0.1, 0.2, 0.9, 1.0, 0.8, 0.2, 0.1]}) == LayerRange(2, 1, 6)
+    assert propose({"a": [0.1, 0.1, 0.2, 0.1, 0.1]}) is None
+
+
+def test_a_model_is_diagnosed_with_pairs_of_a_file(run, tmp_path) -> None:
+    out, recipe = run
+    lines = [
+        {"en": f"the house has {i} windows and a red door", "sw": f"nyumba ina madirisha {i} na mlango"}
+        for i in range(6)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    files = {"eng_Latn:en,swh_Latn:sw": str(tmp_path / "pairs.jsonl")}
+    found = lingraft.diagnose("alignment", recipe["base"], tmp_path / "a.json", pairs=files)
+    (of_base,) = found["models"].values()
+    assert len(of_base["scores"]["eng_Latn–swh_Latn"]) == 5
+    both = lingraft.diagnose("alignment", out, tmp_path / "b.json", pairs=files)
+    assert both["models"]["base"]["scores"] == of_base["scores"]
+    assert "layer groups proposed" in (tmp_path / "b.html").read_text()
+    with pytest.raises(UserError, match="give pairs of sentences, as in --pairs"):
+        lingraft.diagnose("alignment", out, tmp_path / "c.json")
+    with pytest.raises(UserError, match="give two languages with their fields"):
+        lingraft.diagnose("alignment", out, tmp_path / "c.json", pairs={"eng_Latn": str(tmp_path / "pairs.jsonl")})
+    with pytest.raises(UserError, match="there is no text in the field 'swa'"):
+        lingraft.diagnose("alignment", out, tmp_path / "c.json", pairs={"eng_Latn:en,swh_Latn:swa": files.popitem()[1]})

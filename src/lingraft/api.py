@@ -97,12 +97,15 @@ def diagnose(
     first: int | None = None,
     last: int | None = None,
     max_documents: int | None = None,
+    pairs: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Say why a finished run learned and forgot; writes a JSON file, and a page of the same name (`.html`) beside it.
 
     `drift`: how far each layer moved from the base. `interpolation`: bits per byte and in-context abilities while one
     layer group at a time goes from the base's weights to the result's; `first` and `last` are its layer groups, by
-    default the method's, `max_documents` the documents of each language.
+    default the method's, `max_documents` the documents of each language. `alignment`, of a run or of any model: in
+    which layers sentences of the same meaning lie closest; `pairs` maps `eng_Latn:eng,swh_Latn:swh`, two languages with
+    the fields of their sentences, to a file.
 
     Raises:
         UserError: no such diagnosis, a folder that is no finished run, or one without the text it was measured on.
@@ -110,7 +113,7 @@ def diagnose(
     """
     from lingraft.diagnosis.page import diagnose_run
 
-    return diagnose_run(what, run, out, first, last, max_documents)
+    return diagnose_run(what, run, out, first, last, max_documents, pairs)
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:

@@ -14,7 +14,7 @@ import lingraft
 from lingraft.cli import merge, tokenizer
 from lingraft.cli.beside import print_beside, read_prompts
 from lingraft.cli.console import is_main_process, say_written, speak
-from lingraft.cli.options import FILES, Split, codes, example, files, kept, pairs, tasks
+from lingraft.cli.options import FILES, Split, codes, example, files, kept, pairs, sentences, tasks
 from lingraft.cli.publish import EXAMPLE, publish
 from lingraft.errors import UserError, nearest
 
@@ -194,18 +194,22 @@ def evaluate(
 
 @app.command(epilog=example("lingraft diagnose interpolation runs/swahili --out interpolation.json"))
 def diagnose(
-    what: Annotated[str, typer.Argument(help="drift or interpolation.")],
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    what: Annotated[str, typer.Argument(help="drift, interpolation or alignment.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run; of alignment, of a run or a model.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write; a page with the figures is written beside it.")],
     first: Annotated[int | None, typer.Option(help="Of interpolation: layers of the first group.")] = None,
     last: Annotated[int | None, typer.Option(help="Of interpolation: layers of the last group.")] = None,
     max_documents: Annotated[
         int | None, typer.Option(min=1, help="Of interpolation: documents of each language; all by default.")
     ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option("--pairs", help="Of alignment: eng_Latn:eng,swh_Latn:swh=FILE, two languages with their fields."),
+    ] = None,
 ) -> None:
     """Say which weights moved, and what the movement of each layer group costs and gives."""
     _load_quietly()
-    lingraft.diagnose(what, run, out, first, last, max_documents)
+    lingraft.diagnose(what, run, out, first, last, max_documents, sentences(pair or []))
     say_written(out)
     say_written(out.with_suffix(".html"))
 

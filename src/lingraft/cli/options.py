@@ -50,6 +50,17 @@ def tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def sentences(values: list[str]) -> dict[str, str]:
+    """`eng_Latn:eng,swh_Latn:swh=FILE` options: languages with their fields -> a file."""
+    found = {}
+    for value in values:
+        languages, equals, file = value.rpartition("=")
+        if not (equals and languages and file):
+            raise UserError(f"--pairs {value}: this option is --pairs LANGUAGE:FIELD,LANGUAGE:FIELD=FILE")
+        found[languages] = file
+    return found
+
+
 def codes(values: str) -> list[str]:
     """Split `swh_Latn,glg_Latn`."""
     return [code for code in values.split(",") if code]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lingraft.cache import read_json, write_json, write_text
+from lingraft.diagnosis.alignment import alignment_of
 from lingraft.diagnosis.drift import drift
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.diagnosis.interpolation import costs, interpolation
@@ -15,7 +17,7 @@ from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.page import render
 from lingraft.reporting.read import GROUPS, language_name
 
-DIAGNOSES = ("drift", "interpolation")
+DIAGNOSES = ("drift", "interpolation", "alignment")
 
 
 def diagnose_run(
@@ -25,16 +27,25 @@ def diagnose_run(
     first: int | None = None,
     last: int | None = None,
     max_documents: int | None = None,
+    pairs: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """As `lingraft.diagnose`."""
     if what not in DIAGNOSES:
         raise UserError(f"diagnose {what}: allowed are {', '.join(DIAGNOSES)}{nearest(what, DIAGNOSES)}")
-    finished = FinishedRun(Path(run).resolve())
-    target = file_target(out, _is_diagnosis, [finished.folder])
+    target = file_target(out, _is_diagnosis, [run])
     if target.suffix != ".json":
         raise UserError(f"--out {target}: the diagnosis is JSON, with a page beside it; give a name that ends in .json")
-    found = drift(finished) if what == "drift" else interpolation(finished, first, last, max_documents=max_documents)
-    result = {"schema": 1, "diagnosis": what, "run": finished.folder.name, "base": finished.base.folder.name, **found}
+    if what == "alignment":
+        if not pairs:
+            raise UserError("diagnose alignment: give pairs of sentences, as in --pairs eng_Latn:eng,swh_Latn:swh=FILE")
+        found = alignment_of(Path(run), pairs)
+    else:
+        finished = FinishedRun(Path(run).resolve())
+        measured = (
+            drift(finished) if what == "drift" else interpolation(finished, first, last, max_documents=max_documents)
+        )
+        found = {"run": finished.folder.name, "base": finished.base.folder.name, **measured}
+    result = {"schema": 1, "diagnosis": what, **found}
     write_json(target, result)
     write_text(target.with_suffix(".html"), draw_diagnosis(result))
     return result
@@ -49,7 +60,9 @@ def _is_diagnosis(path: Path) -> bool:
 
 def draw_diagnosis(result: dict[str, Any]) -> str:
     """The HTML of a diagnosis."""
-    figures, tables = _drift(result) if result["diagnosis"] == "drift" else _interpolation(result)
+    figures, tables = {"drift": _drift, "interpolation": _interpolation, "alignment": _alignment}[result["diagnosis"]](
+        result
+    )
     return render("diagnosis.html", result=result, figures=figures, tables=tables)
 
 
@@ -66,6 +79,28 @@ def _drift(result: dict[str, Any]) -> tuple[list[tuple[str, Figure]], list[Table
     drawn = [(title, curves(lines, list(lines), across="layer", unit="%", height=360))] if lines else []
     rows = [[GROUPS.get(group, group), f"{100 * share:.3f} %"] for group, share in result["groups"].items()]
     return drawn, [{"title": "By layer group", "head": ["layer group", "drift"], "rows": rows}]
+
+
+def _alignment(result: dict[str, Any]) -> tuple[list[tuple[str, Figure]], list[Table]]:
+    figures, rows, titles = list[tuple[str, Figure]](), list[list[str]](), list[str]()
+    for name, of_model in result["models"].items():
+        titles = list(of_model["scores"])
+        lines = {
+            title: [(float(layer), 100 * share) for layer, share in enumerate(of)]
+            for title, of in of_model["scores"].items()
+        }
+        drawn = curves(lines, titles, across="layer", unit="%", height=360)
+        figures.append((f"{name}: aligned pairs by layer, in percent; 0 are the embeddings", drawn))
+        most = [f"{100 * max(of):.0f} %" for of in of_model["scores"].values()]
+        rows.append([name, *most, _groups(of_model["proposed"])])
+    head = ["model", *(f"{title}, most" for title in titles), "layer groups proposed"]
+    return figures, [{"title": "Alignment", "head": head, "rows": rows}]
+
+
+def _groups(proposed: Mapping[str, int] | None) -> str:
+    if proposed is None:
+        return "none: too few pairs are aligned"
+    return f"{proposed['first']} first and {proposed['last']} last of {proposed['depth']}"
 
 
 def _interpolation(result: dict[str, Any]) -> tuple[list[tuple[str, Figure]], list[Table]]:
