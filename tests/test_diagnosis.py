@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import lingraft
 from lingraft.diagnosis.alignment import alignment, propose, sentence_vectors
-from lingraft.errors import ModelError, UserError
+from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.layer_groups import LayerRange
 
 pytestmark = pytest.mark.integration
@@ -89,6 +89,9 @@ def test_what_cannot_be_diagnosed_says_why(run, recipe, tmp_path) -> None:
     with pytest.raises(ModelError, match=r"is 264x32 in the result and 258x32 in the base"):
         lingraft.diagnose("drift", tmp_path / "new", tmp_path / "x.json")
     assert not (tmp_path / "x.json").exists()
+    (tmp_path / "mine.html").write_text("<p>mine</p>")
+    with pytest.raises(OutputError, match=r"mine\.html"):
+        lingraft.diagnose("drift", out, tmp_path / "mine.json")
 
 
 def test_alignment_is_the_share_of_pairs_of_which_each_is_the_others_nearest(make_model, documents) -> None:

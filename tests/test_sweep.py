@@ -13,7 +13,7 @@ import lingraft
 from command_line import command
 from lingraft.errors import OutputError, RecipeError, UserError
 from lingraft.recipe.sweep import points_of, read_sweep
-from lingraft.reporting.sweep import _mean
+from lingraft.reporting.sweep import _mean, _student
 
 pytestmark = pytest.mark.integration
 
@@ -54,12 +54,28 @@ def test_each_run_of_a_list_is_combined_with_the_grid() -> None:
         ({"grid": {"seed": [1, 1]}}, "two runs are 'seed-1'; give runs that differ a 'name'"),
         ({"runs": [{"seed": 1}], "grid": {"seed": [0]}}, "sweep.grid.seed: stands in 'runs' too"),
         ({"grid": {"seed": list(range(1001))}}, "more than 1000 runs"),
+        ({"runs": [{"name": "report.html", "seed": 1}]}, "'report.html' cannot be the name of a folder"),
+        ({"grid": {"base": ["a" * 300]}}, "cannot be the name of a folder; give it a 'name'"),
         ({"grid": {"seed": [1]}, "max_parallel": 0}, "sweep.max_parallel: Input should be greater than or equal to 1"),
     ],
 )
 def test_a_sweep_of_another_form_is_refused(sweep, message) -> None:
     with pytest.raises(RecipeError, match=message):
         points_of(read_sweep({"sweep": sweep}), "recipe")
+
+
+def test_groups_are_what_differs_in_the_seed_alone() -> None:
+    runs = [{"name": "a", "method.rank": 8, "seed": 0}, {"name": "b", "method.rank": 8, "seed": 1}]
+    runs += [{"name": "c", "vocabulary.rank": 8, "seed": 0}]
+    assert [point.group for point in points_of(read_sweep({"sweep": {"runs": runs}}), "recipe")] == ["a", "a", "c"]
+    assert names(grid={"x": [-1, 1]}) == ["x--1", "x-1"]
+
+
+@pytest.mark.parametrize("override", ["seed=5", "method.name=full", "method={name: full}", "method.rank=3"])
+def test_what_the_runs_differ_in_cannot_be_overridden(sweep_file, tmp_path, override) -> None:
+    with pytest.raises(RecipeError, match="would undo what the runs differ in"):
+        lingraft.run(sweep_file, tmp_path / "out", [override])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
@@ -115,6 +131,36 @@ def test_runs_can_be_chosen_and_added(sweep_file, tmp_path) -> None:
         lingraft.run(sweep_file, out)
 
 
+def test_runs_of_an_earlier_state_of_the_recipe_are_not_drawn_with_new_ones(sweep_file, tmp_path) -> None:
+    out = tmp_path / "out"
+    lingraft.run(sweep_file, out, only="*seed-0")
+    values = yaml.safe_load(sweep_file.read_text())
+    values["training"]["learning_rate"] = 1e-3
+    sweep_file.write_text(yaml.safe_dump(values))
+    lingraft.run(sweep_file, out, only="rank-1_seed-1")
+    assert [row["run"] for row in csv.DictReader((out / "runs.csv").open())] == ["rank-1_seed-1"]
+    assert "3 not yet" in (out / "report.html").read_text()
+
+
+def test_where_a_run_fails_the_others_go_on(sweep_file, tmp_path) -> None:
+    values = yaml.safe_load(sweep_file.read_text())
+    values["sweep"] = {"runs": [{"name": "bad", "corpus.0.text_field": "body"}, {"name": "good", "seed": 1}]}
+    sweep_file.write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match="1 of 2 runs failed: bad; start again to go on with them"):
+        lingraft.run(sweep_file, tmp_path / "out")
+    assert (tmp_path / "out" / "good" / "results.json").exists()
+
+
+def test_runs_that_train_the_same_train_once(sweep_file, tmp_path, caplog) -> None:
+    values = yaml.safe_load(sweep_file.read_text())
+    values["sweep"] = {"runs": [{"name": "whole"}, {"name": "half", "merge": [{"scale": 0.5}]}]}
+    sweep_file.write_text(yaml.safe_dump(values))
+    with caplog.at_level(logging.INFO, logger="lingraft"):
+        results = lingraft.run(sweep_file, tmp_path / "out")
+    assert sum("trains" in record.getMessage() and "weights" in record.getMessage() for record in caplog.records) == 1
+    assert results["half"]["learning"] != results["whole"]["learning"]
+
+
 def test_every_recipe_is_checked_before_the_first_runs(sweep_file, tmp_path) -> None:
     values = yaml.safe_load(sweep_file.read_text())
     values["sweep"] = {"grid": {"method.rank": [1, 0]}}
@@ -147,3 +193,4 @@ def test_the_interval_of_a_mean_over_seeds_is_students() -> None:
     three = _mean([1.0, 2.0, 3.0])
     assert (three.mean, three.half) == (2.0, pytest.approx(4.303 * 1 / 3**0.5))
     assert _mean([1.0]).half is None
+    assert _student(19) == pytest.approx(2.093, abs=1e-3)

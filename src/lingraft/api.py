@@ -47,7 +47,7 @@ def run(
     from lingraft.recipe.sweep import read_sweep
 
     if sweep := read_sweep(recipe):
-        return run_sweep(recipe, sweep, out, overrides, only)
+        return run_sweep(recipe, sweep, out, overrides, beside, only)
     if only is not None:
         raise UserError(f"--only {only}: the recipe has no 'sweep', so it is one run; leave it out")
     return run_recipe(recipe, out, overrides, beside)

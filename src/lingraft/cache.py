@@ -86,7 +86,7 @@ def cached(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], els
     if is_cached(path, inputs):
         return path
     with new_folder(path) as temporary:
-        if twin := next((other for other in elsewhere if other.is_dir() and not _fault(other, inputs)), None):
+        if twin := next((other for other in elsewhere if is_whole(other, inputs)), None):
             logger.info("%s: taken from %s", path.name, twin)
             shutil.copytree(twin, temporary, ignore=shutil.ignore_patterns(_RECORD), dirs_exist_ok=True)
         else:
@@ -105,6 +105,11 @@ def is_cached(path: Path, inputs: dict[str, Any]) -> bool:
         return False
     logger.info("%s: finished before, kept", path.name)
     return True
+
+
+def is_whole(path: Path, inputs: dict[str, Any]) -> bool:
+    """Whether a folder is the undamaged artefact of these inputs; says nothing."""
+    return path.is_dir() and _fault(path, inputs) is None
 
 
 def _fault(path: Path, inputs: dict[str, Any]) -> str | None:

@@ -119,6 +119,80 @@ def test_examples_are_other_questions_where_there_are_no_worked_ones(datasets) -
         assert instance.args[0].endswith(f"Swali: {asked}\nAnswer:")
 
 
+def write_own(tmp_path, splits: dict[str, int], keys: str) -> str:
+    """A task of one's own with so many questions in each split; returns the suite's file."""
+    folder = tmp_path / "datasets" / "me" / "own"
+    (folder / "data").mkdir(parents=True)
+    for split, count in splits.items():
+        rows = [{"name": f"Jina{i}", "q": f"{split} swali {i}", "a": f"jibu {i}"} for i in range(count)]
+        (folder / "data" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = "".join(f"  - split: {split}\n    path: data/{split}.jsonl\n" for split in splits)
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    named = "".join(f"    {'training' if split == 'train' else split}_split: {split}\n" for split in splits)
+    (tmp_path / "own.yaml").write_text(
+        f"own:\n{keys}  define:\n    dataset_path: me/own\n    output_type: generate_until\n{named}"
+        "    doc_to_text: '{{name}}, {{q}}:'\n    doc_to_target: '{{a}}'\n"
+        '    generation_kwargs: {until: ["\\n"], max_gen_toks: 4}\n'
+        "    filter_list: [{name: x, filter: [{function: regex, regex_pattern: '(jibu)'}, {function: take_first}]}]\n"
+        "    metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    return str(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("splits", [{"test": 6}, {"validation": 6}, {"test": 6, "train": 3}])
+def test_no_question_is_its_own_example(tmp_path, splits) -> None:
+    suite_file = write_own(tmp_path, splits, "  shots: 2\n")
+    (suite,), _ = load_suites([suite_file], ["swh_Latn"], str(tmp_path / "datasets"))
+    (task,) = suite.tasks["swh_Latn"]
+    split = "train" if "train" in splits else next(iter(splits))
+    for seed in range(5):
+        task.set_fewshot_seed(seed)
+        task.build_all_requests()
+        for instance in task.instances:
+            asked = instance.args[0].rpartition("\n\n")[2].strip()
+            assert instance.args[0].count(asked) == 1
+            assert instance.args[0].count("jibu") == 2
+            assert instance.args[0].count(f"{split} swali") == 2 + (split != "train")
+            assert asked.startswith("Jina")  # a field of the question, and not the language's name
+
+
+def test_what_is_scored_otherwise_is_known_to_be_other(tmp_path) -> None:
+    suite_file = Path(write_own(tmp_path, {"test": 3}, ""))
+
+    def known() -> dict[str, str]:
+        return load_suites([str(suite_file)], ["swh_Latn"], str(tmp_path / "datasets"))[0][0].fingerprint
+
+    first, text = known(), suite_file.read_text()
+    suite_file.write_text(text.replace("(jibu)", "(jibu .)"))
+    assert known() != first
+    suite_file.write_text(text.replace("higher_is_better: true", "higher_is_better: true, ignore_case: true"))
+    assert known() != first
+    suite_file.write_text(text)
+    assert known() == first
+
+
+def test_a_question_that_cannot_be_asked_is_told_before_anything_is_measured(tmp_path) -> None:
+    suite_file = write_own(tmp_path, {"test": 3}, "  shots: 9\n")
+    with pytest.raises(CorpusError, match="own, 9 shots, swh_Latn: a question cannot be asked: ValueError"):
+        load_suites([suite_file], ["swh_Latn"], str(tmp_path / "datasets"))
+
+
+def test_a_misspelled_folder_is_no_lack_of_languages(tmp_path, datasets) -> None:
+    (tmp_path / "mine.yaml").write_text('xcopa: {task: "xcopa_{alpha2}", folder: xcoppa}')
+    with pytest.raises(UserError, match=r"has no folder 'xcoppa' \(did you mean 'xcopa'"):
+        load_suites([str(tmp_path / "mine.yaml")], ["swh_Latn"], str(datasets))
+
+
+def test_two_tasks_of_one_name_are_refused(datasets) -> None:
+    from lingraft.evaluation.questions import OwnTask, Question
+    from lingraft.evaluation.suites import list_suites
+
+    suites, _ = load_suites(["xcopa_sw"], ["swh_Latn"], str(datasets))
+    own = OwnTask({"swh_Latn": [Question(context="a", choices=["b", "c"], answer=0)]}, ["acc"], {})
+    with pytest.raises(UserError, match="two tasks are called 'xcopa_sw'"):
+        list_suites({}, {"xcopa_sw": own}, suites)
+
+
 def test_what_cannot_be_measured_is_listed_with_its_reason(datasets) -> None:
     suites, lacking = load_suites(["layra", "xcopa_sw"], ["swh_Latn", "dan_Latn"], str(datasets))
     assert {suite.title for suite in suites} == {"xcopa", "mgsm, 3 shots", "xcopa_sw"}

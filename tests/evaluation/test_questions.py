@@ -162,8 +162,8 @@ def test_open_questions_are_those_whose_answer_is_text(tmp_path) -> None:
 
 
 def test_worked_examples_stand_before_each_question(tmp_path) -> None:
-    files = {"files": {"swh_Latn": [write(tmp_path / "q.jsonl", QUESTIONS)]}, "shots": 1}
-    files["examples"] = {"swh_Latn": [write(tmp_path / "e.jsonl", QUESTIONS[::-1])]}
+    files = {"files": {"swh_Latn": [write(tmp_path / "q.jsonl", QUESTIONS[:2])]}, "shots": 1}
+    files["examples"] = {"swh_Latn": [write(tmp_path / "e.jsonl", QUESTIONS[2:])]}
     task = read_tasks({"cloze": TaskFiles.model_validate(files)})["cloze"]
     assert task.contexts("swh_Latn")[0] == f"{'niño 🙂 ' * 9}pez\n\nthe house has "
     assert not task.is_open
@@ -184,12 +184,25 @@ def test_worked_examples_stand_before_each_question(tmp_path) -> None:
             {"files": {"swh_Latn": "OPEN"}, "examples": {"eng_Latn": "OPEN"}},
             "'examples' names eng_Latn, of which there are no questions",
         ),
+        (
+            {"files": {"swh_Latn": "OPEN"}, "examples": {"swh_Latn": "OPEN"}},
+            "an example of swh_Latn is a question too: 'Swali: ",
+        ),
+        (
+            {"files": {"swh_Latn": "OPEN", "eng_Latn": "OPEN"}, "examples": {"swh_Latn": "MORE"}},
+            "eng_Latn has no 'examples', and some are to be shown",
+        ),
+        (
+            {"files": {"swh_Latn": "OPEN"}, "examples": {"swh_Latn": "MORE"}, "shots": 3},
+            "swh_Latn has 1 examples, and 3 are to be shown",
+        ),
     ],
 )
 def test_a_task_that_cannot_be_asked_says_why(tmp_path, keys, message) -> None:
     names = {
         "OPEN": write(tmp_path / "open.jsonl", OPEN),
         "CHOICES": write(tmp_path / "choices.jsonl", QUESTIONS),
+        "MORE": write(tmp_path / "more.jsonl", [OpenQuestion(context="Swali: Maji?\nJibu:", answer="water")]),
         "MIXED": write(tmp_path / "mixed.jsonl", [*OPEN, *QUESTIONS]),
     }
     given = {

@@ -128,7 +128,11 @@ def run(
             _print_results(results)
         return
     if sweep:
-        for point in points_of(sweep, str(recipe)):
+        from lingraft.pipeline.sweep import check_recipes, chosen_of
+
+        chosen = chosen_of(points_of(sweep, str(recipe)), only)
+        check_recipes(recipe, chosen, overrides or [])
+        for point in chosen:
             typer.echo(point.name)
         return
     from lingraft.pipeline.check import check_models_here

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.cache import read_json, write_json, write_text
+from lingraft.cache import read_record, write_json, write_text
 from lingraft.diagnosis.alignment import alignment_of
 from lingraft.diagnosis.drift import drift
 from lingraft.diagnosis.finished_run import FinishedRun
@@ -17,6 +17,7 @@ from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.page import render
 from lingraft.reporting.read import GROUPS, language_name
 
+_GENERATOR, _PAGE = b'<meta name="generator" content="lingraft">', b'<meta name="diagnosis">'
 DIAGNOSES = ("drift", "interpolation", "alignment")
 
 
@@ -35,6 +36,7 @@ def diagnose_run(
     target = file_target(out, _is_diagnosis, [run])
     if target.suffix != ".json":
         raise UserError(f"--out {target}: the diagnosis is JSON, with a page beside it; give a name that ends in .json")
+    page = file_target(target.with_suffix(".html"), _is_page, [run])
     if what == "alignment":
         if not pairs:
             raise UserError("diagnose alignment: give pairs of sentences, as in --pairs eng_Latn:eng,swh_Latn:swh=FILE")
@@ -47,15 +49,19 @@ def diagnose_run(
         found = {"run": finished.folder.name, "base": finished.base.folder.name, **measured}
     result = {"schema": 1, "diagnosis": what, **found}
     write_json(target, result)
-    write_text(target.with_suffix(".html"), draw_diagnosis(result))
+    write_text(page, draw_diagnosis(result))
     return result
 
 
 def _is_diagnosis(path: Path) -> bool:
-    try:
-        return "diagnosis" in read_json(path)
-    except ValueError:
-        return False
+    return "diagnosis" in (read_record(path) or {})
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a page is of a diagnosis: a report of runs is not written over."""
+    with path.open("rb") as file:
+        beginning = file.read(4000)
+    return _GENERATOR in beginning and _PAGE in beginning
 
 
 def draw_diagnosis(result: dict[str, Any]) -> str:

@@ -137,6 +137,7 @@ class Chat(Suite[ChatScores]):
 
     exchanges: Sequence[Exchange]
     name = "chat"
+    uses_chat = True
 
     @property
     def fingerprint(self) -> str:

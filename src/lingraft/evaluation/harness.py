@@ -7,6 +7,7 @@ that a change has a paired interval. Of a group, as the subjects of an exam, all
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lingraft.corpus.tokenize import DocumentTokenizer
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +52,33 @@ class HarnessSuite(TaskSuite):
     """By language: a task of the harness, or the tasks of a group."""
     metrics: Sequence[str]
     filter: str | None
+    chance: float | None
+    """What guessing is worth, where it does not follow from options."""
     limit: int | None
 
     @property
     def name(self) -> str:  # type: ignore[override]
         return f"suites.{self.title}"
 
+    @property
+    def uses_chat(self) -> bool:  # type: ignore[override]
+        """As generated answers end where the model's generation config says."""
+        return any(task.OUTPUT_TYPE == "generate_until" for tasks in self.tasks.values() for task in tasks)
+
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """Of what is asked, word for word, with the examples."""
-        asked = {code: [_asked(task, self.limit) for task in tasks] for code, tasks in self.tasks.items()}
-        return {code: fingerprint([*self.metrics, self.filter, requests]) for code, requests in asked.items()}
+        """Of what is asked, word for word, with the examples, and of how it is scored.
+
+        Raises:
+            CorpusError: a question cannot be asked: a field is missing, or there are too few examples.
+        """
+        from importlib.metadata import version
+
+        how = [version("lm_eval"), *self.metrics, self.filter]
+        return {
+            code: fingerprint([how, *(_asked(self.title, code, task, self.limit) for task in tasks)])
+            for code, tasks in self.tasks.items()
+        }
 
     @property
     def texts(self) -> dict[str, list[str]]:
@@ -113,10 +128,14 @@ class HarnessSuite(TaskSuite):
     def _scores(self, tasks: Sequence[Task], samples: Sequence[Mapping[str, Any]]) -> Scores:
         means = [metric for metric in self.metrics if metric not in OF_THE_WHOLE]
         values = {metric: np.array([float(sample[metric]) for sample in samples]) for metric in means}
-        generates = tasks[0].OUTPUT_TYPE == "generate_until"
-        texts = [(str(sample["target"]), str(sample["filtered_resps"][0])) for sample in samples] if generates else []
-        chances = [0.0 if generates else 1 / len(sample["arguments"]) for sample in samples]
-        return Scores(values, float(np.mean(chances)), texts)
+        kind = tasks[0].OUTPUT_TYPE
+        generated = samples if kind == "generate_until" else []
+        texts = [(str(sample["target"]), str(sample["filtered_resps"][0])) for sample in generated]
+        chance = self.chance
+        if chance is None:
+            options = [len(sample["arguments"]) for sample in samples] if kind == "multiple_choice" else []
+            chance = float(np.mean([1 / count for count in options])) if options else 0.0
+        return Scores(values, chance, texts)
 
 
 def load_suites(
@@ -144,7 +163,9 @@ def load_suites(
         if lacks:
             lacking[title] = lacks
         if tasks:
-            found.append(_suite(title, task, tasks, limit))
+            suite = _suite(title, task, tasks, limit)
+            _ = suite.fingerprint  # asks every question once, before anything else is done
+            found.append(suite)
     if not found:
         raise CorpusError(f"no task of the suites {', '.join(suites)} can be measured: {_in_words(lacking)}")
     for title, by_code in lacking.items():
@@ -170,16 +191,21 @@ def _load(
     from lm_eval.tasks import TaskManager
 
     root = Path(builtin.__file__).parent
+    if missing := [folder for folder in task.folder if not (root / folder).is_dir()]:
+        known = [path.name for path in root.iterdir() if path.is_dir()]
+        raise UserError(f"{title}: lm-evaluation-harness has no folder '{missing[0]}'{nearest(missing[0], known)}")
     if task.define is not None or task.folder:
         manager = TaskManager(include_defaults=False, include_path=[root / folder for folder in task.folder])
     else:
         manager = TaskManager()
+    specs = {code: task.spec(title, code) for code in codes}
+    known = manager.all_tasks
+    names = [spec for spec in specs.values() if isinstance(spec, str)]
+    if names and not task.folder and not any(name in known for name in names):
+        raise UserError(f"lm-evaluation-harness has no task '{names[0]}'{nearest(names[0], known)}")
     loaded, lacks = dict[str, list[Any]](), dict[str, str]()
-    for code in codes:
-        spec = task.spec(title, code)
-        if spec is None or (isinstance(spec, str) and spec not in manager.all_tasks):
-            if isinstance(spec, str) and not task.folder:
-                raise UserError(f"lm-evaluation-harness has no task '{spec}'{nearest(spec, manager.all_tasks)}")
+    for code, spec in specs.items():
+        if spec is None or (isinstance(spec, str) and spec not in known):
             lacks[code] = "it has no such language"
             continue
         try:
@@ -188,48 +214,70 @@ def _load(
             lacks[code] = str(error)
         except UserError:
             raise
-        except Exception as error:  # whatever the harness and `datasets` raise over data that they cannot reach
-            name = spec if isinstance(spec, str) else spec["task"]
-            first = str(error).strip().partition("\n")[0]
-            raise CorpusError(
-                f"the task {name} cannot be read ({type(error).__name__}: {first}); where the hub cannot be reached, "
-                "give a folder with its data set as 'datasets'"
-            ) from None
+        except Exception as error:  # whatever the harness and `datasets` raise over data that they cannot read
+            advice = (
+                "" if directory else "; where the hub cannot be reached, give a folder with its data set as 'datasets'"
+            )
+            raise CorpusError(f"{title}, {code}: it cannot be read: {_first_line(error)}{advice}") from None
         for one in loaded.get(code, []):
             _with_examples(one, task.shots)
     return loaded, lacks
 
 
-def _with_examples(task: Any, shots: int) -> None:
-    """Let a task show so many examples: of its own split, or of other questions of the test where there is none."""
-    task.set_config("num_fewshot", shots)
-    if shots and not task.sampler.df:
-        logger.info("%s: no worked examples beside the questions; other questions are the examples", task.task_name)
-        task.fewshot_cfg.split = task.config.test_split
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _with_examples(task: Any, shots: int | None) -> None:
+    """Let a task show so many examples: of its own split, or of other questions where there is no such split.
+
+    The harness leaves the question itself out of its examples only where their split is named as that of the test.
+    """
+    count = (task.config.num_fewshot or 0) if shots is None else shots
+    task.set_config("num_fewshot", count)
+    asked = task.config.test_split or task.config.validation_split
+    others = {task.config.training_split, task.config.validation_split} - {None, asked}
+    split, given = task.fewshot_cfg.split, task.fewshot_cfg.samples is not None
+    are_questions = split == asked or (split is None and not given and not others)
+    if count and (are_questions or not task.sampler.df):
+        if split != asked:
+            logger.info("%s: there are no worked examples; other questions are the examples", task.task_name)
+        task.config.test_split = task.fewshot_cfg.split = asked
         task.sampler.replace_df(list(task.eval_docs))
 
 
 def _suite(title: str, task: SuiteTask, tasks: Mapping[str, list[Any]], limit: int | None) -> HarnessSuite:
     first = next(iter(tasks.values()))[0]
-    known = list(first.aggregation())
+    known = [name for name, of in first.aggregation().items() if name in OF_THE_WHOLE or of.__name__ == "mean"]
     metrics = task.metric or known[:1]
+    if not metrics:
+        every = ", ".join(first.aggregation())
+        raise UserError(f"{title}: its figures ({every}) are no means over questions, so they cannot be compared here")
     if unknown := [metric for metric in metrics if metric not in known]:
         raise UserError(f"{title}: the task has no figure '{unknown[0]}'; allowed are {', '.join(known)}")
     filters = [ensemble.name for ensemble in first._filters]
     if task.filter is not None and task.filter not in filters:
         raise UserError(f"{title}: the task has no filter '{task.filter}'; allowed are {', '.join(filters)}")
-    return HarnessSuite(title, tasks, metrics, task.filter, limit)
+    if set(metrics) & {*OF_THE_WHOLE} and isinstance(first.doc_to_target(first.eval_docs[0]), list):
+        raise UserError(f"{title}: chrF and BLEU compare with one text, and its questions have several; leave it out")
+    return HarnessSuite(title, tasks, metrics, task.filter, task.chance, limit)
 
 
-def _asked(task: Any, limit: int | None) -> list[Any]:
-    """What a task asks: the words of each request, with what is right."""
+def _asked(title: str, code: str, task: Any, limit: int | None) -> list[Any]:
+    """What a task asks, the words of each request with what is right, and how answers are read and scored."""
     task.set_fewshot_seed(SEED)
-    with _progress(task.task_name):
-        task.build_all_requests(limit=limit)
-    return [
-        [instance.request_type, repr(instance.args), str(task.doc_to_target(instance.doc))]
-        for instance in task.instances
-    ]
+    try:
+        with _progress(task.task_name):
+            task.build_all_requests(limit=limit)
+        asked = [[one.request_type, repr(one.args), str(task.doc_to_target(one.doc))] for one in task.instances]
+    except Exception as error:  # whatever templates and samplers raise over somebody else's data
+        raise CorpusError(f"{title}, {code}: a question cannot be asked: {_first_line(error)}") from None
+    return [asked, _words(task.config.filter_list), _words(task.config.metric_list)]
+
+
+def _words(value: Any) -> str:
+    """Settings as text; functions by their names."""
+    return json.dumps(value, default=lambda one: getattr(one, "__qualname__", type(one).__name__), sort_keys=True)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -41,7 +41,8 @@ BATCH = 16
 
 def exact_match(generated: str, right: Sequence[str]) -> bool:
     """Whether a text says one of the right answers."""
-    return _plain(generated) in map(_plain, right)
+    said = _plain(generated)
+    return said in map(_plain, right) if said else generated.strip() in [answer.strip() for answer in right]
 
 
 def last_number(generated: str, right: Sequence[str]) -> bool:
@@ -80,6 +81,10 @@ class OpenQuestions(TaskSuite):
     @property
     def name(self) -> str:  # type: ignore[override]
         return f"tasks.{self.title}"
+
+    @property
+    def uses_chat(self) -> bool:  # type: ignore[override]
+        return self.task.chat
 
     @property
     def metrics(self) -> Sequence[str]:  # type: ignore[override]

@@ -3,7 +3,7 @@
 The interval of a mean change holds all values that a test of random signs does not reject at 5 %: if the true change
 were delta, each c_i - delta s_i were as likely with the other sign. It is exact where that holds, for any number of
 documents; a percentile bootstrap calls 7 to 16 % of pairs changed that are not, with 10 to 40 documents of real text
-(docs/log.md). For questions that are right or wrong the test is McNemar's.
+(docs/log.md). For questions that are right or wrong the test is McNemar's, but for the draws.
 """
 
 from __future__ import annotations

@@ -51,8 +51,7 @@ def _mgsm(folder: Path, name: str) -> Mapping[str, Rows] | None:
             raise CorpusError(
                 f"{place}: '{fields[1]}' is not a number; a line of MGSM is a question, a tab and a number"
             )
-        value = float(number) if "." in number else int(number)
-        rows.append({"question": fields[0], "answer": None, "answer_number": value, "equation_solution": None})
+        rows.append({"question": fields[0], "answer": None, "answer_number": number, "equation_solution": None})
     return {"train": [], "test": rows}
 
 
@@ -90,7 +89,7 @@ def _flores(folder: Path, name: str) -> Mapping[str, Rows] | None:
     for split, by_code in files.items():
         if lacking := [code for code, file in by_code.items() if file is None]:
             raise LackingDataError(f"{folder} has no {lacking[0]}.{split}")
-        lines = {code: file.read_text("utf-8").splitlines() for code, file in by_code.items() if file}
+        lines = {code: _lines(file) for code, file in by_code.items() if file}
         if len(set(map(len, lines.values()))) > 1:
             counts = ", ".join(f"{code} {len(texts)}" for code, texts in lines.items())
             raise CorpusError(f"{folder}: FLORES' {split} has as many sentences in each language; here are {counts}")

@@ -211,6 +211,12 @@ def _read_task(name: str, given: TaskFiles) -> OwnTask:
     if given.chat and OpenQuestion not in kinds:
         raise UserError(f"task {name}: 'chat' asks open questions, and these have 'choices'; remove it")
     shown = {code: [question.shown for question in of[: given.shots]] for code, of in examples.items()}
+    for code, of in questions.items() if examples else ():
+        if len(shown.get(code, [])) < (given.shots or 1):
+            have = f"{len(examples[code])} examples" if code in examples else "no 'examples'"
+            raise UserError(f"task {name}: {code} has {have}, and {given.shots or 'some'} are to be shown; give more")
+        if leaked := {question.shown for question in of} & {*shown[code]}:
+            raise UserError(f"task {name}: an example of {code} is a question too: '{leaked.pop()[:60]}'; leave it out")
     return OwnTask(questions, given.metric or [allowed[0]], shown, given.chat, given.max_tokens)
 
 

@@ -92,9 +92,10 @@ class InContextLearning(Ability):
         return measured
 
     def compare(self, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles) -> dict[str, Any]:
-        if before is not None:  # a language whose lines fit the context in both tokenizers
-            before = {code: scores for code, scores in before.items() if code in after}
-            after = {code: scores for code, scores in after.items() if code in before}
+        if before is not None:  # new tokens may let more lines fit a short context; then the scores are of other lines
+            lines = {code: len(scores.by_examples) for code, scores in before.items()}
+            after = {code: scores for code, scores in after.items() if lines.get(code) == len(scores.by_examples)}
+            before = {code: before[code] for code in after}
         compared = super().compare(after, before, roles)
         for code, language in compared["tasks"][RULE].languages.items():
             earlier = {"before": list(before[code].by_examples)} if before else {}

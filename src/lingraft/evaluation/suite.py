@@ -1,7 +1,7 @@
 """The interface of an evaluation suite: texts or questions, measured under a model, compared before and after.
 
 A suite is one file of this package. It has a fingerprint of its data, measures a model, converts measurements to and
-from JSON, and turns two measurements into its part of `results.json`. `suites.py` lists them.
+from JSON, and turns two measurements into its part of `results.json`. `suites/__init__.py` lists them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Suite(ABC, Generic[M]):
 
     name: str
     """Unique among the suites of a run."""
+    uses_chat = False
+    """Whether what it measures depends on the model's chat template or generation config."""
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ form lie in `suites/`; a user's own is given by its path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,8 +49,10 @@ class SuiteTask(BaseModel):
     """ISO 639-3 codes of the languages that there are; not said, those of the names, or of the data."""
     without: Words = Field(default=[], alias="except")
     """ISO 639-3 codes for which it makes no sense: a translation into English, of English."""
-    shots: Annotated[int, Field(ge=0)] = 0
-    """Worked examples before each question."""
+    shots: Annotated[int, Field(ge=0)] | None = None
+    """Worked examples before each question; not said, the task's own number."""
+    chance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """What guessing is worth, of generated answers; options say it themselves."""
     metric: Words = []
     """Figures of the harness: acc, acc_norm (likelihood divided by length), exact_match, chrf, bleu; not said, the
     task's first."""
@@ -71,8 +74,8 @@ class SuiteTask(BaseModel):
             return exact
         names = _names_of(code)
         if self.define is not None:
-            task = f"{title}_{code}".replace(" ", "_")
-            return {"task": task, **_filled(self.define, names)}
+            filled = _filled(self.define, names)
+            return None if filled is None else {"task": f"{title}_{code}".replace(" ", "_"), **filled}
         return _fill(self.task, names) if self.task else None
 
 
@@ -151,21 +154,29 @@ def _names_of(code: str) -> dict[str, str]:
 
 
 def _fill(text: str, names: Mapping[str, str]) -> str | None:
-    """Put names in their places; None where one is not known. Braces of templates, `{{question}}`, stay."""
+    """Put names in their places; None where one is not known. A field of a template, `{{name}}`, is no such place."""
     for key, name in names.items():
-        place = f"{{{key}}}"
-        if place in text and not name:
+        place = re.compile(rf"(?<!\{{)\{{{key}\}}")
+        if not name and place.search(text):
             return None
-        text = text.replace(place, name)
+        text = place.sub(lambda _, name=name: name, text)  # type: ignore[misc]
     return text
 
 
 def _filled(value: Any, names: Mapping[str, str]) -> Any:
+    """As `_fill`, of all text in a definition."""
     if isinstance(value, str):
-        return _fill(value, names) or ""
-    if isinstance(value, dict):
-        return {key: _filled(inner, names) for key, inner in value.items()}
-    return [_filled(inner, names) for inner in value] if isinstance(value, list) else value
+        return _fill(value, names)
+    if isinstance(value, dict | list):
+        inner = [_filled(one, names) for one in (value.values() if isinstance(value, dict) else value)]
+        if any(new is None and old is not None for new, old in zip(inner, _inside(value), strict=True)):
+            return None
+        return dict(zip(value, inner, strict=True)) if isinstance(value, dict) else inner
+    return value
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value
 
 
 def list_tasks(suites: Sequence[str], codes: Sequence[str]) -> dict[str, SuiteTask]:
@@ -183,6 +194,8 @@ def list_tasks(suites: Sequence[str], codes: Sequence[str]) -> dict[str, SuiteTa
             title = f"{name}, {task.shots} shots" if task.shots else name
             if title in found and found[title] != task:
                 title = f"{title} ({Path(suite).stem})"
+                if found.get(title, task) != task:
+                    raise UserError(f"two suites have a task '{title}'; give one of them another title")
             found[title] = task
     return found
 

@@ -67,7 +67,7 @@ class Suites:
 
     def measure(self, folder: Path, model: Model) -> Measurement:
         """Measure a model in all suites."""
-        chat = ChatFiles(model.folder) if any(isinstance(suite, Chat) for suite in self.others) else None
+        chat = ChatFiles(model.folder) if any(suite.uses_chat for suite in self.others) else None
         return measure_model(folder, model, self.all, self.max_length, self.marks, chat, measuring_device()).of(
             self.all
         )

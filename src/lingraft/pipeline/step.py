@@ -25,7 +25,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from accelerate import PartialState
 from pydantic import BaseModel
 
-from lingraft.cache import artefact_fingerprint, cached
+from lingraft.cache import artefact_fingerprint, cached, is_whole
 
 P = ParamSpec("P")
 
@@ -82,12 +82,24 @@ class Step(Generic[P, A]):
             cached(at, key, lambda folder: self._make(folder, *arguments, **named), _elsewhere(at))
         return self._kind(at)
 
+    def take(self, at: Path, key: dict[str, Any]) -> bool:
+        """Copy the artefact of this key from a run beside this one; whether there was one."""
+        with PartialState().main_process_first():
+            if not any(is_whole(other, key) for other in _elsewhere(at)):
+                return False
+            cached(at, key, _never, _elsewhere(at))
+        return True
+
     def key(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
         """Return the key of these arguments: the name and version of the step, and each argument."""
         bound = self._signature.bind(*arguments, **named)
         bound.apply_defaults()
         keyed = {name: key_of(value) for name, value in bound.arguments.items() if name not in self._unkeyed}
         return {"step": f"{self._make.__name__} {self._version}", **keyed}
+
+
+def _never(folder: Path) -> None:
+    raise AssertionError(f"{folder} was to be copied")
 
 
 def step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -12,14 +13,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lingraft.cache import read_json, read_record, write_json, write_text
-from lingraft.disk import locked
+from accelerate import PartialState
+
+from lingraft.cache import fingerprint, read_json, read_record, write_json, write_text
+from lingraft.disk import LOCK, locked
 from lingraft.errors import OutputError, RecipeError, UserError
 from lingraft.output_paths import folder_target
 from lingraft.pipeline.run import run_recipe
 from lingraft.recipe import load_recipe
-from lingraft.recipe.sweep import Point, Sweep, points_of
-from lingraft.reporting.sweep import SWEEP_FILE, draw_sweep, runs_csv, runs_json
+from lingraft.recipe.sweep import SWEEP, Point, Sweep, check_overrides, points_of
+from lingraft.recipe.yaml import read_yaml
+from lingraft.reporting.sweep import SWEEP_FILE, draw_sweep, is_any_finished, runs_csv, runs_json
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +36,14 @@ def run_sweep(
     sweep: Sweep,
     out: Path | str,
     overrides: Sequence[str] = (),
+    beside: Sequence[Path | str] = (),
     only: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run all of a sweep, or those that `only` matches; returns the results by the name of the run.
 
     Every recipe is loaded before the first one runs. `only` holds names or patterns, with commas between them, so that
-    several machines can share a sweep: each writes its own runs into the same folder.
+    several machines can share a sweep: each writes its own runs into the same folder. Where a run fails, the others go
+    on.
 
     Raises:
         RecipeError: all problems of the first recipe that has any.
@@ -46,33 +52,72 @@ def run_sweep(
     """
     source = "recipe" if isinstance(recipe, dict) else str(recipe)
     points = points_of(sweep, source)
+    chosen = chosen_of(points, only)
+    check_recipes(recipe, points if only is None else chosen, overrides)
+    if sweep.max_parallel > 1 and (isinstance(recipe, dict) or PartialState().num_processes > 1):
+        raise UserError("max_parallel: runs side by side need a recipe in a file, and no torchrun; leave it out")
+    folder, version = folder_target(out), _version(recipe, overrides)
+    if PartialState().is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _waiting_for(folder):
+            _write_record(folder, points, chosen, version)
+    PartialState().wait_for_everyone()
+    logger.info("%d runs, %d of them here: %s", len(points), len(chosen), ", ".join(point.name for point in chosen))
+    others = [folder / point.name for point in points]
+    if sweep.max_parallel > 1 and len(chosen) > 1:
+        failed = _run_side_by_side(str(recipe), chosen, folder, overrides, sweep.max_parallel)
+    else:
+        failed = {}
+        for point in chosen:
+            logger.info("%s", point.name)
+            twins = [*(other for other in others if other.name != point.name), *beside]
+            try:
+                run_recipe(recipe, folder / point.name, overrides, twins, point.values)
+            except UserError as error:
+                if len(chosen) == 1:
+                    raise
+                logger.error("%s: %s", point.name, error)
+                failed[point.name] = str(error)
+            write_sweep_report(folder)
+    write_sweep_report(folder)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(chosen)} runs failed: {', '.join(failed)}; start again to go on with them"
+        )
+    return {point.name: read_json(folder / point.name / "results.json") for point in chosen}
+
+
+def chosen_of(points: Sequence[Point], only: str | None) -> list[Point]:
+    """The runs that `only` matches.
+
+    Raises:
+        UserError: none.
+    """
     chosen = [point for point in points if only is None or _matches(point.name, only)]
     if not chosen:
         raise UserError(f"--only {only}: no run has such a name; they are {', '.join(point.name for point in points)}")
+    return chosen
+
+
+def check_recipes(recipe: Path | str | dict[str, Any], points: Sequence[Point], overrides: Sequence[str]) -> None:
+    """Load the recipe of each run.
+
+    Raises:
+        RecipeError: all problems of the first one that has any.
+    """
+    source = "recipe" if isinstance(recipe, dict) else str(recipe)
+    check_overrides(points, overrides)
     for point in points:
         try:
             load_recipe(recipe, overrides, point=point.values)
         except RecipeError as error:
             raise RecipeError(f"{source}, run '{point.name}'", error.problems) from None
-    folder = folder_target(out)
-    _check(folder, points)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_once(folder, points)
-    logger.info("%d runs, %d of them here: %s", len(points), len(chosen), ", ".join(point.name for point in chosen))
-    if sweep.max_parallel > 1 and len(chosen) > 1 and not isinstance(recipe, dict):
-        _run_side_by_side(recipe, chosen, folder, overrides, sweep.max_parallel)
-    else:
-        for point in chosen:
-            logger.info("%s", point.name)
-            beside = [folder / other.name for other in points if other.name != point.name]
-            run_recipe(recipe, folder / point.name, overrides, beside, point.values)
-            write_sweep_report(folder)
-    write_sweep_report(folder)
-    return {point.name: read_json(folder / point.name / "results.json") for point in chosen}
 
 
 def write_sweep_report(folder: Path) -> None:
     """Draw all runs of a sweep that are finished: `report.html`, `runs.csv`, `runs.json`."""
+    if not PartialState().is_main_process or not is_any_finished(folder):
+        return
     with _waiting_for(folder):
         write_text(folder / "report.html", draw_sweep(folder))
         write_text(folder / "runs.csv", runs_csv(folder))
@@ -98,51 +143,53 @@ def _matches(name: str, only: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in only.split(","))
 
 
-def _record(points: Sequence[Point]) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "runs": {point.name: {"group": point.group, "values": dict(point.values)} for point in points},
-    }
+def _version(recipe: Path | str | dict[str, Any], overrides: Sequence[str]) -> str:
+    """What tells one state of a sweep's recipe from another: all keys but those of the sweep, and the overrides."""
+    values = recipe if isinstance(recipe, dict) else read_yaml(Path(recipe))
+    return fingerprint([{key: of for key, of in values.items() if key != SWEEP}, list(overrides)])
 
 
-def _check(folder: Path, points: Sequence[Point]) -> None:
-    """Refuse a folder of something else; runs may be added to a sweep, and not change."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    recorded = (read_record(folder / SWEEP_FILE) or {}).get("runs")
-    if not isinstance(recorded, Mapping):
+def _write_record(folder: Path, points: Sequence[Point], chosen: Sequence[Point], version: str) -> None:
+    """Record the runs, and of which state of the recipe those are that begin now.
+
+    Runs may be added to a sweep, and not change. Only runs of the newest state are drawn together.
+
+    Raises:
+        OutputError: the folder holds something else, or another run by one of the names.
+    """
+    recorded = read_record(folder / SWEEP_FILE)
+    if recorded is None and any(path.name != LOCK for path in folder.iterdir()):
         raise OutputError(f"--out {folder} is not empty and holds no sweep; give a new folder")
-    now = _record(points)["runs"]
-    if other := [name for name, run in recorded.items() if name in now and run != now[name]]:
-        raise OutputError(f"--out {folder}: '{other[0]}' is another run there; give a new folder, or another name")
-
-
-def _write_once(folder: Path, points: Sequence[Point]) -> None:
-    recorded = (read_record(folder / SWEEP_FILE) or {}).get("runs", {})
-    record = _record(points)
-    record["runs"] = {**recorded, **record["runs"]}
-    if recorded != record["runs"]:
-        write_json(folder / SWEEP_FILE, record)
+    known: Mapping[str, Any] = (recorded or {}).get("runs", {})
+    runs = {
+        point.name: {"group": point.group, "values": json.loads(json.dumps(dict(point.values), default=str))}
+        for point in points
+    }
+    for name, run in runs.items():
+        if name in known and known[name]["values"] != run["values"]:
+            raise OutputError(f"--out {folder}: '{name}' is another run there; give a new folder, or another name")
+        begins = any(name == point.name for point in chosen)
+        run["version"] = version if begins else known.get(name, {}).get("version")
+    write_json(folder / SWEEP_FILE, {"schema": 1, "version": version, "runs": {**known, **runs}})
 
 
 def _run_side_by_side(
-    recipe: Path | str, chosen: Sequence[Point], folder: Path, overrides: Sequence[str], at_once: int
-) -> None:
-    """Run each in a process of its own, so many at once; the others go on where one fails."""
-    waiting, running, failed = list(chosen), dict[str, subprocess.Popen[bytes]](), dict[str, int]()
+    recipe: str, chosen: Sequence[Point], folder: Path, overrides: Sequence[str], at_once: int
+) -> dict[str, str]:
+    """Run each in a process of its own, so many at once; returns those that failed, with the reason."""
+    waiting, running, failed = list(chosen), dict[str, subprocess.Popen[bytes]](), dict[str, str]()
     while waiting or running:
         while waiting and len(running) < at_once:
             name = waiting.pop(0).name
-            command = [sys.executable, "-m", "lingraft", "run", str(recipe), "--out", str(folder), "--only", name]
-            log = (folder / f"{name}.log").open("ab")
-            running[name] = subprocess.Popen([*command, *overrides], stdout=log, stderr=log)  # noqa: S603 - ourselves
+            command = [sys.executable, "-m", "lingraft", "run", recipe, "--out", str(folder), "--only", name]
+            with (folder / f"{name}.log").open("ab") as log:
+                running[name] = subprocess.Popen([*command, *overrides], stdout=log, stderr=log)  # noqa: S603 - ourselves
             logger.info("%s: begun, its messages are in %s.log", name, name)
         for name in list(_ended(running)):
             if code := running.pop(name).returncode:
-                failed[name] = code
-            logger.info("%s: %s", name, f"failed with exit code {code}" if code else "finished")
-    if failed:
-        raise UserError(f"{len(failed)} runs failed: {', '.join(failed)}; see their logs in {folder}, and start again")
+                failed[name] = f"exit code {code}"
+            logger.info("%s: %s", name, f"failed with exit code {code}, see {name}.log" if code else "finished")
+    return failed
 
 
 def _ended(running: Mapping[str, subprocess.Popen[bytes]]) -> Iterator[str]:

@@ -184,7 +184,7 @@ def _adapt(work: Path, trainee: Trainee) -> AdaptedModel:
                 "%s: removed, text, base, settings or the number of processes changed since it was begun", other.name
             )
             remove(other)
-    if not is_cached(path, key):
+    if not is_cached(path, key) and not write_adapted.take(path, key):
         mark(checkpoints)
         write_adapted(path, trainee, _train(trainee, checkpoints))
     remove(checkpoints)

@@ -13,8 +13,9 @@ are one line of the report, with their mean and its interval.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +28,8 @@ from lingraft.recipe.yaml import read_yaml
 
 SWEEP, SEED = "sweep", "seed"
 _MOST_RUNS = 1000
+_LONGEST_NAME = 200
+_NO_NAMES = ("sweep.json", "report.html", "runs.csv", "runs.json")
 
 
 class Sweep(BaseModel):
@@ -48,7 +51,7 @@ class Point:
     values: Mapping[str, Any]
     """Path into the recipe -> value."""
     group: str
-    """Its name without the seed: runs of one group differ in nothing else."""
+    """The name of the first run that differs from this one in the seed alone, without the seed."""
 
 
 def read_sweep(recipe: Path | str | dict[str, Any]) -> Sweep | None:
@@ -79,29 +82,46 @@ def points_of(sweep: Sweep, source: str) -> list[Point]:
     """
     grid = [[(path, value) for value in values] for path, values in sweep.grid.items()]
     found: dict[str, Point] = {}
+    groups: dict[str, str] = {}
     for run in sweep.runs or [{}]:
         own = {path: value for path, value in run.items() if path != "name"}
         if twice := [path for path in own if path in sweep.grid]:
             raise RecipeError(source, [f"{SWEEP}.grid.{twice[0]}: stands in 'runs' too; give it in one place"])
         for combination in product(*grid):
             values = {**own, **dict(combination)}
-            named = {"": run["name"]} if "name" in run else own
-            name, group = (_name({**named, **dict(combination)}, without) for without in ("", SEED))
+            words = {"": run["name"], **dict(combination)} if "name" in run else values
+            name, without_seed = _name(words), _name({path: of for path, of in words.items() if path != SEED})
+            of_group = json.dumps(
+                {path: of for path, of in values.items() if path != SEED}, sort_keys=True, default=str
+            )
             if name in found:
                 raise RecipeError(source, [f"{SWEEP}: two runs are '{name}'; give runs that differ a 'name'"])
-            found[name] = Point(name, values, group)
+            if len(name) > _LONGEST_NAME or name in _NO_NAMES:
+                raise RecipeError(source, [f"{SWEEP}: '{name[:60]}' cannot be the name of a folder; give it a 'name'"])
+            found[name] = Point(name, values, groups.setdefault(of_group, without_seed))
             if len(found) > _MOST_RUNS:
                 raise RecipeError(source, [f"{SWEEP}: more than {_MOST_RUNS} runs; give fewer values"])
     return list(found.values())
 
 
-def _name(values: Mapping[str, Any], without: str) -> str:
+def check_overrides(points: Sequence[Point], overrides: Sequence[str]) -> None:
+    """Refuse what would undo a sweep: an override of a key in which the runs differ.
+
+    Raises:
+        RecipeError: names both keys.
+    """
+    for assignment in overrides:
+        path = assignment.partition("=")[0]
+        scope = path.rpartition(".")[0] if path.endswith("method.name") else path
+        for swept in dict.fromkeys(key for point in points for key in point.values):
+            if f"{swept}.".startswith(f"{scope}.") or f"{scope}.".startswith(f"{swept}."):
+                problem = f"'{path}' would undo what the runs differ in, '{swept}'; change it in the recipe's sweep"
+                raise RecipeError("command line", [problem])
+
+
+def _name(values: Mapping[str, Any]) -> str:
     """A name for a folder: `rank-8_seed-0`; the last words of the paths, and the values."""
-    parts = [
-        _word(value) if not path else f"{path.rpartition('.')[2]}-{_word(value)}"
-        for path, value in values.items()
-        if path != without or not path
-    ]
+    parts = [f"{path.rpartition('.')[2]}-{_word(value)}" if path else _word(value) for path, value in values.items()]
     return "_".join(parts) or "all"
 
 
@@ -110,4 +130,4 @@ def _word(value: Any) -> str:
         return "-".join(_word(inner) if key == "name" else f"{key}-{_word(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return "-".join(map(_word, value))
-    return re.sub(r"[^\w.+-]+", "-", "none" if value is None else str(value)).strip("-.") or "empty"
+    return re.sub(r"[^\w.+-]+", "-", "none" if value is None else str(value)).strip(".") or "empty"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
@@ -110,13 +110,22 @@ def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
     return recorded
 
 
+def is_any_finished(folder: Path) -> bool:
+    return any(_of_newest_recipe(folder))
+
+
+def _of_newest_recipe(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The runs of the newest state of the recipe that have results."""
+    record = read_json(folder / SWEEP_FILE)
+    for name, run in record["runs"].items():
+        file = folder / name / "results.json"
+        if run.get("version") == record.get("version") and file.is_file():
+            yield name, file
+
+
 def _finished(folder: Path) -> dict[str, dict[str, Any]]:
     """The results of the runs that have any, by name."""
-    found = {}
-    for name in _recorded(folder):
-        file = folder / name / "results.json"
-        if file.is_file():
-            found[name] = Results.model_validate(read_json(file)).to_json()
+    found = {name: Results.model_validate(read_json(file)).to_json() for name, file in _of_newest_recipe(folder)}
     if not found:
         raise UserError(f"{folder}: no run of this sweep is finished")
     return found
@@ -161,9 +170,15 @@ def _groups(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
 def _mean(values: Sequence[float]) -> Figures:
     if len(values) < 2:
         return Figures(values[0], None)
-    freedom = len(values) - 1
-    quantile = _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else NormalDist().inv_cdf(0.975) * (1 + 0.6 / freedom)
-    return Figures(mean(values), quantile * stdev(values) / len(values) ** 0.5)
+    return Figures(mean(values), _student(len(values) - 1) * stdev(values) / len(values) ** 0.5)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t; beyond the table by its expansion around the normal one (1e-4 off)."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    z = NormalDist().inv_cdf(0.975)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _plane(groups: Sequence[Group]) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lingraft.errors import UserError
 from lingraft.evaluation import ABILITIES, NUM_SAMPLES, NUM_SEQUENCES, WATCHED_SEQUENCES
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.copying import Copying, draw_sequences
@@ -40,6 +41,9 @@ def list_suites(
     own = [OpenQuestions(title, task) if task.is_open else MultipleChoice(title, task) for title, task in tasks.items()]
     others: list[Suite[Any]] = [*own, *suites]
     abilities = list_abilities(texts, num_sequences)
+    titles = [suite.title for suite in (*own, *suites, *abilities)]
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise UserError(f"two tasks are called '{twice[0]}'; give one of them another name")
     return BitsPerByte(texts), [*others, *abilities, Continuations(prompts)]
 
 

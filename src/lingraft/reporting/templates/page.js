@@ -146,6 +146,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], rows = () => [...body.rows];
   const key = (row, column) => row.cells[column].dataset.value ?? row.cells[column].innerText.trim();
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    heading.dataset.value = heading.innerText.trim(); // what a copy of the table has
     heading.append(" ", button("⇅", () => {
       const up = heading.getAttribute("aria-sort") !== "ascending";
       [...table.tHead.rows[0].cells].forEach((other) => other.removeAttribute("aria-sort"));
