@@ -13,7 +13,7 @@ from typing import Any
 
 from lingraft.cache import json_text, read_json
 from lingraft.errors import UserError
-from lingraft.reporting.figures import Figure, axis, directions, escaped, label, layout, points, signed
+from lingraft.reporting.figures import SOFT, Figure, axis, directions, escaped, label, layout, points, signed
 from lingraft.reporting.read import COLOURS, SYMBOLS, Style, language_name
 from lingraft.schema import Results
 
@@ -44,6 +44,8 @@ class Group:
     """What differs between groups, by the last word of its path."""
     runs: Sequence[str]
     figures: Mapping[str, Figures]
+    places: Sequence[tuple[float, float]]
+    """Forgetting and learning of each run, in percent, where it has both."""
 
 
 def is_sweep(folder: Path) -> bool:
@@ -163,7 +165,9 @@ def _groups(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
         shown = {title: _mean([of[title][0] * of[title][1] for of in measured]) for title in titles}
         values = recorded[members[0]]["values"].items()
         words = {path.rpartition(".")[2]: str(_plain(value)) for path, value in values if path != "seed"}
-        groups.append(Group(group, words, members, shown))
+        sums = [runs[name] for name in members if {"learning", "forgetting"} <= runs[name].keys()]
+        places = [(100 * of["forgetting"], 100 * of["learning"]) for of in sums]
+        groups.append(Group(group, words, members, shown, places))
     return groups
 
 
@@ -182,40 +186,32 @@ def _student(freedom: int) -> float:
 
 
 def _plane(groups: Sequence[Group]) -> Figure:
-    """Forgetting to the right, learning upwards, in percent, with the intervals of means over seeds."""
-    places = [(group.figures["forgetting"], group.figures["learning"]) for group in groups]
-    xs = [0.0, *(value for forgetting, _ in places for value in _ends(forgetting))]
-    ys = [0.0, *(value for _, learning in places for value in _ends(learning))]
+    """Forgetting to the right, learning upwards, in percent: the mean of each setting, and small, its runs."""
+    xs, ys = zip((0.0, 0.0), *(place for group in groups for place in group.places), strict=True)
     width, height = max(max(xs) - min(xs), LEAST), max(max(ys) - min(ys), LEAST)
     labelled = groups if len(groups) <= MOST_LABELS else []
     symbols = list(SYMBOLS.items())
-    data = [points("base", [0], [0], Style("#5c6670", "circle-open", "○"), ["<b>base</b>"])]
-    for i, (group, (forgetting, learning)) in enumerate(zip(groups, places, strict=True)):
+    data = [points("base", [0], [0], Style(SOFT, "circle-open", "○"), ["<b>base</b>"])]
+    for i, group in enumerate(groups):
+        forgetting, learning = group.figures["forgetting"], group.figures["learning"]
         style = Style(COLOURS[i % len(COLOURS)], *symbols[i // len(COLOURS) % len(symbols)])
         hover = f"<b>{escaped(group.name)}</b><br>learning {_text(learning)} %<br>forgetting {_text(forgetting)} %"
-        point = points(escaped(group.name, 28), [forgetting.mean], [learning.mean], style, [hover])
-        for direction, figures in (("error_x", forgetting), ("error_y", learning)):
-            if figures.half is not None:
-                point[direction] = {"type": "data", "array": [figures.half], "thickness": 1, "width": 0}
-        data.append(point)
-    names = [("base", (0.0, 0.0))] if labelled else []
-    names += [
-        (escaped(group.name, 28), (group.figures["forgetting"].mean, group.figures["learning"].mean))
-        for group in labelled
-    ]
+        if len(group.places) > 1:
+            across, up = zip(*group.places, strict=True)
+            names = [f"<b>{escaped(name)}</b>" for name in group.runs]
+            data.append({**points("", across, up, style, names, size=5), "opacity": 0.55})
+        data.append(points(escaped(group.name, 28), [forgetting.mean], [learning.mean], style, [hover]))
+    named = [("base", 0.0, 0.0)] if labelled else []
+    for group in labelled:
+        named.append((escaped(group.name, 28), group.figures["forgetting"].mean, group.figures["learning"].mean))
     look = layout(
         460,
         {"l": 50, "r": 16, "t": 40, "b": 54},
         xaxis=axis([min(xs) - 0.06 * width, min(xs) + 1.1 * width], zero=True, ticksuffix=" %"),
         yaxis=axis([min(ys) - 0.12 * height, min(ys) + 1.12 * height], zero=True, ticksuffix=" %"),
-        annotations=[*directions(), *(label(text, *place) for text, place in names)],
+        annotations=[*directions(), *(label(*of) for of in named)],
     )
     return {"data": data, "layout": look}
-
-
-def _ends(figures: Figures) -> tuple[float, float]:
-    half = figures.half or 0.0
-    return figures.mean - half, figures.mean + half
 
 
 def _text(figures: Figures) -> str:
