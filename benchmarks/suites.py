@@ -2,8 +2,9 @@
 
     python benchmarks/suites.py MODEL DATASETS --suite layra --languages swh_Latn,ekk_Latn [--limit 100] [--rounds 3]
 
-The harness is called as its users call it (`simple_evaluate`), on the same files, with the same batch, without its bootstrap (100,000 draws by default). Each round does
-both, in turn; the ratio of the sums of their times is printed, and whether all items agree.
+The harness is called as its users call it (`simple_evaluate`), on the same files, with the same batch, and without its
+bootstrap (100,000 draws by default). Each round does both, in turn; the ratio of the sums of their times is printed,
+and whether all items agree.
 """
 
 from __future__ import annotations
