@@ -58,3 +58,21 @@ def test_an_unknown_schema_is_refused(run_cli) -> None:
     code, _, error = run_cli("schema", "reslts")
     assert code == 2
     assert "allowed are recipe, results (did you mean 'results'?)" in error
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"evaluation": {"tasks": {"sums": {"swh_Latn": "sums.jsonl"}}}},
+        {"evaluation": {"tasks": {"sums": {"files": {"swh_Latn": ["a.jsonl"]}, "metric": "chrf", "chat": True}}}},
+        {"evaluation": {"suites": ["layra"], "datasets": "benchmarks", "limit": 10}},
+        {"sweep": {"runs": [{"name": "a", "method.rank": 8}], "grid": {"seed": [0, 1]}, "max_parallel": 2}},
+    ],
+)
+def test_all_forms_of_questions_suites_and_sweeps_are_valid(keys) -> None:
+    jsonschema.validate(read_yaml(RECIPES[0]) | keys, recipe_schema())
+
+
+def test_a_sweep_of_another_form_is_not_valid() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(read_yaml(RECIPES[0]) | {"sweep": {"grid": {"seed": 3}}}, recipe_schema())

@@ -21,6 +21,7 @@ def recipe_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, in the short form of one stage and in the form with `stages`."""
     from lingraft.corpus.sources import SOURCES
     from lingraft.recipe.schema import STAGE_KEYS, Recipe
+    from lingraft.recipe.sweep import Sweep
 
     schema = _schema_of(Recipe)
     stage, entry = (schema["$defs"][name]["properties"] for name in ("Stage", "CorpusEntry"))
@@ -28,6 +29,8 @@ def recipe_schema() -> dict[str, Any]:
         for key, text in attribute_docstrings(source).items():
             entry[key].setdefault("description", text)
     schema["properties"] |= {key: stage[key] for key in STAGE_KEYS}
+    schema["properties"]["sweep"] = {"$ref": "#/$defs/Sweep", "description": "Many runs that differ in some keys."}
+    schema["$defs"]["Sweep"] = {key: of for key, of in _schema_of(Sweep).items() if key != "$schema"}
     schema["required"] = [key for key in schema["required"] if key != "stages"]
     schema["oneOf"] = [{"required": ["stages"]}, {"required": ["method"]}]
     return schema

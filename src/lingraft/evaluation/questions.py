@@ -149,7 +149,9 @@ class TaskFiles(BaseModel):
         return self
 
 
-GivenTask = Annotated[TaskFiles, BeforeValidator(_files_alone)]
+GivenTask = Annotated[
+    TaskFiles, BeforeValidator(_files_alone, json_schema_input_type=TaskFiles | dict[str, FilePatterns])
+]
 """A task as it is written: files by language alone, or with keys of its own."""
 
 

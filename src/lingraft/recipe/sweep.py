@@ -38,8 +38,11 @@ class Sweep(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     runs: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
+    """Of each run: path into the recipe -> value; `name` names its folder."""
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    """Path into the recipe -> values: each of `runs` with each combination of them."""
     max_parallel: Annotated[int, Field(ge=1)] = 1
+    """Runs at once, each a process of its own."""
 
 
 @dataclass(frozen=True)
