@@ -9,7 +9,6 @@ Plain adaptation can lose this in its first steps, while perplexity hardly chang
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lingraft.corpus.tokenize import DocumentTokenizer
-
-logger = logging.getLogger(__name__)
 
 WORDS = 20
 """In a sequence, of different words."""
@@ -66,10 +63,8 @@ class Copying(Ability):
     def fingerprint(self) -> dict[str, str]:
         return {code: fingerprint(list(sequences)) for code, sequences in self.sequences.items()}
 
-    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
-        measured = {
+    def scores(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+        return {
             code: Scores({"acc": copied(model, tokenizer, sequences, max_length)})
             for code, sequences in self.sequences.items()
         }
-        logger.info("%s: %s", COPYING, "  ".join(f"{code} {scores.shown}" for code, scores in measured.items()))
-        return measured

@@ -10,7 +10,6 @@ In-context learning can be lost in the first steps of adaptation, while perplexi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lingraft.corpus.tokenize import DocumentTokenizer
-
-logger = logging.getLogger(__name__)
 
 LINES = 16
 """In a sequence, where the context holds them."""
@@ -81,14 +78,13 @@ class InContextLearning(Ability):
     def fingerprint(self) -> dict[str, str]:
         return {code: fingerprint([list(lines) for lines in sequences]) for code, sequences in self.sequences.items()}
 
-    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+    def scores(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
         measured = {}
         for code, sequences in self.sequences.items():
             shares = answered(model, tokenizer, sequences, max_length)
             if shares.shape[1]:
                 second_half = shares[:, shares.shape[1] // 2 :].mean(axis=1)
                 measured[code] = Scores({"acc": second_half}, by_examples=shares.mean(axis=0).tolist())
-        logger.info("%s: %s", RULE, "  ".join(f"{code} {scores.shown}" for code, scores in measured.items()))
         return measured
 
     def compare(self, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles) -> dict[str, Any]:

@@ -6,9 +6,11 @@ A figure is the mean over questions of what each is worth, from 0 to 1 (`acc`, `
 
 from __future__ import annotations
 
+import logging
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,14 @@ from lingraft.evaluation.paired_changes import accuracies, corpus_scores
 from lingraft.evaluation.suite import Roles, Suite
 from lingraft.schema import TaskResult
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lingraft.corpus.tokenize import DocumentTokenizer
+
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 OF_THE_WHOLE = ("chrf", "bleu")
 """Figures that are no mean over questions."""
@@ -93,6 +102,16 @@ class Ability(TaskSuite):
 
     sequences: Mapping[str, Sequence[Any]]
     """By language, what is asked."""
+
+    @abstractmethod
+    def scores(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+        """As `measure`; logs nothing."""
+
+    def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
+        measured = self.scores(model, tokenizer, max_length)
+        shown = "  ".join(f"{code} {100 * of.values['acc'].mean():.1f} %" for code, of in measured.items())
+        logger.info("%s: %s", self.title, shown)
+        return measured
 
 
 def _each(measured: Mapping[str, Scores] | None, part: Callable[[Scores], T]) -> dict[str, T] | None:

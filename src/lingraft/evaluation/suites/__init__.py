@@ -66,6 +66,6 @@ def watched(
     found = {}
     for suite in abilities:
         few = {code: sequences[:WATCHED_SEQUENCES] for code, sequences in suite.sequences.items()}
-        for code, scores in type(suite)(few).measure(model, tokenizer, length).items():
+        for code, scores in type(suite)(few).scores(model, tokenizer, length).items():
             found[f"{ABILITIES[suite.title]}{code}"] = float(scores.values["acc"].mean())
     return found
