@@ -55,6 +55,7 @@ def test_each_run_of_a_list_is_combined_with_the_grid() -> None:
         ({"runs": [{"seed": 1}], "grid": {"seed": [0]}}, "sweep.grid.seed: stands in 'runs' too"),
         ({"grid": {"seed": list(range(1001))}}, "more than 1000 runs"),
         ({"runs": [{"name": "report.html", "seed": 1}]}, "'report.html' cannot be the name of a folder"),
+        ({"grid": {"method": [{"name": "full"}], "method.rank": [1]}}, "'method.rank' lies below 'method'"),
         ({"grid": {"base": ["a" * 300]}}, "cannot be the name of a folder; give it a 'name'"),
         ({"grid": {"seed": [1]}, "max_parallel": 0}, "sweep.max_parallel: Input should be greater than or equal to 1"),
     ],
@@ -68,6 +69,9 @@ def test_groups_are_what_differs_in_the_seed_alone() -> None:
     runs = [{"name": "a", "method.rank": 8, "seed": 0}, {"name": "b", "method.rank": 8, "seed": 1}]
     runs += [{"name": "c", "vocabulary.rank": 8, "seed": 0}]
     assert [point.group for point in points_of(read_sweep({"sweep": {"runs": runs}}), "recipe")] == ["a", "a", "c"]
+    unnamed = [{"method.rank": 8, "seed": 0}, {"vocabulary.rank": 8, "seed": 1}]
+    groups = [point.group for point in points_of(read_sweep({"sweep": {"runs": unnamed}}), "recipe")]
+    assert groups == ["rank-8", "rank-8_seed-1"]
     assert names(grid={"x": [-1, 1]}) == ["x--1", "x-1"]
 
 
@@ -119,19 +123,20 @@ def test_runs_can_be_chosen_and_added(sweep_file, tmp_path) -> None:
     ]
     assert not (out / "rank-2_seed-0").exists()
     assert "1 not yet" in (out / "report.html").read_text()
-    with pytest.raises(UserError, match="--only rank-3: no run has such a name; they are rank-1_seed-0, "):
+    with pytest.raises(UserError, match="--only rank-3: no run is called 'rank-3'; they are rank-1_seed-0, "):
         lingraft.run(sweep_file, out, only="rank-3")
     values = yaml.safe_load(sweep_file.read_text())
-    values["sweep"]["runs"] = [{"name": "rank-1_seed-0", "method.first": 1}]
-    values["sweep"]["grid"] = {"training.max_steps": [2]}
+    values["sweep"]["grid"]["method.rank"].append(3)
     sweep_file.write_text(yaml.safe_dump(values))
+    lingraft.run(sweep_file, out, only="rank-3_seed-0")
+    assert len(json.loads((out / "runs.json").read_text())) == 4  # the others are of the same recipe
     values["sweep"] = {"runs": [{"name": "rank-1_seed-0", "method.first": 1}]}
     sweep_file.write_text(yaml.safe_dump(values))
     with pytest.raises(OutputError, match="'rank-1_seed-0' is another run there"):
         lingraft.run(sweep_file, out)
 
 
-def test_runs_of_an_earlier_state_of_the_recipe_are_not_drawn_with_new_ones(sweep_file, tmp_path) -> None:
+def test_runs_of_an_earlier_state_of_the_recipe_are_not_drawn_with_new_ones(sweep_file, tmp_path, monkeypatch) -> None:
     out = tmp_path / "out"
     lingraft.run(sweep_file, out, only="*seed-0")
     values = yaml.safe_load(sweep_file.read_text())
@@ -140,6 +145,18 @@ def test_runs_of_an_earlier_state_of_the_recipe_are_not_drawn_with_new_ones(swee
     lingraft.run(sweep_file, out, only="rank-1_seed-1")
     assert [row["run"] for row in csv.DictReader((out / "runs.csv").open())] == ["rank-1_seed-1"]
     assert "3 not yet" in (out / "report.html").read_text()
+    values["training"]["learning_rate"] = 2e-3
+    sweep_file.write_text(yaml.safe_dump(values))
+    monkeypatch.setattr("lingraft.pipeline.sweep.run_recipe", _stop)
+    with pytest.raises(KeyboardInterrupt):  # before any run of the new state is finished
+        lingraft.run(sweep_file, out)
+    assert '"runs": {}' not in (out / "sweep.json").read_text()
+    with pytest.raises(UserError, match="no run of this sweep is finished"):
+        lingraft.report([out], tmp_path / "page.html")
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_where_a_run_fails_the_others_go_on(sweep_file, tmp_path) -> None:

@@ -6,6 +6,7 @@ It is cheap: of a large file it reads the size and sampled blocks only.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -85,14 +86,37 @@ def cached(path: Path, inputs: dict[str, Any], make: Callable[[Path], None], els
     """
     if is_cached(path, inputs):
         return path
+    for twin in elsewhere:
+        if is_whole(twin, inputs):
+            try:
+                return _copied(twin, path, inputs)
+            except _ChangedError:
+                logger.warning("%s: not taken from %s, which changed meanwhile", path.name, twin)
     with new_folder(path) as temporary:
-        if twin := next((other for other in elsewhere if is_whole(other, inputs)), None):
-            logger.info("%s: taken from %s", path.name, twin)
-            shutil.copytree(twin, temporary, ignore=shutil.ignore_patterns(_RECORD), dirs_exist_ok=True)
-        else:
-            make(temporary)
+        make(temporary)
         record = {"fingerprint": fingerprint(inputs), "inputs": inputs, "files": digests(temporary)}
         write_json(temporary / _RECORD, record)
+    return path
+
+
+class _ChangedError(Exception):
+    """An artefact was made anew while it was copied."""
+
+
+def _copied(twin: Path, path: Path, inputs: dict[str, Any]) -> Path:
+    """Copy an artefact, and compare the copy with the record that it had."""
+    record = _record(twin)
+    with new_folder(path) as temporary:
+        try:
+            shutil.copytree(twin, temporary, ignore=shutil.ignore_patterns(_RECORD), dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            raise _ChangedError from error
+        if record is None or record["fingerprint"] != fingerprint(inputs) or digests(temporary) != record["files"]:
+            raise _ChangedError
+        write_json(temporary / _RECORD, record)
+    logger.info("%s: taken from %s", path.name, twin)
     return path
 
 

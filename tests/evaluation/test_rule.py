@@ -59,3 +59,10 @@ def test_the_score_is_of_the_second_half_and_the_curve_of_all(make_model, docume
     assert english.score.after == pytest.approx(shares[:, LINES // 2 :].mean())
     assert english.by_examples.after == english.by_examples.before == pytest.approx(shares.mean(axis=0).tolist())
     assert task.forgetting == 0
+
+
+def test_a_language_whose_lines_differ_in_number_is_not_compared(make_model, documents) -> None:
+    suite = InContextLearning({"eng_Latn": draw_lines(WORDS, 2)})
+    few, many = (suite.measure(make_model(max_position_embeddings=512), documents, length) for length in (64, 512))
+    assert suite.compare(many, few, {})["tasks"][RULE].languages == {}
+    assert suite.compare(many, many, {})["tasks"][RULE].languages.keys() == {"eng_Latn"}

@@ -74,7 +74,7 @@ class HarnessSuite(TaskSuite):
         """
         from importlib.metadata import version
 
-        how = [version("lm_eval"), *self.metrics, self.filter]
+        how = [version("lm_eval"), *self.metrics, self.filter, self.chance]
         return {
             code: fingerprint([how, *(_asked(self.title, code, task, self.limit) for task in tasks)])
             for code, tasks in self.tasks.items()
@@ -248,7 +248,11 @@ def _with_examples(task: Any, shots: int | None) -> None:
 
 def _suite(title: str, task: SuiteTask, tasks: Mapping[str, list[Any]], limit: int | None) -> HarnessSuite:
     first = next(iter(tasks.values()))[0]
-    known = [name for name, of in first.aggregation().items() if name in OF_THE_WHOLE or of.__name__ == "mean"]
+    known = [
+        name
+        for name, of in first.aggregation().items()
+        if name in OF_THE_WHOLE or getattr(of, "__name__", "") == "mean"
+    ]
     metrics = task.metric or known[:1]
     if not metrics:
         every = ", ".join(first.aggregation())

@@ -217,9 +217,16 @@ def _read_task(name: str, given: TaskFiles) -> OwnTask:
         if len(shown.get(code, [])) < (given.shots or 1):
             have = f"{len(examples[code])} examples" if code in examples else "no 'examples'"
             raise UserError(f"task {name}: {code} has {have}, and {given.shots or 'some'} are to be shown; give more")
-        if leaked := {question.shown for question in of} & {*shown[code]}:
+        if leaked := {_asked(question) for question in of} & {
+            _asked(example) for example in examples[code][: given.shots]
+        }:
             raise UserError(f"task {name}: an example of {code} is a question too: '{leaked.pop()[:60]}'; leave it out")
     return OwnTask(questions, given.metric or [allowed[0]], shown, given.chat, given.max_tokens)
+
+
+def _asked(question: AnyQuestion) -> str:
+    """What tells a question from others: an open one by its context, since it may have several answers."""
+    return question.context.strip() if isinstance(question, OpenQuestion) else "\n".join(question.texts)
 
 
 def read_questions(files: Sequence[Path]) -> list[AnyQuestion]:
@@ -230,11 +237,9 @@ def read_questions(files: Sequence[Path]) -> list[AnyQuestion]:
     """
     questions: list[AnyQuestion] = []
     for place, record in read_records(files):
-        is_open = (
-            isinstance(record, Mapping) and "choices" not in record and isinstance(record.get("answer"), str | list)
-        )
+        kind = OpenQuestion if _is_open(record) else Question
         try:
-            questions.append((OpenQuestion if is_open else Question).model_validate(record))
+            questions.append(kind.model_validate(record))
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))

@@ -83,11 +83,16 @@ class Step(Generic[P, A]):
         return self._kind(at)
 
     def take(self, at: Path, key: dict[str, Any]) -> bool:
-        """Copy the artefact of this key from a run beside this one; whether there was one."""
-        with PartialState().main_process_first():
-            if not any(is_whole(other, key) for other in _elsewhere(at)):
-                return False
-            cached(at, key, _never, _elsewhere(at))
+        """Copy the artefact of this key from a run beside this one; whether there was one.
+
+        Of several processes none does: each would have to find the same.
+        """
+        if PartialState().num_processes > 1 or not any(is_whole(other, key) for other in _elsewhere(at)):
+            return False
+        try:
+            cached(at, key, _gone, _elsewhere(at))
+        except _GoneError:  # it changed meanwhile
+            return False
         return True
 
     def key(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
@@ -98,8 +103,12 @@ class Step(Generic[P, A]):
         return {"step": f"{self._make.__name__} {self._version}", **keyed}
 
 
-def _never(folder: Path) -> None:
-    raise AssertionError(f"{folder} was to be copied")
+class _GoneError(Exception):
+    """An artefact that was to be copied is no longer there."""
+
+
+def _gone(folder: Path) -> None:
+    raise _GoneError(folder)
 
 
 def step(

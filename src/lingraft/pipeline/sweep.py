@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from lingraft.cache import fingerprint, read_json, read_record, write_json, write_text
 from lingraft.disk import LOCK, locked
-from lingraft.errors import OutputError, RecipeError, UserError
+from lingraft.errors import LingraftError, OutputError, RecipeError, UserError
 from lingraft.output_paths import folder_target
 from lingraft.pipeline.run import run_recipe
 from lingraft.recipe import load_recipe
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 DRAWING_TAKES = 60
 """Seconds at most in which another run draws the report."""
+BUSY = "another run of the sweep draws its report; start again when it has"
 
 
 def run_sweep(
@@ -60,7 +62,7 @@ def run_sweep(
     if PartialState().is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting_for(folder):
-            _write_record(folder, points, chosen, version)
+            _write_record(folder, points, version)
     PartialState().wait_for_everyone()
     logger.info("%d runs, %d of them here: %s", len(points), len(chosen), ", ".join(point.name for point in chosen))
     others = [folder / point.name for point in points]
@@ -73,30 +75,42 @@ def run_sweep(
             twins = [*(other for other in others if other.name != point.name), *beside]
             try:
                 run_recipe(recipe, folder / point.name, overrides, twins, point.values)
-            except UserError as error:
-                if len(chosen) == 1:
+            except (LingraftError, MemoryError, torch.OutOfMemoryError) as error:
+                if len(chosen) == 1 or PartialState().num_processes > 1:  # where the others would wait for this one
                     raise
                 logger.error("%s: %s", point.name, error)
                 failed[point.name] = str(error)
-            write_sweep_report(folder)
+                continue
+            _mark_finished(folder, point.name, version)
+            if point is not chosen[-1]:
+                _draw_or_warn(folder)
     write_sweep_report(folder)
     if failed:
-        raise UserError(
-            f"{len(failed)} of {len(chosen)} runs failed: {', '.join(failed)}; start again to go on with them"
-        )
+        names = ", ".join(failed)
+        raise UserError(f"{len(failed)} of {len(chosen)} runs failed: {names}; start again to go on with them")
     return {point.name: read_json(folder / point.name / "results.json") for point in chosen}
+
+
+def _draw_or_warn(folder: Path) -> None:
+    """Draw the report; the runs that are left matter more than that it fails."""
+    try:
+        write_sweep_report(folder)
+    except LingraftError as error:
+        logger.warning("the report is not drawn: %s", error)
 
 
 def chosen_of(points: Sequence[Point], only: str | None) -> list[Point]:
     """The runs that `only` matches.
 
     Raises:
-        UserError: none.
+        UserError: a name or pattern matches none.
     """
-    chosen = [point for point in points if only is None or _matches(point.name, only)]
-    if not chosen:
-        raise UserError(f"--only {only}: no run has such a name; they are {', '.join(point.name for point in points)}")
-    return chosen
+    patterns = ["*"] if only is None else only.split(",")
+    for pattern in patterns:
+        if not any(fnmatchcase(point.name, pattern) for point in points):
+            names = ", ".join(point.name for point in points)
+            raise UserError(f"--only {only}: no run is called '{pattern}'; they are {names}")
+    return [point for point in points if any(fnmatchcase(point.name, pattern) for pattern in patterns)]
 
 
 def check_recipes(recipe: Path | str | dict[str, Any], points: Sequence[Point], overrides: Sequence[str]) -> None:
@@ -106,7 +120,7 @@ def check_recipes(recipe: Path | str | dict[str, Any], points: Sequence[Point], 
         RecipeError: all problems of the first one that has any.
     """
     source = "recipe" if isinstance(recipe, dict) else str(recipe)
-    check_overrides(points, overrides)
+    check_overrides(recipe if isinstance(recipe, dict) else read_yaml(Path(recipe)), points, overrides)
     for point in points:
         try:
             load_recipe(recipe, overrides, point=point.values)
@@ -130,29 +144,24 @@ def _waiting_for(folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         for attempt in range(DRAWING_TAKES):
             try:
-                held.enter_context(locked(folder))
+                held.enter_context(locked(folder, BUSY))
                 break
-            except OutputError:
-                if attempt == DRAWING_TAKES - 1:
+            except OutputError as error:
+                if BUSY not in str(error) or attempt == DRAWING_TAKES - 1:
                     raise
                 time.sleep(1)
         yield
 
 
-def _matches(name: str, only: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in only.split(","))
-
-
 def _version(recipe: Path | str | dict[str, Any], overrides: Sequence[str]) -> str:
     """What tells one state of a sweep's recipe from another: all keys but those of the sweep, and the overrides."""
     values = recipe if isinstance(recipe, dict) else read_yaml(Path(recipe))
-    return fingerprint([{key: of for key, of in values.items() if key != SWEEP}, list(overrides)])
+    place = "" if isinstance(recipe, dict) else str(Path(recipe).resolve().parent)  # where its relative paths begin
+    return fingerprint([{key: of for key, of in values.items() if key != SWEEP}, list(overrides), place])
 
 
-def _write_record(folder: Path, points: Sequence[Point], chosen: Sequence[Point], version: str) -> None:
-    """Record the runs, and of which state of the recipe those are that begin now.
-
-    Runs may be added to a sweep, and not change. Only runs of the newest state are drawn together.
+def _write_record(folder: Path, points: Sequence[Point], version: str) -> None:
+    """Record the runs of a sweep; runs may be added to it, and not change.
 
     Raises:
         OutputError: the folder holds something else, or another run by one of the names.
@@ -161,16 +170,25 @@ def _write_record(folder: Path, points: Sequence[Point], chosen: Sequence[Point]
     if recorded is None and any(path.name != LOCK for path in folder.iterdir()):
         raise OutputError(f"--out {folder} is not empty and holds no sweep; give a new folder")
     known: Mapping[str, Any] = (recorded or {}).get("runs", {})
-    runs = {
-        point.name: {"group": point.group, "values": json.loads(json.dumps(dict(point.values), default=str))}
-        for point in points
-    }
-    for name, run in runs.items():
-        if name in known and known[name]["values"] != run["values"]:
-            raise OutputError(f"--out {folder}: '{name}' is another run there; give a new folder, or another name")
-        begins = any(name == point.name for point in chosen)
-        run["version"] = version if begins else known.get(name, {}).get("version")
-    write_json(folder / SWEEP_FILE, {"schema": 1, "version": version, "runs": {**known, **runs}})
+    runs = dict(known)
+    for point in points:
+        values = json.loads(json.dumps(dict(point.values), default=str))
+        before = known.get(point.name, {})
+        if before and before["values"] != values:
+            raise OutputError(
+                f"--out {folder}: '{point.name}' is another run there; give a new folder, or another name"
+            )
+        runs[point.name] = {"group": point.group, "values": values, "version": before.get("version")}
+    write_json(folder / SWEEP_FILE, {"schema": 1, "version": version, "runs": runs})
+
+
+def _mark_finished(folder: Path, name: str, version: str) -> None:
+    """Record of which state of the recipe a run's results are: only those of the newest are drawn together."""
+    if PartialState().is_main_process:
+        with _waiting_for(folder):
+            record = read_json(folder / SWEEP_FILE)
+            record["runs"][name]["version"] = version
+            write_json(folder / SWEEP_FILE, record)
 
 
 def _run_side_by_side(
@@ -178,6 +196,23 @@ def _run_side_by_side(
 ) -> dict[str, str]:
     """Run each in a process of its own, so many at once; returns those that failed, with the reason."""
     waiting, running, failed = list(chosen), dict[str, subprocess.Popen[bytes]](), dict[str, str]()
+    try:
+        _wait_for_all(waiting, running, failed, recipe, folder, overrides, at_once)
+    finally:  # where this process is stopped, so are they
+        for process in running.values():
+            process.terminate()
+    return failed
+
+
+def _wait_for_all(
+    waiting: list[Point],
+    running: dict[str, subprocess.Popen[bytes]],
+    failed: dict[str, str],
+    recipe: str,
+    folder: Path,
+    overrides: Sequence[str],
+    at_once: int,
+) -> None:
     while waiting or running:
         while waiting and len(running) < at_once:
             name = waiting.pop(0).name
@@ -189,7 +224,6 @@ def _run_side_by_side(
             if code := running.pop(name).returncode:
                 failed[name] = f"exit code {code}"
             logger.info("%s: %s", name, f"failed with exit code {code}, see {name}.log" if code else "finished")
-    return failed
 
 
 def _ended(running: Mapping[str, subprocess.Popen[bytes]]) -> Iterator[str]:

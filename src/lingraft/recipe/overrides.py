@@ -63,6 +63,11 @@ def _drop_settings_of_another(recipe: dict[str, Any], keys: list[str], value: An
         section.clear()
 
 
+def found(recipe: Any, path: str) -> Any:
+    """Return the value at a path; None if there is none."""
+    return _found(recipe, path.split("."))
+
+
 def _found(value: Any, keys: list[str]) -> Any:
     """Return the value at a path; None if there is none."""
     for key in keys:

@@ -24,6 +24,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lingraft.errors import RecipeError
+from lingraft.recipe.overrides import found, override, set_values
+from lingraft.recipe.paths import unshared
 from lingraft.recipe.yaml import read_yaml
 
 SWEEP, SEED = "sweep", "seed"
@@ -84,7 +86,7 @@ def points_of(sweep: Sweep, source: str) -> list[Point]:
         RecipeError: two are the same, a key is given twice, or there are too many.
     """
     grid = [[(path, value) for value in values] for path, values in sweep.grid.items()]
-    found: dict[str, Point] = {}
+    points: dict[str, Point] = {}
     groups: dict[str, str] = {}
     for run in sweep.runs or [{}]:
         own = {path: value for path, value in run.items() if path != "name"}
@@ -94,32 +96,42 @@ def points_of(sweep: Sweep, source: str) -> list[Point]:
             values = {**own, **dict(combination)}
             words = {"": run["name"], **dict(combination)} if "name" in run else values
             name, without_seed = _name(words), _name({path: of for path, of in words.items() if path != SEED})
-            of_group = json.dumps(
-                {path: of for path, of in values.items() if path != SEED}, sort_keys=True, default=str
-            )
-            if name in found:
+            _check_paths(list(values), source)
+            but_seed = {path: of for path, of in values.items() if path != SEED}
+            of_group = json.dumps(but_seed, sort_keys=True, default=str)
+            if name in points:
                 raise RecipeError(source, [f"{SWEEP}: two runs are '{name}'; give runs that differ a 'name'"])
             if len(name) > _LONGEST_NAME or name in _NO_NAMES:
                 raise RecipeError(source, [f"{SWEEP}: '{name[:60]}' cannot be the name of a folder; give it a 'name'"])
-            found[name] = Point(name, values, groups.setdefault(of_group, without_seed))
-            if len(found) > _MOST_RUNS:
+            label = groups.setdefault(of_group, name if without_seed in groups.values() else without_seed)
+            points[name] = Point(name, values, label)
+            if len(points) > _MOST_RUNS:
                 raise RecipeError(source, [f"{SWEEP}: more than {_MOST_RUNS} runs; give fewer values"])
-    return list(found.values())
+    return list(points.values())
 
 
-def check_overrides(points: Sequence[Point], overrides: Sequence[str]) -> None:
-    """Refuse what would undo a sweep: an override of a key in which the runs differ.
+def _check_paths(paths: Sequence[str], source: str) -> None:
+    """Refuse two paths of which one lies below the other: which is set first would decide."""
+    for one in paths:
+        for other in paths:
+            if other.startswith(f"{one}."):
+                raise RecipeError(source, [f"{SWEEP}: '{other}' lies below '{one}'; give both in one"])
+
+
+def check_overrides(recipe: dict[str, Any], points: Sequence[Point], overrides: Sequence[str]) -> None:
+    """Refuse an override that undoes what the runs differ in.
 
     Raises:
-        RecipeError: names both keys.
+        RecipeError: names the override's key, or all, and that of the sweep.
     """
-    for assignment in overrides:
-        path = assignment.partition("=")[0]
-        scope = path.rpartition(".")[0] if path.endswith("method.name") else path
-        for swept in dict.fromkeys(key for point in points for key in point.values):
-            if f"{swept}.".startswith(f"{scope}.") or f"{scope}.".startswith(f"{swept}."):
-                problem = f"'{path}' would undo what the runs differ in, '{swept}'; change it in the recipe's sweep"
-                raise RecipeError("command line", [problem])
+    for point in points:
+        values = unshared({key: of for key, of in recipe.items() if key != SWEEP})
+        set_values(values, point.values)
+        swept = {path: unshared(found(values, path)) for path in point.values}
+        override(values, list(overrides))
+        if undone := [path for path, value in swept.items() if found(values, path) != value]:
+            problem = f"{' '.join(overrides)} would undo what the runs differ in, '{undone[0]}'; change it in the sweep"
+            raise RecipeError("command line", [problem])
 
 
 def _name(values: Mapping[str, Any]) -> str:

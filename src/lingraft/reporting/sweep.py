@@ -155,6 +155,9 @@ def _measured(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 def _groups(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
     recorded = _recorded(folder)
+    paths = list(dict.fromkeys(path for run in recorded.values() for path in run["values"]))
+    last = [path.rpartition(".")[2] for path in paths]
+    titles_of = {path: word if last.count(word) == 1 else path for path, word in zip(paths, last, strict=True)}
     names: dict[str, list[str]] = {}
     for name in runs:
         names.setdefault(recorded[name]["group"], []).append(name)
@@ -163,8 +166,8 @@ def _groups(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
         measured = [_measured(runs[name]) for name in members]
         titles = [title for title in measured[0] if all(title in of for of in measured)]
         shown = {title: _mean([of[title][0] * of[title][1] for of in measured]) for title in titles}
-        values = recorded[members[0]]["values"].items()
-        words = {path.rpartition(".")[2]: str(_plain(value)) for path, value in values if path != "seed"}
+        values = {path: str(_plain(value)) for path, value in recorded[members[0]]["values"].items() if path != "seed"}
+        words = {titles_of[path]: value for path, value in values.items()}
         sums = [runs[name] for name in members if {"learning", "forgetting"} <= runs[name].keys()]
         places = [(100 * of["forgetting"], 100 * of["learning"]) for of in sums]
         groups.append(Group(group, words, members, shown, places))
