@@ -228,7 +228,7 @@ def test_the_good_recipe_is_planned_and_nothing_is_written(run_cli, recipe_file,
 def test_what_the_machine_stopped_ends_with_3_and_says_to_start_again(
     run_cli, recipe_file, tmp_path, monkeypatch, error, code
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setitem(lingraft.__dict__, "run", fail)
@@ -249,7 +249,7 @@ def a_library_that_drops_exceptions() -> None:
 
 @pytest.mark.parametrize("lose", [a_library_that_drops_exceptions, StoppedAtItsEnd], ids=["except", "__del__"])
 def test_a_stop_that_a_library_drops_is_heard(run_cli, recipe_file, tmp_path, monkeypatch, lose) -> None:
-    def work(*_: object) -> None:
+    def work(*_: object, **__: object) -> None:
         lose()
         time.sleep(5)
 
@@ -260,7 +260,7 @@ def test_a_stop_that_a_library_drops_is_heard(run_cli, recipe_file, tmp_path, mo
 
 
 def test_our_own_fault_shows_its_traceback(monkeypatch, recipe_file, tmp_path) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setitem(lingraft.__dict__, "run", fail)
@@ -366,7 +366,9 @@ def test_evaluate_says_what_it_leaves_out(run_cli, base, texts, tmp_path, caplog
 def test_python_functions_stay_functions_after_their_modules_are_imported() -> None:
     import lingraft.pipeline.run
 
-    assert lingraft.__all__ == ["demo", "evaluate", "generate", "init", "merge", "report", "run", "tokenizer"]
+    assert lingraft.__all__ == [
+        *["demo", "diagnose", "evaluate", "generate", "init", "merge", "report", "run", "tokenizer"]
+    ]
     assert all(callable(getattr(lingraft, name)) for name in lingraft.__all__ if name not in ("merge", "tokenizer"))
     assert lingraft.merge.__all__ == ["dare", "instruct", "interpolate", "revert", "soup", "ties", "vectors"]
     assert lingraft.tokenizer.__all__ == ["extend", "fertility"]

@@ -26,6 +26,7 @@ TRAINEE = Trainee(
     seed=0,
     marks=DocumentMarks("<bos>", "<eos>"),
     first_new=None,
+    abilities=[],
     start_name="base",
 )
 OTHERS = {
@@ -60,3 +61,7 @@ def test_another_number_of_processes_begins_its_own_training(monkeypatch, tmp_pa
 def test_an_observed_language_does_not() -> None:
     languages = TRAINEE.languages.model_copy(update={"observe": ["fra_Latn"]})
     assert replace(TRAINEE, languages=languages).fingerprint == TRAINEE.fingerprint
+
+
+def test_what_is_only_looked_at_while_it_trains_does_not() -> None:
+    assert replace(TRAINEE, abilities=[SimpleNamespace()]).fingerprint == TRAINEE.fingerprint
