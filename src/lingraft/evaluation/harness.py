@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +197,7 @@ def _load(
     if task.define is not None or task.folder:
         manager = TaskManager(include_defaults=False, include_path=[root / folder for folder in task.folder])
     else:
-        manager = TaskManager()
+        manager = _every_task()
     specs = {code: task.spec(title, code) for code in codes}
     known = manager.all_tasks
     names = [spec for spec in specs.values() if isinstance(spec, str)]
@@ -222,6 +222,14 @@ def _load(
         for one in loaded.get(code, []):
             _with_examples(one, task.shots)
     return loaded, lacks
+
+
+@cache
+def _every_task() -> Any:
+    """The harness's own tasks, looked through once."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
 
 
 def _first_line(error: Exception) -> str:
