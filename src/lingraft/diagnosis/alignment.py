@@ -24,7 +24,7 @@ from lingraft.checkpoints.read import context_length, find_model, read_config
 from lingraft.corpus.read import find_files, read_records
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.errors import CorpusError, UserError
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH
+from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, padded
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.languages import BETWEEN, code_of
 from lingraft.layer_groups import LayerRange
@@ -61,12 +61,10 @@ def sentence_vectors(
     size = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
     for first in range(0, len(order), size):
         batch = order[first : first + size]
-        width = max(len(rows[i]) for i in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        weights = torch.zeros(len(batch), width)
-        for k, i in enumerate(batch):
-            ids[k, : len(rows[i])] = torch.tensor(rows[i])
-            weights[k, : len(rows[i])] = torch.arange(1, len(rows[i]) + 1)
+        ids = padded([rows[i] for i in batch])  # (batch, T)
+        lengths = torch.tensor([len(rows[i]) for i in batch])[:, None]
+        places = torch.arange(1, ids.shape[1] + 1)
+        weights = torch.where(places <= lengths, places, 0).float()  # (batch, T)
         made: Any = model.get_decoder()(input_ids=ids.to(model.device), use_cache=False, output_hidden_states=True)
         hidden = torch.stack(made.hidden_states).float().cpu()  # (layers + 1, batch, T, D)
         means = (hidden * weights[..., None]).sum(2) / weights.sum(1)[:, None]

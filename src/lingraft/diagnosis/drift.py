@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingraft.diagnosis.finished_run import FinishedRun, as_numbers
+from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.layer_groups import LayerGroup, layer_group, layer_index
 
 KINDS = {"attention": ("attn", "attention"), "feed-forward": ("mlp", "feed_forward", "ffn", "experts", "moe")}
@@ -22,7 +22,7 @@ def drift(run: FinishedRun) -> dict[str, Any]:
     sums: dict[tuple[str, int | str], list[float]] = {}
     of_groups: dict[str, list[float]] = {}
     for name, (before, after) in run.pairs().items():
-        start, end = as_numbers(before), as_numbers(after)
+        start, end = before.float(), after.float()
         moved, size = float((end - start).square().sum()), float(start.square().sum())
         group, layer = layer_group(name, layers), layer_index(name)
         keys: list[tuple[dict[Any, list[float]], Any]] = [(of_groups, str(group))]

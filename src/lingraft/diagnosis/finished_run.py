@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -91,7 +90,3 @@ class FinishedRun:
 
 def _shown(shape: tuple[int, ...] | None) -> str:
     return "not there" if shape is None else "x".join(map(str, shape))
-
-
-def as_numbers(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32)

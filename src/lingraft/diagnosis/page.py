@@ -14,10 +14,10 @@ from lingraft.diagnosis.interpolation import costs, interpolation
 from lingraft.errors import UserError, nearest
 from lingraft.output_paths import file_target
 from lingraft.reporting.figures import Figure, curves
-from lingraft.reporting.page import render
+from lingraft.reporting.page import GENERATOR, render
 from lingraft.reporting.read import GROUPS, language_name
 
-_GENERATOR, _PAGE = b'<meta name="generator" content="lingraft">', b'<meta name="diagnosis">'
+_PAGE = b'<meta name="diagnosis">'
 DIAGNOSES = ("drift", "interpolation", "alignment")
 
 
@@ -61,14 +61,13 @@ def _is_page(path: Path) -> bool:
     """Whether a page is of a diagnosis: a report of runs is not written over."""
     with path.open("rb") as file:
         beginning = file.read(4000)
-    return _GENERATOR in beginning and _PAGE in beginning
+    return GENERATOR in beginning and _PAGE in beginning
 
 
 def draw_diagnosis(result: dict[str, Any]) -> str:
     """The HTML of a diagnosis."""
-    figures, tables = {"drift": _drift, "interpolation": _interpolation, "alignment": _alignment}[result["diagnosis"]](
-        result
-    )
+    draw = {"drift": _drift, "interpolation": _interpolation, "alignment": _alignment}[result["diagnosis"]]
+    figures, tables = draw(result)
     return render("diagnosis.html", result=result, figures=figures, tables=tables)
 
 

@@ -149,12 +149,16 @@ def sequence_nll(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: 
 
 def hidden_states(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Rows of tokens (B, T), padded to the right, and what the decoder gives for them (B, T, D)."""
+    input_ids = padded(rows).to(model.device)
+    return input_ids, model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Rows of tokens (B, T), padded to the right, where a causal decoder sees no padding and needs no mask."""
     input_ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for i, row in enumerate(rows):
         input_ids[i, : len(row)] = torch.tensor(row)
-    input_ids = input_ids.to(model.device)
-    # A causal decoder cannot see the padding on the right of a token, so no attention mask is needed.
-    return input_ids, model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+    return input_ids
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ import numpy.typing as npt
 
 from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import score
-from lingraft.evaluation.questions import OwnTask, Question
+from lingraft.evaluation.own_task import OwnTaskSuite
+from lingraft.evaluation.questions import Question
 from lingraft.evaluation.suite import Progress
-from lingraft.evaluation.task_scores import Scores, TaskSuite
+from lingraft.evaluation.task_scores import Scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,23 +100,8 @@ def _share(costs: Sequence[npt.NDArray[np.float64]], right: Sequence[int]) -> np
 
 
 @dataclass(frozen=True)
-class MultipleChoice(TaskSuite):
+class MultipleChoice(OwnTaskSuite):
     """One task of questions with options."""
-
-    title: str
-    task: OwnTask
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"tasks.{self.title}"
-
-    @property
-    def metrics(self) -> Sequence[str]:  # type: ignore[override]
-        return self.task.metrics
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        return self.task.fingerprint
 
     def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
         measured = {}

@@ -23,9 +23,10 @@ import numpy as np
 from lingraft.checkpoints.chat_template import around_question
 from lingraft.errors import UserError
 from lingraft.evaluation.chat_turns import context_of, prompt_of, turns_of
-from lingraft.evaluation.questions import OpenQuestion, OwnTask
+from lingraft.evaluation.own_task import OwnTaskSuite
+from lingraft.evaluation.questions import OpenQuestion
 from lingraft.evaluation.suite import Progress
-from lingraft.evaluation.task_scores import Scores, TaskSuite
+from lingraft.evaluation.task_scores import Scores
 from lingraft.nn.generate import GREEDILY, continued
 
 if TYPE_CHECKING:
@@ -72,27 +73,8 @@ def _numbers(text: str) -> list[Decimal]:
 
 
 @dataclass(frozen=True)
-class OpenQuestions(TaskSuite):
+class OpenQuestions(OwnTaskSuite):
     """One task of open questions."""
-
-    title: str
-    task: OwnTask
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"tasks.{self.title}"
-
-    @property
-    def uses_chat(self) -> bool:  # type: ignore[override]
-        return self.task.chat
-
-    @property
-    def metrics(self) -> Sequence[str]:  # type: ignore[override]
-        return self.task.metrics
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        return self.task.fingerprint
 
     def measure(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
         model.eval()

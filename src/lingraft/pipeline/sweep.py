@@ -24,7 +24,7 @@ from lingraft.pipeline.run import run_recipe
 from lingraft.recipe import load_recipe
 from lingraft.recipe.sweep import SWEEP, Point, Sweep, check_overrides, points_of
 from lingraft.recipe.yaml import read_yaml
-from lingraft.reporting.sweep import SWEEP_FILE, draw_sweep, is_any_finished, runs_csv, runs_json
+from lingraft.reporting.sweep import SWEEP_FILE, SweepResults, as_csv, draw_sweep, flat
 
 logger = logging.getLogger(__name__)
 
@@ -130,12 +130,14 @@ def check_recipes(recipe: Path | str | dict[str, Any], points: Sequence[Point], 
 
 def write_sweep_report(folder: Path) -> None:
     """Draw all runs of a sweep that are finished: `report.html`, `runs.csv`, `runs.json`."""
-    if not PartialState().is_main_process or not is_any_finished(folder):
+    if not PartialState().is_main_process:
         return
     with _waiting_for(folder):
-        write_text(folder / "report.html", draw_sweep(folder))
-        write_text(folder / "runs.csv", runs_csv(folder))
-        write_text(folder / "runs.json", runs_json(folder))
+        results = SweepResults.read(folder)
+        if results.finished:
+            write_text(folder / "report.html", draw_sweep(results))
+            write_text(folder / "runs.csv", as_csv(flat(results)))
+            write_json(folder / "runs.json", flat(results))
 
 
 @contextmanager

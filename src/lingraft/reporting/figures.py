@@ -49,20 +49,24 @@ def plane(runs: Sequence[Run]) -> Figure:
     labels = ["base", *(escaped(run.label, 28) for run in runs)]
     hovers = ["<b>base</b><br>before any training", *(_of_plane(run) for run in runs)]
     styles = [base, *(run.style for run in runs)]
+    marks = zip(labels, places, styles, hovers, strict=True)
+    data = [points(name, [x], [y], style, [hover]) for name, (x, y), style, hover in marks]
+    return {"data": data, "layout": plane_layout(places, list(zip(labels, places, strict=True)))}
+
+
+def plane_layout(
+    places: Sequence[tuple[float, float]], labels: Sequence[tuple[str, tuple[float, float]]]
+) -> dict[str, Any]:
+    """The layout of a plane that holds all places; `labels` are texts at some of them, escaped."""
     xs, ys = zip(*places, strict=True)
     width, height = max(max(xs) - min(xs), LEAST), max(max(ys) - min(ys), LEAST)
-    look = layout(
+    return layout(
         460,
         {"l": 50, "r": 16, "t": 40, "b": 54},
         xaxis=axis([min(xs) - 0.06 * width, min(xs) + 1.1 * width], zero=True, ticksuffix=" %"),
         yaxis=axis([min(ys) - 0.12 * height, min(ys) + 1.12 * height], zero=True, ticksuffix=" %"),
-        annotations=[
-            *directions(),
-            *(label(text, *place) for text, place in zip(labels, places, strict=True)),
-        ],
+        annotations=[*directions(), *(label(text, *place) for text, place in labels)],
     )
-    marks = zip(labels, places, styles, hovers, strict=True)
-    return {"data": [points(name, [x], [y], style, [hover]) for name, (x, y), style, hover in marks], "layout": look}
 
 
 def directions(above: float = 26) -> list[dict[str, Any]]:

@@ -22,11 +22,11 @@ from lingraft.reporting.figures import Figure, plane
 from lingraft.reporting.measured import UNITS, bits, bits_alone, by_examples, metric_of, task
 from lingraft.reporting.read import ROLES, Run, language_name, read_files, read_runs
 from lingraft.reporting.section import section
-from lingraft.reporting.sweep import draw_sweep, is_sweep
+from lingraft.reporting.sweep import SweepResults, draw_sweep, is_sweep
 from lingraft.reporting.tables import bits_table, task_table
 from lingraft.reporting.tokenizers import is_fertility, tokenizers
 
-_GENERATOR = b'<meta name="generator" content="lingraft">'
+GENERATOR = b'<meta name="generator" content="lingraft">'
 """In the head of every report, to recognize it."""
 
 
@@ -36,12 +36,12 @@ def write_report(folders: Sequence[Path | str], out: Path | str) -> None:
     sweeps = [folder for folder in map(Path, folders) if is_sweep(folder)]
     if sweeps and len(folders) > 1:
         raise UserError(f"{sweeps[0]} is a sweep, which has a report of its own; give it alone")
-    write_text(target, draw_sweep(sweeps[0]) if sweeps else draw_page(folders))
+    write_text(target, draw_sweep(SweepResults.read(sweeps[0])) if sweeps else draw_page(folders))
 
 
 def _is_page(path: Path) -> bool:
     with path.open("rb") as file:
-        return _GENERATOR in file.read(2000)
+        return GENERATOR in file.read(2000)
 
 
 def draw_page(folders: Sequence[Path | str]) -> str:

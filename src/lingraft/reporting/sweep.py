@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
 from typing import Any
 
-from lingraft.cache import json_text, read_json
+from lingraft.cache import read_json
 from lingraft.errors import UserError
-from lingraft.reporting.figures import SOFT, Figure, axis, directions, escaped, label, layout, points, signed
+from lingraft.reporting.figures import SOFT, Figure, escaped, plane_layout, points, signed
 from lingraft.reporting.read import COLOURS, SYMBOLS, Style, language_name
 from lingraft.schema import Results
 
@@ -23,8 +23,6 @@ MOST_LABELS = 12
 """With more points than these, a label shows when one points at it."""
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """97.5 % quantiles of Student's t with 1 to 10 degrees of freedom."""
-LEAST = 10.0
-"""Smallest span of an axis, in percent."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,37 @@ class Group:
     runs: Sequence[str]
     figures: Mapping[str, Figures]
     places: Sequence[tuple[float, float]]
-    """Forgetting and learning of each run, in percent, where it has both."""
+    """Forgetting and learning of each run, in percent, where all have both."""
 
 
 def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP_FILE).is_file()
 
 
-def draw_sweep(folder: Path) -> str:
+@dataclass(frozen=True)
+class SweepResults:
+    """What is known of a sweep: its runs, and the results of those that are finished."""
+
+    recorded: Mapping[str, Mapping[str, Any]]
+    """Run -> its `group` and `values`."""
+    finished: Mapping[str, Mapping[str, Any]]
+    """Run -> its results, of the newest state of the recipe."""
+
+    @classmethod
+    def read(cls, folder: Path) -> SweepResults:
+        record = read_json(folder / SWEEP_FILE)
+        files = {
+            name: folder / name / "results.json"
+            for name, run in record["runs"].items()
+            if run.get("version") == record.get("version")
+        }
+        found = {
+            name: Results.model_validate(read_json(file)).to_json() for name, file in files.items() if file.is_file()
+        }
+        return cls(record["runs"], found)
+
+
+def draw_sweep(sweep: SweepResults) -> str:
     """The HTML of the report.
 
     Raises:
@@ -60,9 +81,10 @@ def draw_sweep(folder: Path) -> str:
     """
     from lingraft.reporting.page import render
 
-    runs = _finished(folder)
-    groups, waiting = _groups(folder, runs), [name for name in _recorded(folder) if name not in runs]
-    placed = [group for group in groups if {"learning", "forgetting"} <= group.figures.keys()]
+    runs, groups = sweep.finished, _groups(sweep)
+    if not runs:
+        raise UserError(f"no run of this sweep is finished: {', '.join(sweep.recorded)}")
+    placed = [group for group in groups if group.places]
     return render(
         "sweep.html",
         groups=groups,
@@ -70,15 +92,25 @@ def draw_sweep(folder: Path) -> str:
         figures=list(dict.fromkeys(name for group in groups for name in group.figures)),
         plane=_plane(placed) if placed else None,
         runs=runs,
-        waiting=waiting,
+        waiting=[name for name in sweep.recorded if name not in runs],
         bases=list(dict.fromkeys(results["base"] for results in runs.values() if results.get("base"))),
         has_seeds=any(len(group.runs) > 1 for group in groups),
     )
 
 
-def runs_csv(folder: Path) -> str:
-    """Every finished run: what it is, and its figures, unrounded."""
-    rows = _flat(folder)
+def flat(sweep: SweepResults) -> list[dict[str, Any]]:
+    """Every finished run as a row: what it is, and its figures, unrounded."""
+    return [
+        {
+            "run": name,
+            **{path: _plain(value) for path, value in sweep.recorded[name]["values"].items()},
+            **_measured(results),
+        }
+        for name, results in sweep.finished.items()
+    ]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     keys = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, keys, lineterminator="\n")
@@ -87,89 +119,46 @@ def runs_csv(folder: Path) -> str:
     return text.getvalue()
 
 
-def runs_json(folder: Path) -> str:
-    return json_text(_flat(folder))
-
-
-def _flat(folder: Path) -> list[dict[str, Any]]:
-    recorded = _recorded(folder)
-    return [
-        {
-            "run": name,
-            **{path: _plain(value) for path, value in recorded[name]["values"].items()},
-            **{title: figure for title, (figure, _) in _measured(results).items()},
-        }
-        for name, results in _finished(folder).items()
-    ]
-
-
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
 
 
-def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    recorded: dict[str, dict[str, Any]] = read_json(folder / SWEEP_FILE)["runs"]
-    return recorded
-
-
-def is_any_finished(folder: Path) -> bool:
-    return any(_of_newest_recipe(folder))
-
-
-def _of_newest_recipe(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The runs of the newest state of the recipe that have results."""
-    record = read_json(folder / SWEEP_FILE)
-    for name, run in record["runs"].items():
-        file = folder / name / "results.json"
-        if run.get("version") == record.get("version") and file.is_file():
-            yield name, file
-
-
-def _finished(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results of the runs that have any, by name."""
-    found = {name: Results.model_validate(read_json(file)).to_json() for name, file in _of_newest_recipe(folder)}
-    if not found:
-        raise UserError(f"{folder}: no run of this sweep is finished")
-    return found
-
-
-def _measured(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Figures of one run by title, each with the factor by which it is shown."""
-    found = {name: (results[name], 100.0) for name in ("learning", "forgetting") if name in results}
+def _measured(results: Mapping[str, Any]) -> dict[str, float]:
+    """Figures of one run by title, as shares."""
+    found = {name: results[name] for name in ("learning", "forgetting") if name in results}
     for code, entry in results["languages"].items():
         bits = entry["bits_per_byte"]
         if bits.get("before"):
-            found[f"{language_name(code)}, bits per byte"] = (bits["after"] / bits["before"] - 1, 100.0)
+            found[f"{language_name(code)}, bits per byte"] = bits["after"] / bits["before"] - 1
     for task, of_task in (results.get("tasks") or {}).items():
         for name in ("learning", "forgetting"):
             if name in of_task:
-                found[f"{task}, {name}"] = (of_task[name], 100.0)
+                found[f"{task}, {name}"] = of_task[name]
     if chat := results.get("chat"):
         bits = chat["bits_per_byte"]
         if bits.get("before"):
-            found["chat, bits per byte"] = (bits["after"] / bits["before"] - 1, 100.0)
+            found["chat, bits per byte"] = bits["after"] / bits["before"] - 1
         if "same_beginning" in chat:
-            found["answers that begin as before"] = (chat["same_beginning"], 100.0)
+            found["answers that begin as before"] = chat["same_beginning"]
     return found
 
 
-def _groups(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
-    recorded = _recorded(folder)
-    paths = list(dict.fromkeys(path for run in recorded.values() for path in run["values"]))
+def _groups(sweep: SweepResults) -> list[Group]:
+    paths = list(dict.fromkeys(path for run in sweep.recorded.values() for path in run["values"] if path != "seed"))
     last = [path.rpartition(".")[2] for path in paths]
     titles_of = {path: word if last.count(word) == 1 else path for path, word in zip(paths, last, strict=True)}
     names: dict[str, list[str]] = {}
-    for name in runs:
-        names.setdefault(recorded[name]["group"], []).append(name)
+    for name in sweep.finished:
+        names.setdefault(sweep.recorded[name]["group"], []).append(name)
     groups = []
     for group, members in names.items():
-        measured = [_measured(runs[name]) for name in members]
+        measured = [_measured(sweep.finished[name]) for name in members]
         titles = [title for title in measured[0] if all(title in of for of in measured)]
-        shown = {title: _mean([of[title][0] * of[title][1] for of in measured]) for title in titles}
-        values = {path: str(_plain(value)) for path, value in recorded[members[0]]["values"].items() if path != "seed"}
-        words = {titles_of[path]: value for path, value in values.items()}
-        sums = [runs[name] for name in members if {"learning", "forgetting"} <= runs[name].keys()]
-        places = [(100 * of["forgetting"], 100 * of["learning"]) for of in sums]
+        shown = {title: _mean([100 * of[title] for of in measured]) for title in titles}
+        values = sweep.recorded[members[0]]["values"]
+        words = {title: str(_plain(values[path])) for path, title in titles_of.items() if path in values}
+        has_place = {"learning", "forgetting"} <= shown.keys()
+        places = [(100 * of["forgetting"], 100 * of["learning"]) for of in measured] if has_place else []
         groups.append(Group(group, words, members, shown, places))
     return groups
 
@@ -190,8 +179,6 @@ def _student(freedom: int) -> float:
 
 def _plane(groups: Sequence[Group]) -> Figure:
     """Forgetting to the right, learning upwards, in percent: the mean of each setting, and small, its runs."""
-    xs, ys = zip((0.0, 0.0), *(place for group in groups for place in group.places), strict=True)
-    width, height = max(max(xs) - min(xs), LEAST), max(max(ys) - min(ys), LEAST)
     labelled = groups if len(groups) <= MOST_LABELS else []
     symbols = list(SYMBOLS.items())
     data = [points("base", [0], [0], Style(SOFT, "circle-open", "○"), ["<b>base</b>"])]
@@ -204,17 +191,11 @@ def _plane(groups: Sequence[Group]) -> Figure:
             names = [f"<b>{escaped(name)}</b>" for name in group.runs]
             data.append({**points("", across, up, style, names, size=5), "opacity": 0.55})
         data.append(points(escaped(group.name, 28), [forgetting.mean], [learning.mean], style, [hover]))
-    named = [("base", 0.0, 0.0)] if labelled else []
+    base = (0.0, 0.0)
+    named = [("base", base)] if labelled else []
     for group in labelled:
-        named.append((escaped(group.name, 28), group.figures["forgetting"].mean, group.figures["learning"].mean))
-    look = layout(
-        460,
-        {"l": 50, "r": 16, "t": 40, "b": 54},
-        xaxis=axis([min(xs) - 0.06 * width, min(xs) + 1.1 * width], zero=True, ticksuffix=" %"),
-        yaxis=axis([min(ys) - 0.12 * height, min(ys) + 1.12 * height], zero=True, ticksuffix=" %"),
-        annotations=[*directions(), *(label(*of) for of in named)],
-    )
-    return {"data": data, "layout": look}
+        named.append((escaped(group.name, 28), (group.figures["forgetting"].mean, group.figures["learning"].mean)))
+    return {"data": data, "layout": plane_layout([base, *(at for group in groups for at in group.places)], named)}
 
 
 def _text(figures: Figures) -> str:
