@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def by_hand(tmp_path, model, tokenizer, config: dict, shots: int) -> list[dict]:
     (tmp_path / "hand").mkdir(exist_ok=True)
     (tmp_path / "hand" / "task.yaml").write_text(yaml.safe_dump({**config, "task": "by_hand"}))
     results = lm_eval.simple_evaluate(
-        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16),
+        HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=16),
         tasks=["by_hand"],
         task_manager=TaskManager(include_defaults=False, include_path=str(tmp_path / "hand")),
         num_fewshot=shots,
@@ -102,6 +103,7 @@ def test_xcopa_is_the_harnesss_item_by_item(make_model, documents, datasets, tmp
     assert measured.values["acc"].tolist() == [sample["acc"] for sample in samples]
     assert 0 < measured.values["acc"].mean() < 1  # else the order could be any
     assert measured.chance == 0.5
+    assert documents.tokenizer.pad_token is None  # the harness gives its own one
     again = suite.from_json(json.loads(json.dumps(suite.to_json({"swh_Latn": measured}))))["swh_Latn"]
     assert again.values["acc"].tolist() == measured.values["acc"].tolist()
 

@@ -7,6 +7,7 @@ that a change has a paired interval. Of a group, as the subjects of an exam, all
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -93,7 +94,8 @@ class HarnessSuite(TaskSuite):
         from lm_eval.models.huggingface import HFLM
 
         size = BATCH_SIZE if model.device.type == "cpu" else "auto"
-        asked = HFLM(pretrained=model, tokenizer=tokenizer.tokenizer, backend="causal", batch_size=size)
+        own = copy.deepcopy(tokenizer.tokenizer)  # the harness gives it a token for padding
+        asked = HFLM(pretrained=model, tokenizer=own, backend="causal", batch_size=size)
         self._check_context(asked.max_length)
         measured = {}
         for code, tasks in self.tasks.items():
