@@ -71,7 +71,7 @@ def out(english, spanish, tmp_path_factory) -> Path:
 
 def test_swahili_is_learned_and_the_loss_of_the_old_language_is_known(out) -> None:
     results = json.loads((out / "results.json").read_text())
-    assert results["languages"]["swh_Latn"]["bits_per_byte"]["ci95"][1] < -0.3
+    assert results["languages"]["swh_Latn"]["bits_per_byte"]["delta"] < -0.3
     assert 0 < results["forgetting"] < results["learning"]
 
 
