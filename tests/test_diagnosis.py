@@ -7,9 +7,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
 from lingraft.diagnosis.alignment import alignment, propose, sentence_vectors
+from lingraft.diagnosis.gates import POINTS, spectrum
+from lingraft.diagnosis.lens import UNKNOWN, TokenLanguages, likeliest, script_of
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.layer_groups import LayerRange
 
@@ -77,7 +80,7 @@ def test_interpolation_moves_one_group_and_leaves_the_others(run, tmp_path, text
 
 def test_what_cannot_be_diagnosed_says_why(run, recipe, tmp_path) -> None:
     out, _ = run
-    with pytest.raises(UserError, match=r"diagnose drfit: allowed are drift, interpolation, alignment \(did"):
+    with pytest.raises(UserError, match=r"drfit: allowed are drift, interpolation, lens, gates, alignment \(did"):
         lingraft.diagnose("drfit", out, tmp_path / "x.json")
     with pytest.raises(UserError, match="this is not the folder of a finished run"):
         lingraft.diagnose("drift", tmp_path / "nothing", tmp_path / "x.json")
@@ -135,3 +138,73 @@ def test_a_model_is_diagnosed_with_pairs_of_a_file(run, tmp_path) -> None:
         lingraft.diagnose("alignment", out, tmp_path / "c.json", pairs={"eng_Latn": str(tmp_path / "pairs.jsonl")})
     with pytest.raises(UserError, match="there is no text in the field 'swa'"):
         lingraft.diagnose("alignment", out, tmp_path / "c.json", pairs={"eng_Latn:en,swh_Latn:swa": files.popitem()[1]})
+
+
+def test_each_layer_goes_on_with_the_likeliest_token_of_its_state(make_model) -> None:
+    model, row = make_model(), [5, 9, 3, 7]
+    layers = likeliest(model, [row, row[:2]])
+    made = model(torch.tensor([row]), output_hidden_states=True)
+    assert layers[-1][:4] == made.logits[0].argmax(-1).tolist()
+    state = made.hidden_states[1][0]  # after the first layer
+    norm, head = model.get_decoder().norm, model.get_output_embeddings()
+    assert layers[1][:4] == head(norm(state)).argmax(-1).tolist()
+    assert [len(layer) for layer in layers] == [6] * len(made.hidden_states)
+
+
+def test_a_token_is_of_the_language_that_has_it() -> None:
+    identify = TokenLanguages({"eng_Latn": [[0, 0, 0, 1]], "swh_Latn": [[1, 1], [1, 2]]}, vocabulary=4)
+    shares = identify.shares([0, 3])
+    assert shares["eng_Latn"] > 0.4
+    assert shares[UNKNOWN] == 0.5
+    assert sum(shares.values()) == pytest.approx(1)
+    assert identify.shares([1])["swh_Latn"] == pytest.approx(3.5 / (3.5 + 1.5))
+
+
+def test_the_script_of_a_token_is_that_of_its_first_letter() -> None:
+    found = [script_of(text) for text in (" maji", "1 вода", "水", "...", "", "ماء")]
+    assert found == ["latin", "cyrillic", "cjk", None, None, "arabic"]
+
+
+def test_the_layers_of_a_run_are_decoded_in_base_and_result(run, tmp_path) -> None:
+    out, _ = run
+    found = lingraft.diagnose("lens", out, tmp_path / "lens.json", max_documents=2)
+    languages = json.loads((out / "results.json").read_text())["languages"]
+    for of_model in found["models"].values():
+        assert of_model.keys() == languages.keys()
+        for of in of_model.values():
+            shares = of["languages"].values()
+            assert {len(layer) for layer in shares} == {5}  # four layers and the embeddings
+            assert [sum(layer) for layer in zip(*shares, strict=True)] == pytest.approx([1] * 5)
+    assert "of the likeliest token by layer" in (tmp_path / "lens.html").read_text()
+
+
+def test_a_spectrum_is_of_singular_values_by_the_largest() -> None:
+    shares = spectrum(torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.0])))
+    assert len(shares) == POINTS
+    assert (shares[0], shares[POINTS // 3], shares[-1]) == (1, 0.5, 0)
+
+
+def test_gates_are_as_open_as_the_adapter_opens_them_on_the_measured_text(shared_recipe, tmp_path) -> None:
+    recipe, out = json.loads(json.dumps(shared_recipe)), tmp_path / "gated"
+    recipe["method"] = {"name": "neutral-residues"}
+    lingraft.run(recipe, out)
+    found = lingraft.diagnose("gates", out, tmp_path / "gates.json", max_documents=1)
+    assert found["singular_values"].keys() == {"0", "1", "2", "3"}
+    assert {values[0] for values in found["singular_values"].values()} == {1}
+    adapter = load_file(out / "adapter" / "adapter_model.safetensors")
+    (gate,) = [weight for name, weight in adapter.items() if ".layers.0." in name and "block_gate" in name]
+    model = AutoModelForCausalLM.from_pretrained(recipe["base"], dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(recipe["base"])
+    seen: list[torch.Tensor] = []
+    model.model.layers[0].mlp.register_forward_pre_hook(lambda ffn, given: seen.append(given[0]))
+    (code, of), *_ = found["activity"].items()
+    (text, *_) = [json.loads(line)["text"] for line in (out / "work" / "split" / f"held-out-{code}.jsonl").open()]
+    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids][: recipe["max_length"]]
+    model(torch.tensor([ids]))
+    assert of[0] == pytest.approx(float((seen[0] @ gate.float().T).relu().mean()), rel=1e-4)
+    assert "Mean activation of the gates" in (tmp_path / "gates.html").read_text()
+
+
+def test_gates_of_a_run_without_them_are_refused(run, tmp_path) -> None:
+    with pytest.raises(ModelError, match="no adapter/ with gated blocks"):
+        lingraft.diagnose("gates", run[0], tmp_path / "gates.json")

@@ -103,7 +103,9 @@ def diagnose(
 
     `drift`: how far each layer moved from the base. `interpolation`: bits per byte and in-context abilities while one
     layer group at a time goes from the base's weights to the result's; `first` and `last` are its layer groups, by
-    default the method's, `max_documents` the documents of each language. `alignment`, of a run or of any model: in
+    default the method's, `max_documents` the documents of each language. `lens`: which language and script each layer
+    would go on in. `gates`: singular values of adapters' gating matrices, and how open gates are by language.
+    `alignment`, of a run or of any model: in
     which layers sentences of the same meaning lie closest; `pairs` maps `eng_Latn:eng,swh_Latn:swh`, two languages with
     the fields of their sentences, to a file.
 
@@ -111,9 +113,10 @@ def diagnose(
         UserError: no such diagnosis, a folder that is no finished run, or one without the text it was measured on.
         ModelError: the result has other shapes than its base.
     """
+    from lingraft.diagnosis.base import Settings
     from lingraft.diagnosis.page import diagnose_run
 
-    return diagnose_run(what, run, out, first, last, max_documents, pairs)
+    return diagnose_run(what, run, out, Settings(first, last, max_documents, pairs))
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:

@@ -198,20 +198,20 @@ def evaluate(
 
 @app.command(epilog=example("lingraft diagnose interpolation runs/swahili --out interpolation.json"))
 def diagnose(
-    what: Annotated[str, typer.Argument(help="drift, interpolation or alignment.")],
+    what: Annotated[str, typer.Argument(help="drift, interpolation, lens, gates or alignment.")],
     run: Annotated[Path, typer.Argument(help="Folder of a finished run; of alignment, of a run or a model.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write; a page with the figures is written beside it.")],
     first: Annotated[int | None, typer.Option(help="Of interpolation: layers of the first group.")] = None,
     last: Annotated[int | None, typer.Option(help="Of interpolation: layers of the last group.")] = None,
     max_documents: Annotated[
-        int | None, typer.Option(min=1, help="Of interpolation: documents of each language; all by default.")
+        int | None, typer.Option(min=1, help="Documents of each language that are measured; all by default.")
     ] = None,
     pair: Annotated[
         list[str] | None,
         typer.Option("--pairs", help="Of alignment: eng_Latn:eng,swh_Latn:swh=FILE, two languages with their fields."),
     ] = None,
 ) -> None:
-    """Say which weights moved, and what the movement of each layer group costs and gives."""
+    """Say why a run learned and forgot: which weights moved, what that costs and gives, what layers and gates do."""
     _load_quietly()
     lingraft.diagnose(what, run, out, first, last, max_documents, sentences(pair or []))
     say_written(out)

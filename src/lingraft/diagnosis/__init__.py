@@ -1,1 +1,1 @@
-"""Diagnoses of a finished run: which weights moved, and what the movement of each layer group costs and gives."""
+"""Diagnoses of a finished run: which weights moved, what that costs and gives, and what its layers and gates do."""

@@ -22,12 +22,14 @@ from lingraft.checkpoints.document_marks import document_marks
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import context_length, find_model, read_config
 from lingraft.corpus.read import find_files, read_records
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, percent
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.errors import CorpusError, UserError
 from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, padded
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.languages import BETWEEN, code_of
 from lingraft.layer_groups import LayerRange
+from lingraft.reporting.figures import Figure, curves
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -110,17 +112,21 @@ def propose(of_pairs: Mapping[str, Sequence[float]]) -> LayerRange | None:
     return LayerRange(max(first, 0 if last else 1), last, depth)
 
 
-def alignment_of(given: Path, files: Mapping[str, str]) -> dict[str, Any]:
+def alignment_of(given: Path, settings: Settings) -> dict[str, Any]:
     """The scores of a model, or of the base and the result of a run, and the layer groups that they propose.
 
-    `files` maps two languages with the fields of their sentences, `eng_Latn:eng,swh_Latn:swh`, to a file or pattern.
+    `settings.pairs` maps two languages with the fields of their sentences, `eng_Latn:eng,swh_Latn:swh`, to a file or
+    pattern.
 
     Raises:
-        UserError: languages without fields, or a file without pairs.
+        UserError: no pairs, languages without fields, or a file without pairs.
     """
+    files = settings.pairs
+    if not files:
+        raise UserError("diagnose alignment: give pairs of sentences, as in --pairs eng_Latn:eng,swh_Latn:swh=FILE")
     pairs = dict(_read(languages, file) for languages, file in files.items())
     is_run = (given / "recipe.resolved.yaml").is_file()
-    run = FinishedRun(given.resolve())
+    run = FinishedRun(given)
     models = {"base": run.base.folder, "result": run.model} if is_run else {given.name: find_model(str(given))}
     found = {}
     for name, folder in models.items():
@@ -152,3 +158,33 @@ def _read(languages: str, file: str) -> tuple[str, Pairs]:
     if len(found) < 2:
         raise UserError(f"{file}: {len(found)} pairs of {FEWEST_CHARACTERS} characters and more; give more")
     return BETWEEN.join([code_of(one), code_of(other)]), list(found)
+
+
+def _draw(result: dict[str, Any]) -> Drawing:
+    figures, rows, titles = list[tuple[str, Figure]](), list[list[str]](), list[str]()
+    for name, of_model in result["models"].items():
+        titles = list(of_model["scores"])
+        lines = {title: percent(of) for title, of in of_model["scores"].items()}
+        drawn = curves(lines, titles, across="layer", unit="%", height=360)
+        figures.append((f"{name}: aligned pairs by layer, in percent; 0 are the embeddings", drawn))
+        most = [f"{100 * max(of):.0f} %" for of in of_model["scores"].values()]
+        rows.append([name, *most, _groups(of_model["proposed"])])
+    head = ["model", *(f"{title}, most" for title in titles), "layer groups proposed"]
+    return Drawing(figures, [Table("Alignment", head, rows)])
+
+
+def _groups(proposed: Mapping[str, int] | None) -> str:
+    if proposed is None:
+        return "none: too few pairs are aligned"
+    return f"{proposed['first']} first and {proposed['last']} last of {proposed['depth']}"
+
+
+ALIGNMENT = Diagnosis(
+    "alignment",
+    alignment_of,
+    _draw,
+    lambda result: (
+        "In which layers sentences of the same meaning lie closest (MEXA, arXiv 2410.05873): the share of pairs of "
+        "which each is the other’s nearest. Where they agree most, a model works on what languages share."
+    ),
+)

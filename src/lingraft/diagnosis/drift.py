@@ -8,12 +8,21 @@ of their own.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, percent
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.layer_groups import LayerGroup, layer_group, layer_index
+from lingraft.reporting.figures import curves
+from lingraft.reporting.read import GROUPS
 
 KINDS = {"attention": ("attn", "attention"), "feed-forward": ("mlp", "feed_forward", "ffn", "experts", "moe")}
+
+
+def _measure(given: Path, settings: Settings) -> dict[str, Any]:
+    run = FinishedRun(given)
+    return {**run.names, **drift(run)}
 
 
 def drift(run: FinishedRun) -> dict[str, Any]:
@@ -50,3 +59,21 @@ def _kind(name: str) -> str:
 
 def _share(of: list[float]) -> float:
     return (of[0] / of[1]) ** 0.5 if of[1] else 0.0
+
+
+def _draw(result: dict[str, Any]) -> Drawing:
+    lines = {kind: percent(shares) for kind, shares in result["layers"].items() if any(shares)}
+    title = "Distance from the base by layer, in percent of the base's own norm"
+    figures = [(title, curves(lines, list(lines), across="layer", unit="%", height=360))] if lines else []
+    rows = [[GROUPS.get(group, group), f"{100 * share:.3f} %"] for group, share in result["groups"].items()]
+    return Drawing(figures, [Table("By layer group", ["layer group", "drift"], rows)])
+
+
+DRIFT = Diagnosis(
+    "drift",
+    _measure,
+    _draw,
+    lambda result: (
+        "How far training moved the weights: the norm of the change divided by the norm of the base’s weights."
+    ),
+)

@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor
 
 from lingraft.checkpoints.mmap_weights import MappedWeights
+from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import find_model, read_config
 from lingraft.corpus.read import read_texts
 from lingraft.errors import ModelError, UserError
@@ -36,6 +37,11 @@ class FinishedRun:
         if not file.is_file() or not (self.folder / "model").is_dir():
             raise UserError(f"{self.folder}: this is not the folder of a finished run; give one, with its model/")
         return load_recipe(yaml.safe_load(file.read_text("utf-8")), runs_here=False)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What a diagnosis says it is of."""
+        return {"run": self.folder.resolve().name, "base": public_name(str(self.base.folder))}
 
     @cached_property
     def base(self) -> Model:

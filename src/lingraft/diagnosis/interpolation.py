@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
@@ -21,10 +23,17 @@ from lingraft.evaluation.suite import Suite
 from lingraft.evaluation.suites import list_abilities
 from lingraft.evaluation.task_scores import Ability
 from lingraft.layer_groups import LayerGroup, canonical_name, layer_group
+from lingraft.reporting.figures import Figure, curves
+from lingraft.reporting.read import GROUPS, language_name
 
 logger = logging.getLogger(__name__)
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def _measure(given: Path, settings: Settings) -> dict[str, Any]:
+    run = FinishedRun(given)
+    return {**run.names, **interpolation(run, settings.first, settings.last, max_documents=settings.max_documents)}
 
 
 @torch.no_grad()
@@ -95,3 +104,38 @@ def costs(found: Mapping[str, Any], title: str, code: str) -> dict[str, float]:
         for group, curve in found["groups"].items()
         if code in curve[0].get(title, {})
     }
+
+
+def _draw(result: dict[str, Any]) -> Drawing:
+    figures, tables = list[tuple[str, Figure]](), list[Table]()
+    titles = dict.fromkeys(title for curve in result["groups"].values() for title in curve[0] if title != "alpha")
+    for title in titles:
+        factor, unit = (1.0, "bits per byte") if title == "bits per byte" else (100.0, "%")
+        codes = dict.fromkeys(code for curve in result["groups"].values() for code in curve[0][title])
+        for code in codes:
+            lines = {
+                GROUPS.get(group, group): [(point["alpha"], factor * point[title][code]) for point in curve]
+                for group, curve in result["groups"].items()
+            }
+            name = f"{language_name(code)} ({result['roles'].get(code, 'observe')}), {title}"
+            figures.append((name, curves(lines, list(lines), across="alpha", unit=unit, height=300)))
+        of_codes = {code: costs(result, title, code) for code in codes}
+        rows = [
+            [GROUPS.get(group, group), *(f"{factor * of_codes[code][group]:+.4f}" for code in codes)]
+            for group in result["groups"]
+        ]
+        caption = f"What the movement of a group does to {title}: the result less the result with the group of the base"
+        tables.append(Table(caption, ["layer group", *(language_name(code) for code in codes)], rows))
+    return Drawing(figures, tables)
+
+
+INTERPOLATION = Diagnosis(
+    "interpolation",
+    _measure,
+    _draw,
+    lambda result: (
+        "One layer group at a time goes from the base’s weights (alpha 0) to the result’s (alpha 1); all other groups "
+        f"stay as training left them. The first {result['first']} of {result['depth']} layers are the first group, the "
+        f"last {result['last']} the last."
+    ),
+)

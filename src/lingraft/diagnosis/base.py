@@ -1,0 +1,52 @@
+"""What a diagnosis is: a measurement of a finished run, and how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lingraft.reporting.figures import Figure
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be said beside the run; each diagnosis takes what it knows."""
+
+    first: int | None = None
+    """Layers of the first group."""
+    last: int | None = None
+    max_documents: int | None = None
+    """Of each language; all by default."""
+    pairs: Mapping[str, str] | None = None
+    """Two languages with the fields of their sentences -> file."""
+
+
+class Table(NamedTuple):
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+class Drawing(NamedTuple):
+    figures: list[tuple[str, Figure]]
+    """Title and figure."""
+    tables: list[Table]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One of the diagnoses, in a file of its own."""
+
+    name: str
+    measure: Callable[[Path, Settings], dict[str, Any]]
+    """Folder of a run -> what its JSON file holds."""
+    draw: Callable[[dict[str, Any]], Drawing]
+    lede: Callable[[dict[str, Any]], str]
+    """What the page says that it shows."""
+
+
+def percent(values: list[float]) -> list[tuple[float, float]]:
+    """A curve by layer, of shares."""
+    return [(float(layer), 100 * share) for layer, share in enumerate(values)]
