@@ -41,7 +41,7 @@ def base_figures(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Of the untouched base: bits per byte and accuracies per language."""
     figures = {"bits per byte": {code: of["bits_per_byte"]["before"] for code, of in results["languages"].items()}}
     for name, task in results["tasks"].items():
-        figures[name] = {code: 100 * of["accuracy"]["before"] for code, of in task["languages"].items()}
+        figures[name] = {code: 100 * of["score"]["before"] for code, of in task["languages"].items()}
     return figures
 
 

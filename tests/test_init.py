@@ -7,8 +7,10 @@ import yaml
 
 import lingraft
 from lingraft.errors import OutputError, RecipeError, UserError
+from lingraft.pipeline.sweep import check_recipes
 from lingraft.recipe import load_recipe
-from lingraft.recipe.starter import GOALS
+from lingraft.recipe.goals import GOALS
+from lingraft.recipe.sweep import points_of, read_sweep
 
 
 @pytest.fixture
@@ -98,17 +100,32 @@ def test_paths_are_those_of_the_recipes_folder(base, texts, tmp_path, monkeypatc
 
 
 def test_layers_are_fitted_to_the_depth_of_the_base(base, tmp_path) -> None:
-    method = yaml.safe_load(lingraft.init(str(base), ["swh_Latn"], goal="comprehension", out=tmp_path / "a.yaml"))[
-        "method"
-    ]
-    assert method == {"name": "layra", "first": 1, "last": 1}  # 10 and 2 of 32, for 4 layers
+    lingraft.init(str(base), ["swh_Latn"], goal="comprehension", out=tmp_path / "a.yaml")
+    method = yaml.safe_load((tmp_path / "a.yaml").read_text())["method"]
+    assert method == {"name": "freeze", "first": 1, "last": 1, "embeddings": True}  # 9 and 6 of 34, for 4 layers
 
 
 def test_a_base_that_cannot_be_looked_up_gets_the_papers_layers(tmp_path) -> None:
-    method = yaml.safe_load(lingraft.init("some/base", ["swh_Latn"], goal="comprehension", out=tmp_path / "a.yaml"))[
-        "method"
+    written = yaml.safe_load(lingraft.init("some/base", ["swh_Latn"], goal="translation", out=tmp_path / "a.yaml"))
+    assert (written["method"], written["merge"]) == ({"name": "full"}, [{"revert": {"first": 9, "last": 6}}])
+
+
+def test_each_family_of_languages_is_a_run_of_its_own(base, texts, tmp_path) -> None:
+    learn = ["pol_Latn", "glg_Latn", "por_Latn", "swh_Latn"]
+    text = {code: str(texts["swh_Latn"]) for code in learn}
+    lingraft.init(str(base), learn, goal="coverage", out=tmp_path / "a.yaml", text=text)
+    points = points_of(read_sweep(tmp_path / "a.yaml"), "a.yaml")
+    families = [(point.name, point.values["languages.learn"]) for point in points]
+    assert families == [("slavic", ["pol_Latn"]), ("romance", ["glg_Latn", "por_Latn"]), ("swh_latn", ["swh_Latn"])]
+    check_recipes(tmp_path / "a.yaml", points, [])
+
+
+def test_one_family_needs_no_experts(base, texts, tmp_path) -> None:
+    written = [
+        lingraft.init(str(base), ["pol_Latn"], goal=goal, out=tmp_path / f"{goal}.yaml", text=str(texts["swh_Latn"]))
+        for goal in ("coverage", "balanced")
     ]
-    assert method == {"name": "layra", "first": 10, "last": 2}
+    assert written[0] == written[1]
 
 
 def test_nothing_is_overwritten(base, tmp_path) -> None:

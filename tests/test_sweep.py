@@ -12,8 +12,9 @@ import yaml
 import lingraft
 from command_line import command
 from lingraft.errors import OutputError, RecipeError, UserError
+from lingraft.evaluation.student_t import student_t
 from lingraft.recipe.sweep import points_of, read_sweep
-from lingraft.reporting.sweep import _mean, _student
+from lingraft.reporting.sweep import _mean
 
 pytestmark = pytest.mark.integration
 
@@ -210,4 +211,4 @@ def test_the_interval_of_a_mean_over_seeds_is_students() -> None:
     three = _mean([1.0, 2.0, 3.0])
     assert (three.mean, three.half) == (2.0, pytest.approx(4.303 * 1 / 3**0.5))
     assert _mean([1.0]).half is None
-    assert _student(19) == pytest.approx(2.093, abs=1e-3)
+    assert student_t(19) == pytest.approx(2.093, abs=1e-3)

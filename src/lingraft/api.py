@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lingraft.corpus.read import Split
-    from lingraft.recipe.starter import Goal, TextByLanguage
+    from lingraft.recipe.goals import Goal
+    from lingraft.recipe.starter import TextByLanguage
 
 NAMESPACES = {"merge": "lingraft.merging.methods", "tokenizer": "lingraft.vocabulary.tokenizer"}
 """Public name -> the module of its functions."""
@@ -178,6 +179,35 @@ def init(
     from lingraft.recipe.starter import write_recipe
 
     return write_recipe(base, learn, retain, goal, out, text)
+
+
+def advise(
+    recipe: Path | str | None = None,
+    base: str | None = None,
+    learn: Sequence[str] = (),
+    text: TextByLanguage = MappingProxyType({}),
+    retain: Sequence[str] | TextByLanguage = (),
+    goal: Goal = "balanced",
+    pairs: Mapping[str, str] | None = None,
+    out: Path | str | None = None,
+    rehearsal: Path | str | None = None,
+) -> dict[str, Any]:
+    """Say how to graft, before anything trains: of a recipe, or of a base and the languages to learn.
+
+    Measures what can be measured from here (fertility, amount of text, what the base knows of it, alignment of `pairs`
+    as `diagnose` reads them), and returns `facts`, `advice` (each with its reason and its source) and `unknown`, what
+    the rules cannot tell. Beside a recipe, `differs` says what it has instead. `rehearsal` is the folder for a run of
+    the recipe on a twentieth of its tokens, from which learning and forgetting are foretold (`advice.foretell`). `out`
+    receives the same as JSON.
+
+    Raises:
+        UserError: neither recipe nor base, or both; a goal, languages or text that do not exist.
+        ModelError: a base that cannot be read.
+        OutputError: `out` is something else.
+    """
+    from lingraft.advice.advise import advise_on
+
+    return advise_on(recipe, base, learn, text, retain, goal, pairs, out, rehearsal)
 
 
 def demo(

@@ -95,6 +95,56 @@ def init(
     say_written(out, escape(f"; check it with: lingraft run {out} --out OUT --dry-run"))
 
 
+@app.command(
+    epilog=example(
+        "lingraft advise --base google/gemma-3-1b-pt --learn swh_Latn --text 'swahili/*.jsonl' --retain eng_Latn"
+    )
+)
+def advise(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe to be advised about.")] = None,
+    base: Annotated[str | None, typer.Option(help="Without a recipe: hub name or folder of the base model.")] = None,
+    learn: Annotated[str, typer.Option(help="Languages to learn, as in swh_Latn,glg_Latn.")] = "",
+    text: Annotated[
+        list[str] | None, typer.Option(help=f"Files of the learned language, or LANGUAGE=FILES. {FILES}")
+    ] = None,
+    retain: Annotated[
+        list[str] | None, typer.Option(help="Languages to keep, as in eng_Latn,spa_Latn, or LANGUAGE=FILE.")
+    ] = None,
+    goal: Annotated[str, typer.Option(help="comprehension, translation, balanced or coverage.")] = "balanced",
+    pair: Annotated[
+        list[str] | None, typer.Option("--pairs", help="Pairs of sentences: eng_Latn:eng,swh_Latn:swh=FILE.")
+    ] = None,
+    rehearse: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a run on a twentieth of the tokens, which foretells learning and forgetting."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A JSON file to write the advice to.")] = None,
+) -> None:
+    """Say how to graft, before anything trains: method, rate, replay, new tokens, amount; each with its source."""
+    from lingraft.advice.advise import advice_text
+
+    _load_quietly()
+    given, languages = files(text or []), codes(learn)
+    if not isinstance(given, dict):
+        if given and len(languages) != 1:
+            raise UserError(f"--text {given[0]}: of which language? give --text LANGUAGE={given[0]}")
+        given = {languages[0]: given} if given else {}
+    advice = lingraft.advise(
+        recipe,
+        base,
+        languages,
+        given,
+        kept(retain or []),
+        goal,  # type: ignore[arg-type]
+        sentences(pair or []),
+        out,
+        rehearse,
+    )
+    typer.echo(advice_text(advice))
+    if out is not None:
+        say_written(out)
+
+
 @app.command(epilog=example("lingraft run recipe.yaml --out runs/swahili training.learning_rate=1e-4"))
 def run(
     recipe: Annotated[

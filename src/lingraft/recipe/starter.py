@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from lingraft.cache import write_text
 from lingraft.checkpoints.read import (
@@ -22,21 +23,19 @@ from lingraft.corpus.formats import as_list, text_bytes
 from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
+from lingraft.families import by_family
 from lingraft.languages import CHAT, code_of
 from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
-from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE, extra_width_of, has_silent_adapters, rate_of
+from lingraft.recipe.automatic import RATE, RATE_WIDTH, SHARE
+from lingraft.recipe.goals import GOALS, Chosen, Goal, choose
 from lingraft.training.arguments import DEFAULT_ARGUMENTS
 
-Goal = Literal["comprehension", "translation", "balanced", "coverage"]
 TextByLanguage = Mapping[str, str | Sequence[str] | None]
 """Language -> its files: paths or patterns."""
 
 MAIN = "eng_Latn"
 """The language that most bases generate, and that what they generate can be measured as."""
-
-PAPER_DEPTH, PAPER_FIRST, PAPER_LAST = 32, 10, 2
-"""LayRA's layers on Llama 3.1 8B (arXiv 2509.11414 §3.2), scaled to other depths."""
 
 STEPS = 100
 """Steps that little text should still give: at LayRA's rate a model learns nearly nothing in twenty."""
@@ -46,54 +45,6 @@ BATCH = int(DEFAULT_ARGUMENTS["per_device_train_batch_size"])
 
 BYTES_PER_TOKEN = 3
 """A guess, for text that the tokenizer does not know well."""
-
-
-class _Choice(NamedTuple):
-    method: str
-    reason: str
-    kl_weight: float = 1
-    """Of self-generated replay with this method."""
-    is_silent: bool = False
-    """Whether it is silent adapters, which some bases cannot have, and whose rate is that of the width."""
-
-
-_LAYRA, _FULL = "{{name: layra, first: {first}, last: {last}}}", "{{name: full}}"
-GOALS: dict[Goal, _Choice] = {
-    "balanced": _Choice(
-        "{{name: silent-adapters{width}}}",
-        "copies of the base's units beside them, closed on its own text; the base is frozen. Measured\n"
-        "# (docs/results.md), Chichewa onto SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and\n"
-        "# answers that begin as the base's:\n"
-        "# -35.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 % by\n"
-        "# AdamW, and -39.2 %, +156.7 %, +187.1 %, 0 % by Muon",
-        kl_weight=KL_WEIGHT,
-        is_silent=True,
-    ),
-    "comprehension": _Choice(
-        _LAYRA,
-        "LayRA: the middle layers stay as they are, and drift there is what costs reading\n"
-        "# comprehension (arXiv 2606.00284 §4.1)",
-    ),
-    "translation": _Choice(
-        _FULL,
-        "all weights: dense training gave the best translation but for its reverted variant, and the\n"
-        "# most forgetting of comprehension (arXiv 2606.00284 §3.3, §3.4); watch the retained languages",
-        kl_weight=KL_WEIGHT,
-    ),
-    "coverage": _Choice(
-        "{{name: lora, embeddings: true}}",
-        "LoRA in all layers, embeddings and head full-rank: room for several new languages at once",
-    ),
-}
-
-
-_WITHOUT_GATES = _Choice(
-    _FULL,
-    "all weights, held to the base by text that the base generates; silent-adapters cannot be had for this base.\n"
-    "# Where all weights do not fit into memory: " + _LAYRA + " and no kl_weight",
-    kl_weight=KL_WEIGHT,
-)
-"""In place of silent adapters, where the base's feed-forward blocks are others."""
 
 
 def write_recipe(
@@ -118,18 +69,19 @@ def write_recipe(
     texts = _texts(learn, text)
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
-    place, config, choice = out.absolute().parent.resolve(), _config(base), GOALS[goal]
-    if choice.is_silent and config and not has_silent_adapters(config):
-        choice = _WITHOUT_GATES
+    place, config, families = out.absolute().parent.resolve(), base_config(base), by_family(learn)
+    if config is not None and depth(config) < 2:
+        raise UserError(f"{base} has {depth(config)} layer; a first and a last group need at least two")
+    chosen = choose(goal, config, len(families))
     written = _recipe(
         _from(place, base),
         {code: [_from(place, path) for path in files] for code, files in texts.items()},
         {code: [_from(place, path) for path in files] for code, files in kept if code != CHAT},
         len(retained) < len(kept) or _is_instruct(base),
-        choice,
-        _layers(base, config),
-        _training(_batch(texts), rate_of(config) if choice.is_silent and config else None),
-        extra_width_of(config) if choice.is_silent and config else 0,
+        chosen,
+        _layers_note(chosen, config),
+        _training(_batch(texts), chosen.learning_rate),
+        families,
     )
     write_text(out, written)
     return written
@@ -180,7 +132,7 @@ def _from(folder: Path, path: str) -> str:
     return f"./{relative}" if is_folder else relative  # so that a folder is no hub name
 
 
-def _config(base: str) -> Any:
+def base_config(base: str) -> Any:
     """The base's config; None where a base on the hub cannot be looked up from here."""
     try:
         return read_config(find_model(base, CONFIG_ONLY))
@@ -190,17 +142,12 @@ def _config(base: str) -> Any:
         return None
 
 
-def _layers(base: str, config: Any) -> tuple[int, int, str]:
-    if config is None:
-        return PAPER_FIRST, PAPER_LAST, "the paper's layers; the base could not be looked up from here"
-    layers = depth(config)
-    if layers < 2:
-        raise UserError(f"{base} has {layers} layer; a first and a last group need at least two")
-    first = max(1, round(layers * PAPER_FIRST / PAPER_DEPTH))
-    last = max(1, round(layers * PAPER_LAST / PAPER_DEPTH))
-    if layers >= 28:  # the paper takes the same layers of 28 and of 32
-        first, last = PAPER_FIRST, PAPER_LAST
-    return first, last, f"of {layers} layers"
+def _layers_note(chosen: Chosen, config: Any) -> str:
+    if chosen.choice.layers is None:
+        return ""
+    return (
+        f"; of {depth(config)} layers" if config else "; the paper's layers; the base could not be looked up from here"
+    )
 
 
 def _recipe(
@@ -208,30 +155,50 @@ def _recipe(
     texts: Mapping[str, Sequence[str]],
     retained: Mapping[str, Sequence[str]],
     with_chat: bool,
-    choice: _Choice,
-    layers: tuple[int, int, str],
+    chosen: Chosen,
+    note: str,
     training: str,
-    extra_width: int,
+    families: Mapping[str, Sequence[str]],
 ) -> str:
-    first, last, note = layers
     keep = ", ".join([*retained, *([CHAT] if with_chat else [])])
-    hub = "hub: HuggingFaceFW/fineweb-2, subset: {code}, tokens: 100_000_000"
-    corpus = "\n".join(
-        f"  - {{language: {code}, {f'files: {_yaml(files)}' if files else hub.format(code=code)}}}"
-        for code, files in texts.items()
-    )
+    corpus = {code: _entry(code, files) for code, files in texts.items()}
+    lines = "\n".join(f"  - {entry}" for entry in corpus.values())
     source = "" if all(texts.values()) else "  # or files: a path or pattern to .jsonl(.gz|.zst), .parquet or .txt"
-    reason = choice.reason.format(first=first, last=last)
+    reason = textwrap.fill(f"{chosen.reason} ({chosen.choice.source}){note}", 116, break_on_hyphens=False)
     return f"""\
 base: {_yaml(base)}
 languages: {{learn: [{", ".join(texts)}], retain: [{keep}]}}
 
 corpus:{source}
-{corpus}
+{lines}
 
-# {reason}{f"; {note}" if choice.method == _LAYRA else ""}
-method: {choice.method.format(first=first, last=last, width=f", extra_width: {extra_width}" if extra_width else "")}
-{training}{_replay(with_chat, choice.kl_weight)}{_evaluation(retained)}"""
+{textwrap.indent(reason, "# ")}
+method: {chosen.method}
+{f"merge: {chosen.merge}{chr(10)}" if chosen.merge else ""}{training}{_replay(with_chat, chosen.choice.kl_weight)}\
+{_evaluation(retained)}{_experts(families, corpus) if chosen.choice.is_by_family else ""}"""
+
+
+def _entry(code: str, files: Sequence[str]) -> str:
+    """The corpus entry of a language: its files, or a place on the hub."""
+    hub = f"hub: HuggingFaceFW/fineweb-2, subset: {code}, tokens: 100_000_000"
+    return f"{{language: {code}, {f'files: {_yaml(files)}' if files else hub}}}"
+
+
+def _experts(families: Mapping[str, Sequence[str]], corpus: Mapping[str, str]) -> str:
+    """A sweep with a run for each family."""
+    models = " ".join(f"OUT/{family.lower()}/model" for family in families)
+    lines = [
+        "",
+        f"# a run for each family; then their mean: lingraft merge soup {models} --out soup",
+        "sweep:",
+        "  runs:",
+    ]
+    for family, codes in families.items():
+        entries = ", ".join(corpus[code] for code in codes)
+        lines.append(
+            f"    - {{name: {family.lower()}, languages.learn: [{', '.join(codes)}],\n       corpus: [{entries}]}}"
+        )
+    return "\n".join([*lines, ""])
 
 
 def _batch(texts: Mapping[str, Sequence[str]]) -> int:

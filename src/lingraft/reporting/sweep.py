@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist, mean, stdev
+from statistics import mean, stdev
 from typing import Any
 
 from lingraft.cache import read_json
 from lingraft.errors import UserError
+from lingraft.evaluation.student_t import student_t
 from lingraft.reporting.figures import SOFT, Figure, escaped, plane_layout, points, signed
 from lingraft.reporting.read import COLOURS, SYMBOLS, Style, language_name
 from lingraft.schema import Results
@@ -21,8 +22,6 @@ SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its runs, and in what they differ."""
 MOST_LABELS = 12
 """With more points than these, a label shows when one points at it."""
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % quantiles of Student's t with 1 to 10 degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -166,15 +165,7 @@ def _groups(sweep: SweepResults) -> list[Group]:
 def _mean(values: Sequence[float]) -> Figures:
     if len(values) < 2:
         return Figures(values[0], None)
-    return Figures(mean(values), _student(len(values) - 1) * stdev(values) / len(values) ** 0.5)
-
-
-def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t; beyond the table by its expansion around the normal one (1e-4 off)."""
-    if freedom <= len(_STUDENT):
-        return _STUDENT[freedom - 1]
-    z = NormalDist().inv_cdf(0.975)
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return Figures(mean(values), student_t(len(values) - 1) * stdev(values) / len(values) ** 0.5)
 
 
 def _plane(groups: Sequence[Group]) -> Figure:

@@ -1,0 +1,1 @@
+"""What to graft how, before anything trains: measured facts, rules with their sources, and what nobody knows."""

@@ -1,0 +1,249 @@
+"""The rules: each looks at the facts, and says what to set, why, and where that is known from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from lingraft.advice.facts import SEEN, Facts
+from lingraft.families import by_family
+from lingraft.languages import CHAT, parse_language
+from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE
+from lingraft.recipe.goals import Goal, choose
+from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
+
+RESULTS = "docs/results.md"
+LAYRA = "arXiv 2509.11414"
+FEW_TOKENS, MANY_TOKENS = 20_000_000, 1_000_000_000
+"""Of a language: below the first, text is little and repeats; above the second it is what papers had."""
+LARGEST_MEASURED = 135_000_000
+"""Parameters of the largest base of our own results."""
+EPOCHS = 4
+"""Up to which repeated text teaches nearly as much as new text (arXiv 2305.16264)."""
+MOST_NEW_TOKENS = 20_000
+"""What arXiv 2412.13375's Persian tokenizer had."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    topic: str
+    choice: str
+    reason: str
+    source: str
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    """Path into a recipe -> value that says the same."""
+
+
+Rule = Callable[[Facts, Goal], Advice | None]
+
+
+def method(facts: Facts, goal: Goal) -> Advice:
+    """What trains."""
+    families = by_family(facts.learn)
+    chosen = choose(goal, facts.config, len(families))
+    keys: dict[str, Any] = {"method": yaml.safe_load(chosen.method)}
+    if chosen.merge:
+        keys["merge"] = yaml.safe_load(chosen.merge)
+    choice = chosen.method.strip("{}") + (f", then merge {chosen.merge}" if chosen.merge else "")
+    if chosen.choice.is_by_family:
+        choice = f"{len(families)} runs ({', '.join(families)}), each {choice}, then 'lingraft merge soup' of all"
+    return Advice("method", choice, chosen.reason, chosen.choice.source, keys)
+
+
+def families(facts: Facts, goal: Goal) -> Advice | None:
+    """Several families at once."""
+    found = by_family(facts.learn)
+    if len(found) < 2 or goal == "coverage":
+        return None
+    shown = "; ".join(f"{family}: {', '.join(codes)}" for family, codes in found.items())
+    return Advice(
+        "families",
+        "--goal coverage: a run for each family, then their mean",
+        f"{shown}. Training by families lessens what languages cost each other, and the mean of the experts kept "
+        "the base's reading best of all models that learned every family",
+        "arXiv 2606.00284 §2.2, §3.3",
+    )
+
+
+def layers(facts: Facts, goal: Goal) -> Advice | None:
+    """Layer groups, where the method has them."""
+    chosen = choose(goal, facts.config, len(by_family(facts.learn)))
+    if chosen.choice.layers is None:
+        return None
+    first, last = chosen.choice.layers.of(facts.depth)
+    if facts.proposed:
+        first, last = facts.proposed["first"], facts.proposed["last"]
+        reason = f"where sentence pairs agree ({', '.join(facts.pairs)}) is the middle, which stays"
+        return Advice("layers", f"first {first}, last {last} of {facts.depth}", reason, "arXiv 2410.05873")
+    reason = f"the paper's {chosen.choice.layers.first} and {chosen.choice.layers.last}, in proportion to the depth"
+    if facts.pairs:
+        reason += "; too few sentence pairs are aligned in any layer to propose other groups"
+    return Advice(
+        "layers", f"first {first}, last {last} of {facts.depth or 'its layers'}", reason, chosen.choice.source
+    )
+
+
+def rate(facts: Facts, goal: Goal) -> Advice | None:
+    """The learning rate."""
+    chosen = choose(goal, facts.config, len(by_family(facts.learn)))
+    if chosen.learning_rate is None:
+        return Advice(
+            "learning rate",
+            "the method's default, and half of it beside, by a sweep",
+            "a rate decides how much is learned and forgotten more than the method does: on the 15 M base full "
+            "finetuning learns 57.1, 59.0, 60.4 % and forgets 71, 102, 157 % at 1e-3, 2e-3, 5e-3 of Muon",
+            RESULTS,
+        )
+    return Advice(
+        "learning rate",
+        f"{chosen.learning_rate:g}",
+        f"found at width {RATE_WIDTH} ({RATE:g}); it falls with the root of the width above that",
+        "docs/results.md; arXiv 2502.16982 §2.2",
+        {"training.learning_rate": chosen.learning_rate},
+    )
+
+
+def replay(facts: Facts, goal: Goal) -> Advice:
+    """Text of the old languages."""
+    sources = {"document": 0.5, "chat": 0.5} if facts.is_instruct else None
+    keys: dict[str, Any] = {"replay.self_generated": SHARE, "replay.kl_weight": KL_WEIGHT}
+    if sources:
+        keys["replay.from"] = sources
+    return Advice(
+        "replay",
+        f"self_generated {SHARE:g}, kl_weight {KL_WEIGHT:g}" + (", half of it conversations" if sources else ""),
+        "the base generates it, so no text of the old languages is needed. Danish onto the 15 M base, all weights: "
+        "101 % forgotten without, 4.8 % with it, and no learning lost; SmolLM2 without: +108.9 to +156.7 % of English",
+        "docs/results.md; arXiv 2605.26097",
+        keys,
+    )
+
+
+def chat(facts: Facts, goal: Goal) -> Advice | None:
+    """What an instruct model is measured on."""
+    if not facts.is_instruct:
+        return None
+    return Advice(
+        "chat",
+        f"{CHAT} under languages.retain",
+        "bits per byte of documents hide it: with all weights by AdamW, SmolLM2 had +4.5 % of English, +12.8 % of its "
+        "own answers, and 10 % of its answers began as before",
+        RESULTS,
+        {"languages.retain": [CHAT]},
+    )
+
+
+def new_tokens(facts: Facts, goal: Goal) -> Advice | None:
+    """Whether the tokenizer needs tokens for the language."""
+    if facts.english is None or not (texts := {code: text for code, text in facts.learn.items() if text}):
+        return None
+    english, signs = facts.english, []
+    for code, text in texts.items():
+        counts = text.counts
+        if counts.unknown_share >= MANY_UNKNOWN:
+            signs.append(f"{counts.unknown_share:.0%} of the tokens of {code} are unknown")
+        if counts.byte_share >= MANY_BYTES:
+            signs.append(f"{counts.byte_share:.0%} of the tokens of {code} are single bytes of a character")
+        if counts.cost(english) >= HIGH_COST:
+            signs.append(f"a character of {code} costs {counts.cost(english):.1f} times one of English")
+    worth = sum(text.split_words for text in texts.values())
+    if not signs:
+        costs = ", ".join(f"{text.counts.cost(english):.1f} for {code}" for code, text in texts.items())
+        return Advice(
+            "new tokens",
+            "none",
+            f"a character costs {costs} times one of English, below {HIGH_COST:g}, and few tokens are single bytes. "
+            "New tokens teach more (66.3 instead of 62.5 % of Hungarian on the 15 M base) and forget more (1.1, 0.8 %)",
+            f"{RESULTS}; {LAYRA} §5",
+        )
+    count = min(MOST_NEW_TOKENS, max(worth // 100 * 100, 100))
+    spaces = "" if worth else "; this script has few spaces, so words say little: compare numbers of tokens by a sweep"
+    return Advice(
+        "new tokens",
+        f"{count:,}",
+        f"{'; '.join(signs)}: over-segmented, which is why Urdu was learned worst. {worth:,} words are split and seen "
+        f"{SEEN} times, enough for a token of their own{spaces}",
+        f"{LAYRA} §5; arXiv 2505.20133; {RESULTS}",
+        {"vocabulary.new_tokens": count},
+    )
+
+
+def amount(facts: Facts, goal: Goal) -> Advice | None:
+    """How many tokens train."""
+    texts = {code: text for code, text in facts.learn.items() if text}
+    if not texts:
+        return None
+    tokens = min(text.tokens for text in texts.values())
+    if tokens < FEW_TOKENS:
+        return Advice(
+            "amount",
+            f"all of the text, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}; small steps",
+            f"{tokens:,} tokens are little; text that repeats up to {EPOCHS} times teaches nearly as much as new text. "
+            "'lingraft init' sets the steps so that there are a hundred at least",
+            "arXiv 2305.16264",
+            {"corpus.0.max_epochs": EPOCHS},
+        )
+    most = min(tokens, MANY_TOKENS)
+    return Advice(
+        "amount",
+        f"{most:,} tokens, once",
+        f"LayRA's runs had 1.2 billion a language, a family of languages 5 billion; there are {tokens:,} here",
+        f"{LAYRA} §3.1; arXiv 2606.00284 §3.1",
+    )
+
+
+def relatives(facts: Facts, goal: Goal) -> Advice | None:
+    """What a related language that the base knows gives."""
+    own = {code: family for family, codes in by_family(facts.learn).items() for code in codes}
+    related = [
+        f"{old} is of {code}'s family ({family})"
+        for code, family in own.items()
+        for old in facts.retain
+        if old in by_family([*facts.retain]).get(family, [])
+    ]
+    scripts = {parse_language(code).script for code in facts.retain} or {"Latin"}
+    if related:
+        return Advice(
+            "relatives",
+            "measure the relative too (languages.retain or observe)",
+            f"{'; '.join(related)}. Galician gave the best trade-off of three languages, which is supposed to come "
+            "from Spanish and Portuguese, and English improved with it",
+            f"{LAYRA} §5",
+        )
+    if facts.script not in scripts:
+        return Advice(
+            "script",
+            f"{facts.script} is the script of no retained language: look at fertility first",
+            "Urdu, whose script differs from its relative's, Hindi, was learned worst of three languages",
+            f"{LAYRA} §5",
+        )
+    return None
+
+
+RULES: tuple[Rule, ...] = (method, families, layers, rate, replay, chat, new_tokens, amount, relatives)
+
+
+def unknown(facts: Facts, goal: Goal) -> list[str]:
+    """What the rules cannot tell."""
+    found = [
+        "how much will be learned and forgotten: rehearse it ('lingraft advise RECIPE --rehearse FOLDER')",
+        "whether the order of methods holds at another size: ours were compared at 15 M and 135 M parameters, with "
+        "250,000 and 100,000 tokens",
+    ]
+    if facts.parameters and facts.parameters > LARGEST_MEASURED:
+        found.append(
+            f"the best learning rate at {facts.parameters / 1e9:.1f} billion parameters: it follows a law here"
+        )
+    if facts.config is None:
+        found.append("the base: its depth, its tokenizer, its chat template")
+    if without := [code for code, text in facts.learn.items() if text is None]:
+        found.append(f"fertility and amount of {', '.join(without)}: give --text LANGUAGE=FILES")
+    if not facts.retain:
+        found.append("what is forgotten of which language: give --retain")
+    if not facts.pairs:
+        found.append("which layers languages share: give --pairs of sentences")
+    found.append("tasks: bits per byte say little of them; name suites (evaluation.suites) that matter to you")
+    return found
