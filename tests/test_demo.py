@@ -83,8 +83,8 @@ def test_the_demo_shows_every_method_by_a_good_recipe(tmp_path) -> None:
     write_testbed(tmp_path / "testbed", 0)
     folder = trained_base(tmp_path / "testbed", tmp_path / "cache", 0)
     for settings in RUNS.values():
-        text = demo_module._recipe(settings, folder, tmp_path / "testbed", 0)
-        assert load_recipe(yaml.safe_load(text)).only.method.name == settings["method"]["name"]
+        recipe = demo_module.recipe_of(settings, folder, tmp_path / "testbed", 0)
+        assert load_recipe(recipe).only.method.name == settings["method"]["name"]
 
 
 @pytest.mark.usefixtures("small")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lingraft.api import NAMESPACES, advise, demo, diagnose, evaluate, generate, init, report, run
+from lingraft.api import NAMESPACES, advise, demo, diagnose, evaluate, generate, init, report, reproduce, run
 from lingraft.nn.peft_registration import register_with_peft
 
 if TYPE_CHECKING:
@@ -14,7 +14,19 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["advise", "demo", "diagnose", "evaluate", "generate", "init", "merge", "report", "run", "tokenizer"]
+__all__ = [
+    "advise",
+    "demo",
+    "diagnose",
+    "evaluate",
+    "generate",
+    "init",
+    "merge",
+    "report",
+    "reproduce",
+    "run",
+    "tokenizer",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lingraft.corpus.read import Split
+    from lingraft.papers.table import Size
     from lingraft.recipe.goals import Goal
     from lingraft.recipe.starter import TextByLanguage
 
@@ -208,6 +209,20 @@ def advise(
     from lingraft.advice.advise import advise_on
 
     return advise_on(recipe, base, learn, text, retain, goal, pairs, out, rehearsal)
+
+
+def reproduce(table: str, out: Path | str, size: Size = "testbed", seeds: int = 1) -> dict[str, Any]:
+    """Run the rows of a paper's table as one sweep, and set the paper's figures beside ours.
+
+    `size` is the testbed, the small model of the tutorial, or the paper's own base (`papers.table`). `out` receives
+    `recipe.yaml`, which is the sweep, `runs/`, and `table.html` and `table.json`. Started again, it goes on.
+
+    Raises:
+        UserError: no such table or size, or an `out` that holds something else.
+    """
+    from lingraft.papers.reproduce import reproduce_table
+
+    return reproduce_table(table, out, size, seeds)
 
 
 def demo(

@@ -297,6 +297,38 @@ def report(
     say_written(out)
 
 
+@app.command(epilog=example("lingraft reproduce neutral-gates --out gates"))
+def reproduce(
+    table: Annotated[str, typer.Argument(help="Name of a table; 'list' shows all.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and its page.")] = Path("reproduced"),
+    size: Annotated[str, typer.Option(help="testbed, small (SmolLM2 and Chichewa) or paper.")] = "testbed",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sweep of the table only.")] = False,
+) -> None:
+    """Run a table of one of the papers, and set its figures beside ours."""
+    from lingraft.papers.reproduce import recipe_text
+    from lingraft.papers.table import read_table, table_names
+
+    _load_quietly()
+    if table == "list":
+        for name in table_names():
+            of = read_table(name)
+            typer.echo(f"{name:18} {of.title} ({of.source}); {', '.join(of.sizes)}")
+        return
+    if dry_run:
+        typer.echo(recipe_text(table, size, seeds, None), nl=False)  # type: ignore[arg-type]
+        return
+    found = lingraft.reproduce(table, out, size, seeds)  # type: ignore[arg-type]
+    width = max(len(row["row"]) for row in found["rows"])
+    for row in found["rows"]:
+        theirs = f"paper {row['paper']['learned']:8.3f} {row['paper']['retained']:8.3f}"
+        ours = f"learning {row['learning']:+6.1f} %  forgetting {row['forgetting']:+6.1f} %"
+        typer.echo(f"{row['row']:{width}}  {theirs}  {ours}")
+    for sentence in found["sentences"]:
+        typer.echo(sentence)
+    say_written(out / "table.html")
+
+
 app.command(epilog=EXAMPLE)(publish)
 
 

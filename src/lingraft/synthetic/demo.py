@@ -93,7 +93,7 @@ def run_demo(
         results: dict[str, dict[str, Any]] = {}
         for name, settings in runs.items():
             recipe = out / "recipes" / f"{name}.yaml"
-            write_text(recipe, _recipe(settings, base.resolve(), files.resolve(), seed))
+            write_text(recipe, recipe_text(settings, base.resolve(), files.resolve(), seed))
             logger.info("%s: lingraft run %s --out %s", name, recipe, out / name)
             results[name] = run_recipe(recipe, out / name, beside=[out / done for done in results])
         write_report([out / name for name in runs], out / "report.html")
@@ -112,13 +112,18 @@ def _check_output(out: Path, inputs: dict[str, Any]) -> None:
         raise OutputError(f"--out {out} holds another demo ({changes}); give a new folder, or delete this one")
 
 
-def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> str:
+def recipe_text(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> str:
+    """The recipe of one run, as YAML."""
+    return yaml.safe_dump(recipe_of(settings, base, files, seed), sort_keys=False, allow_unicode=True)
+
+
+def recipe_of(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> dict[str, Any]:
     """The recipe of one run; it does not differ from a recipe for natural languages."""
     codes = [NEW, *OLD]
     own, old_text = with_old_text(settings, {code: str(training_file(files, code)) for code in OLD})
     learned = {"language": NEW, "files": str(training_file(files, NEW)), "tokens": TOKENS}
     rate = LEARNING_RATES.get(own["method"]["name"], TRAINING["learning_rate"])
-    recipe = {
+    return {
         "base": str(base),
         "languages": {"learn": [NEW], "retain": list(OLD)},
         "corpus": [learned, *old_text],
@@ -130,7 +135,6 @@ def _recipe(settings: Mapping[str, Any], base: Path, files: Path, seed: int) -> 
         },
         "seed": seed,
     }
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
 
 
 def with_old_text(settings: Mapping[str, Any], files: Mapping[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -1,0 +1,1 @@
+"""The papers' tables as sweeps, and their figures beside ours."""

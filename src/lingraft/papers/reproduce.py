@@ -1,0 +1,237 @@
+"""Reproduce a table of a paper: its rows as one sweep, and the paper's figures beside ours."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lingraft.cache import cached, read_record, write_json, write_text
+from lingraft.disk import locked
+from lingraft.errors import UserError, nearest
+from lingraft.output_paths import folder_target
+from lingraft.papers.table import OLD_TEXT, SIZES, PaperTable, Row, Size, read_table
+from lingraft.pipeline.sweep import run_sweep
+from lingraft.recipe.paths import unshared
+from lingraft.recipe.sweep import SEED, SWEEP, points_of, read_sweep
+from lingraft.reporting.figures import axis, escaped, layout, points
+from lingraft.reporting.page import render
+from lingraft.reporting.read import COLOURS, Style
+
+logger = logging.getLogger(__name__)
+
+RECIPE, RUNS, TABLE, PAGE = "recipe.yaml", "runs", "table.json", "table.html"
+SMALL_TOKENS = 100_000
+
+
+def reproduce_table(name: str, out: Path | str, size: Size = "testbed", seeds: int = 1) -> dict[str, Any]:
+    """As `lingraft.reproduce`."""
+    table = read_table(name)
+    _check_size(table, name, size)
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: give one or more")
+    folder = folder_target(out)
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder, name, size):
+        raise UserError(f"--out {folder} is not empty and holds no '{name}' of size '{size}'; give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        recipe = folder / RECIPE
+        write_text(recipe, recipe_text(name, size, seeds, folder))
+        sweep = read_sweep(recipe)
+        assert sweep is not None
+        results = run_sweep(recipe, sweep, folder / RUNS)
+        groups = {point.name: point.values for point in points_of(sweep, str(recipe))}
+        found = compare(table, name, size, by_row(table, size, results, groups))
+        write_json(folder / TABLE, found)
+        write_text(folder / PAGE, draw(table, found))
+    return found
+
+
+def recipe_text(name: str, size: Size, seeds: int, folder: Path | None) -> str:
+    """The sweep of a table as YAML; what a size makes here is made in `folder`, or named only, without one.
+
+    Raises:
+        UserError: as `read_table`, or the table has no such size.
+    """
+    table = read_table(name)
+    _check_size(table, name, size)
+    common = dict(table.sizes[size])
+    recipe = _testbed(common, folder) if size == "testbed" else _small(common, folder) if size == "small" else common
+    runs = [{"name": key, **_keys(row, size, recipe)} for key, row in distinct(table, size).items()]
+    recipe[SWEEP] = {"runs": runs, **({"grid": {SEED: list(range(seeds))}} if seeds > 1 else {})}
+    said = f"{table.title} ({table.source}), size {size}: {SIZES[size]}. {table.note}"
+    header = textwrap.indent(textwrap.fill(said, 116), "# ")
+    return f"{header}\n{yaml.safe_dump(unshared(recipe), sort_keys=False, allow_unicode=True, width=116)}"
+
+
+def distinct(table: PaperTable, size: Size) -> dict[str, Row]:
+    """Name of a run -> the first row of its settings: at a small size several rows may be the same run."""
+    found: dict[str, Row] = {}
+    for row in table.rows:
+        if all(row.keys(size) != other.keys(size) for other in found.values()):
+            found[run_name(row)] = row
+    return found
+
+
+def run_name(row: Row) -> str:
+    """A row's name as that of a folder."""
+    letters = row.name.replace("α", "alpha").replace("+", "plus-").replace("%", "percent")
+    return "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in letters).split())
+
+
+def by_row(
+    table: PaperTable,
+    size: Size,
+    results: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, Any]],
+) -> dict[str, list[tuple[float, float]]]:
+    """Row -> learning and forgetting of its runs, one a seed, in percent."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    of_run = {run: row.name for run, row in distinct(table, size).items()}
+    for name, of in results.items():
+        (run,) = [run for run in of_run if name == run or name == f"{run}_seed-{values[name].get(SEED)}"]
+        found.setdefault(of_run[run], []).append((100 * of["learning"], 100 * of["forgetting"]))
+    return found
+
+
+def compare(
+    table: PaperTable, name: str, size: Size, ours: Mapping[str, Sequence[tuple[float, float]]]
+) -> dict[str, Any]:
+    """The paper's figures beside ours, and how far the orders agree (Spearman's rho, ties at their mean rank)."""
+    rows: list[dict[str, Any]] = [
+        {
+            "row": row.name,
+            "paper": {"learned": row.paper[0], "retained": row.paper[1]},
+            "learning": float(np.mean([one for one, _ in ours[row.name]])),
+            "forgetting": float(np.mean([other for _, other in ours[row.name]])),
+            "runs": len(ours[row.name]),
+        }
+        for row in table.rows
+        if row.name in ours
+    ]
+    sign = 1 if table.better == "higher" else -1
+    theirs = {key: [sign * row["paper"][key] for row in rows] for key in ("learned", "retained")}
+    own = {"learned": [row["learning"] for row in rows], "retained": [-row["forgetting"] for row in rows]}
+    rho = {key: spearman(theirs[key], own[key]) for key in theirs}
+    names = [row["row"] for row in rows]
+    return {
+        "schema": 1,
+        "table": name,
+        "source": table.source,
+        "size": size,
+        "rows": rows,
+        "rho": rho,
+        "sentences": [_sentence(key, names, theirs[key], own[key], rho[key]) for key in theirs],
+    }
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's rank correlation; None where one of both is constant."""
+    ranks = [_ranks(values) for values in (one, other)]
+    if len(one) < 2 or not all(rank.std() for rank in ranks):
+        return None
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> Any:
+    """Ranks from 1, equal values at the mean of theirs."""
+    given = np.asarray(values)
+    return np.array([(given < value).sum() + ((given == value).sum() + 1) / 2 for value in given])
+
+
+def _sentence(key: str, names: Sequence[str], theirs: Sequence[float], own: Sequence[float], rho: float | None) -> str:
+    """What agrees and what differs."""
+    best = {"learned": "learns most", "retained": "forgets least"}[key]
+    paper, here = names[int(np.argmax(theirs))], names[int(np.argmax(own))]
+    if rho is None:
+        return f"{key.capitalize()}: the paper's rows are all equal; '{here}' {best} here."
+    leaders = f"'{here}' {best} in both" if paper == here else f"'{paper}' {best} there, '{here}' here"
+    return f"{key.capitalize()}: the paper's order agrees with ours by rho = {rho:+.2f}; {leaders}."
+
+
+def draw(table: PaperTable, found: Mapping[str, Any]) -> str:
+    """The page: both planes, the table, and what differs."""
+    rows = found["rows"]
+    styles = {row["row"]: Style(COLOURS[i % len(COLOURS)], "circle", "●") for i, row in enumerate(rows)}
+    return render("table.html", table=table, found=found, sizes=SIZES, figures=_planes(table, rows, styles))
+
+
+def _planes(table: PaperTable, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> list[Any]:
+    planes = []
+    for title, across, up, xs, ys in (
+        ("The paper", table.retained, table.learned, [r["paper"]["retained"] for r in rows],
+         [r["paper"]["learned"] for r in rows]),
+        ("Here", "forgetting, %", "learning, %", [r["forgetting"] for r in rows], [r["learning"] for r in rows]),
+    ):  # fmt: skip
+        data = [
+            points(escaped(row["row"], 28), [x], [y], styles[row["row"]], [_hover(row["row"], x, y)])
+            for row, x, y in zip(rows, xs, ys, strict=True)
+        ]
+        titles = [{"title": {"text": escaped(text, 48), "font": {"size": 12}}} for text in (across, up)]
+        look = layout(360, {"l": 60, "r": 14, "t": 14, "b": 50}, xaxis=axis() | titles[0], yaxis=axis() | titles[1])
+        planes.append((title, {"data": data, "layout": look}))
+    return planes
+
+
+def _hover(name: str, x: float, y: float) -> str:
+    return f"<b>{escaped(name)}</b><br>{x:.4g}, {y:.4g}"
+
+
+def _check_size(table: PaperTable, name: str, size: str) -> None:
+    if size not in table.sizes:
+        raise UserError(f"--size {size}: '{name}' has the sizes {', '.join(table.sizes)}{nearest(size, table.sizes)}")
+
+
+def _is_ours(folder: Path, name: str, size: Size) -> bool:
+    table, recipe = read_record(folder / TABLE) or {}, folder / RECIPE
+    if table:
+        return (table.get("table"), table.get("size")) == (name, size)
+    return recipe.is_file() and recipe.read_text("utf-8").startswith(f"# {read_table(name).title} (")
+
+
+def _keys(row: Row, size: Size, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a row's run: a share of old text becomes corpus entries."""
+    keys = dict(row.keys(size))
+    if OLD_TEXT in keys:
+        share = keys.pop(OLD_TEXT)
+        new, *old = recipe["corpus"]
+        keys["corpus"] = [new, *({**entry, "share": share / len(old)} for entry in old)] if share else [new]
+    return keys
+
+
+def _testbed(common: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """A recipe for the testbed's world 0."""
+    from lingraft.synthetic import cache_folder, code_fingerprint, trained_base, write_testbed
+    from lingraft.synthetic.demo import recipe_of
+
+    files, base = Path("testbed"), Path("base")
+    if folder is not None:
+        made = {"testbed": code_fingerprint(), "seed": 0}
+        files = cached(folder / files, made, lambda at: write_testbed(at, 0)).resolve()
+        base = trained_base(files, cache_folder(), 0).resolve()
+    recipe = recipe_of(common, base, files, 0)
+    del recipe["evaluation"]["tasks"]
+    return recipe
+
+
+def _small(common: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """A recipe for SmolLM2-135M-Instruct and Chichewa; English is what the base generates."""
+    from lingraft.tutorial import chichewa, smollm2
+
+    model, text = Path("smollm2"), Path("chichewa.jsonl")
+    if folder is not None:
+        model, text = smollm2(folder / model).resolve(), chichewa(folder / text).resolve()
+    return {
+        "base": str(model),
+        "languages": {"learn": ["nya_Latn"], "retain": ["eng_Latn"]},
+        "max_length": 512,
+        "corpus": [{"language": "nya_Latn", "files": str(text), "tokens": SMALL_TOKENS}],
+        **common,
+        "training": {"per_device_train_batch_size": 4, **common.get("training", {})},
+        "evaluation": {"self_generated": "eng_Latn"},
+    }

@@ -1,0 +1,126 @@
+"""Tables of the papers, and their figures beside ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+import yaml
+
+import lingraft
+from lingraft.errors import OutputError, UserError
+from lingraft.papers import reproduce
+from lingraft.papers.reproduce import by_row, compare, distinct, draw, recipe_text, run_name, spearman
+from lingraft.papers.table import read_table, table_names
+from lingraft.recipe import load_recipe
+from lingraft.recipe.sweep import points_of, read_sweep
+
+SHAPES = {
+    "vocab_size": 64, "num_hidden_layers": 32, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
+    "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+@pytest.fixture
+def at_size(tmp_path, monkeypatch):
+    """The recipe of a table with a base of a config alone and a line of text wherever a file is named."""
+    monkeypatch.chdir(tmp_path)
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPES)).save_pretrained(tmp_path / "base")
+    (tmp_path / "text.jsonl").write_text('{"text": "maji"}\n')
+
+    def read(name: str, size: str) -> dict:
+        values = yaml.safe_load(recipe_text(name, size, 1, None))
+        values["base"] = "base"
+        for entry in values["corpus"]:
+            if "files" in entry:
+                entry["files"] = "text.jsonl"
+        for run in values["sweep"]["runs"]:
+            for entry in run.get("corpus", []):
+                if "files" in entry:
+                    entry["files"] = "text.jsonl"
+        evaluation = values["evaluation"]
+        evaluation.pop("suites", None)
+        if "text" in evaluation:
+            evaluation["text"] = dict.fromkeys(evaluation["text"], "text.jsonl")
+        return values
+
+    return read
+
+
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name in table_names() for size in read_table(name).sizes])
+def test_each_row_is_a_recipe_that_loads_and_no_two_are_the_same(at_size, name, size) -> None:
+    values = at_size(name, size)
+    points = points_of(read_sweep(values), name)
+    assert len(points) == len(distinct(read_table(name), size)) > 2
+    recipe = {key: of for key, of in values.items() if key != "sweep"}
+    loaded = [load_recipe(recipe, [], point=point.values, runs_here=False) for point in points]
+    assert len({str(one) for one in loaded}) == len(points)
+
+
+def test_rows_that_are_the_same_at_a_small_size_run_once() -> None:
+    table = read_table("layra-layers")
+    assert len(distinct(table, "paper")) == len(table.rows)
+    twice = table.model_copy(update={"rows": [*table.rows, table.rows[-1].model_copy(update={"name": "again"})]})
+    assert distinct(twice, "testbed").keys() == distinct(table, "testbed").keys()
+
+
+def test_runs_are_told_by_row_with_their_seeds() -> None:
+    table = read_table("neutral-alpha")
+    results = {
+        "alpha-0_seed-0": {"learning": 0.5, "forgetting": 0.1},
+        "alpha-0_seed-1": {"learning": 0.7, "forgetting": 0.3},
+        "alpha-0.01_seed-0": {"learning": 0.2, "forgetting": 0.0},
+    }
+    values = {name: {"seed": int(name[-1])} for name in results}
+    found = by_row(table, "testbed", results, values)
+    assert found == {"α 0": [(50, 10), (70, 30)], "α 0.01": [(20, 0)]}
+    row = compare(table, "neutral-alpha", "testbed", found)["rows"][0]
+    assert (row["learning"], row["forgetting"], row["runs"]) == (60, 20, 2)
+
+
+def test_the_order_of_ranks() -> None:
+    assert spearman([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    # scipy.stats.spearmanr([1, 2, 2, 4], [1, 3, 2, 4])
+    assert spearman([1, 2, 2, 4], [1, 3, 2, 4]) == pytest.approx(0.9486832980505138)
+    assert spearman([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_where_the_paper_and_we_differ_is_said() -> None:
+    table = read_table("neutral-gates")
+    ours = {row.name: [(10.0 * i, 5.0 * i)] for i, row in enumerate(table.rows)}
+    found = compare(table, "neutral-gates", "testbed", ours)
+    learned, retained = found["sentences"]
+    assert "'ReLU' learns most there, 'adapters' here" in learned  # ReLU has the lowest perplexity
+    assert "'ReLU' forgets least there, 'no gate, l1' here" in retained
+    assert run_name(table.rows[0]) == "no-gate-l1"
+    page = draw(table, found)
+    assert "arXiv 2410.02744, Table 4" in page
+    assert "0.801" in page
+
+
+def test_a_table_is_run_and_goes_on(shared_recipe, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(reproduce, "_testbed", lambda common, folder: json.loads(json.dumps(shared_recipe)) | common)
+    out = tmp_path / "scale"
+    found = lingraft.reproduce("layra-scale", out)
+    assert [row["row"] for row in found["rows"]][:2] == ["scale 0.1", "scale 0.2"]
+    learning = [row["learning"] for row in found["rows"]]
+    assert learning[-1] > learning[0]
+    assert json.loads((out / "table.json").read_text()) == found
+    assert (out / "runs" / "report.html").is_file()
+    assert (out / "table.html").is_file()
+    assert lingraft.reproduce("layra-scale", out) == found
+    with pytest.raises((OutputError, UserError), match="holds no 'neutral-gates'"):
+        lingraft.reproduce("neutral-gates", out)
+
+
+def test_wrong_tables_and_sizes_are_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"reproduce layra-layer: allowed are .*did you mean 'layra-layers'"):
+        lingraft.reproduce("layra-layer", tmp_path / "a")
+    with pytest.raises(UserError, match="--size small: 'neutral-gates' has the sizes testbed, paper"):
+        lingraft.reproduce("neutral-gates", tmp_path / "a", "small")
+    with pytest.raises(UserError, match="--seeds 0"):
+        lingraft.reproduce("neutral-gates", tmp_path / "a", seeds=0)
+    assert not Path(tmp_path / "a").exists()
