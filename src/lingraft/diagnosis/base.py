@@ -44,7 +44,7 @@ class Diagnosis:
     """Folder of a run -> what its JSON file holds."""
     draw: Callable[[dict[str, Any]], Drawing]
     lede: Callable[[dict[str, Any]], str]
-    """What the page says that it shows."""
+    """What is shown, above the figures."""
 
 
 def percent(values: list[float]) -> list[tuple[float, float]]:

@@ -155,7 +155,7 @@ def _sentence(key: str, names: Sequence[str], theirs: Sequence[float], own: Sequ
 
 
 def draw(table: PaperTable, found: Mapping[str, Any]) -> str:
-    """The page: both planes, the table, and what differs."""
+    """The HTML: both planes, the table, and what differs."""
     rows = found["rows"]
     styles = {row["row"]: Style(COLOURS[i % len(COLOURS)], "circle", "●") for i, row in enumerate(rows)}
     return render("table.html", table=table, found=found, sizes=SIZES, figures=_planes(table, rows, styles))

@@ -1,4 +1,4 @@
-"""What trains, by what the new language is for: the papers' choices and that of our own results, in one place."""
+"""What trains, by what the new language is for, as the papers and our own results have it."""
 
 from __future__ import annotations
 
