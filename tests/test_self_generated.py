@@ -233,3 +233,18 @@ def test_the_weights_reach_the_gradient(make_model, tmp_path) -> None:
     ((2 * ce + 7 * kl) / 44).backward()
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(got[name].double(), parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_generated_text_that_shares_measured_text_is_counted_since_it_trains(written, recipe, texts, tmp_path) -> None:
+    out = written()
+    texts_of = (out / BLOCKS).with_name("text.jsonl")
+    before = json.loads((out / "results.json").read_text())["overlap"][-1]
+    (first, *_) = [json.loads(line)["text"] for line in texts_of.open()]
+    measured = tmp_path / "measured.jsonl"
+    measured.write_text(texts["eng_Latn"].read_text() + json.dumps({"text": first}) + "\n")
+    recipe["evaluation"]["text"]["eng_Latn"] = str(measured)
+    run(recipe, tmp_path / "out")
+    after = json.loads((out / "results.json").read_text())["overlap"][-1]
+    assert (after["language"], after["left_out"]) == ("self-generated", 0)
+    assert after["documents"] == len(open_table(out / BLOCKS))
+    assert after["trained"] == before.get("trained", 0) + 1

@@ -261,12 +261,15 @@ class Match(Record):
 
 
 class Overlap(Record):
-    """Overlap of a corpus entry: documents that share text with measured text, which did not train."""
+    """Overlap of a corpus entry, or of self-generated text: documents that share text with measured text."""
 
     stage: str = ""
     language: str
     documents: int
     left_out: int
+    """Of a corpus: all of them."""
+    trained: int = 0
+    """Of self-generated text, which is not left out: all of them."""
     kinds: dict[str, int] = {}
     sources: dict[str, int] = {}
     first: Match | None = None

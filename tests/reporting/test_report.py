@@ -233,6 +233,11 @@ def test_documents_that_share_measured_text_stand_in_a_table_with_the_first(draw
     page = Scripts(draw(results))
     for text in ("90,000", "n-gram 1,234", "evaluation.text swh_Latn 1,234", f"swh.jsonl:17: “{HOSTILE}”"):
         assert text in page.shown
+    generated = {"language": "self-generated", "documents": 200, "left_out": 0, "trained": 3}
+    results["overlap"] = [generated, {**generated, "trained": 2}]
+    page = draw(results, names=("generated",))
+    assert page.count('<td class="lost">3</td>') == 1  # more than one in a hundred
+    assert '<td class="lost">2</td>' not in page
     del results["overlap"]
     assert "Overlap" not in Scripts(draw(results, names=("again",))).shown
 

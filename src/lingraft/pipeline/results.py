@@ -12,7 +12,7 @@ from lingraft.evaluation.compare import compare
 from lingraft.evaluation.measure import Measurement, measured_with
 from lingraft.pipeline.measure import Suites
 from lingraft.pipeline.scales import SelectedScales, warn_of_new_tokens
-from lingraft.pipeline.self_generated import GeneratedText
+from lingraft.pipeline.self_generated import SELF_GENERATED, GeneratedOverlap, GeneratedText
 from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.train import AdaptedModel
 from lingraft.pipeline.values import Model, ModelArtefact
@@ -32,6 +32,8 @@ class StageResult:
     adapted: AdaptedModel
     merged: ModelArtefact
     """The adapted model after the stage's own merge steps."""
+    generated_overlap: GeneratedOverlap | None
+    """Of self-generated text with what is measured; None without such text."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,14 @@ def training_log(stages: Sequence[StageResult]) -> dict[str, Any]:
 
 
 def _overlap(stages: Sequence[StageResult]) -> list[Overlap]:
-    """Return, for each stage and entry, the documents that share text with what is measured."""
-    return [
-        Overlap.model_validate(
-            {**({"stage": stage.name} if stage.name else {}), "language": entry["language"], **overlap}
-        )
-        for stage in stages
-        for entry, overlap in zip(stage.data.mix["entries"], stage.data.overlap, strict=True)
-    ]
+    """Return, by stage and entry, and of self-generated text, the documents that share text with what is measured."""
+    found = []
+    for stage in stages:
+        entries = zip([entry["language"] for entry in stage.data.mix["entries"]], stage.data.overlap, strict=True)
+        generated = [(SELF_GENERATED, stage.generated_overlap.record)] if stage.generated_overlap else []
+        of_stage = {"stage": stage.name} if stage.name else {}
+        found += [
+            Overlap.model_validate({**of_stage, "language": language, **overlap})
+            for language, overlap in [*entries, *generated]
+        ]
+    return found

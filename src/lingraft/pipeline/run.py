@@ -23,7 +23,7 @@ from lingraft.pipeline.provenance import provenance
 from lingraft.pipeline.results import Measured, StageResult, build_results
 from lingraft.pipeline.run_directory import acquire_run_directory, publish, run_target
 from lingraft.pipeline.scales import merge_steps, select_scales
-from lingraft.pipeline.self_generated import generate_replay
+from lingraft.pipeline.self_generated import generate_replay, generated_overlap
 from lingraft.pipeline.step import sharing
 from lingraft.pipeline.text import prepare_training, read_text, retokenize, stage_folder
 from lingraft.pipeline.train import adapt
@@ -95,7 +95,8 @@ def execute(recipe: Recipe, folder: Path) -> Results:
         generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # other than what `chat` measures
         adapted = adapt(recipe, name, model, data[name], generated, extended, suites.abilities, stage_work)
         merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # no steps: `adapted`
-        stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged))
+        overlap = generated_overlap(stage_work, generated, text.split)  # it trains, so the report shows it
+        stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged, overlap))
         model = merged.model
         if recipe.has_named_stages:  # a single stage is measured at the end alone
             between[name] = suites.measure_text(stage_work / "measured", model)

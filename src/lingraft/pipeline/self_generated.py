@@ -16,7 +16,7 @@ import torch
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.corpus.pack import SCHEMA
-from lingraft.corpus.read import write_texts
+from lingraft.corpus.read import read_texts, write_texts
 from lingraft.corpus.sample import sample
 from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation.chat import sample_conversations
@@ -24,6 +24,8 @@ from lingraft.evaluation.measure import document_tokenizer, measuring_device, mo
 from lingraft.nn.chunked_cross_entropy import top_k_log_probs
 from lingraft.nn.generate import drawn_by
 from lingraft.pipeline.chat import GeneratedChat
+from lingraft.pipeline.decontaminate import overlap_record
+from lingraft.pipeline.split import Split
 from lingraft.pipeline.step import Artefact, step
 from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import ChatFiles, Model
@@ -39,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 SELF_GENERATED = "self-generated"
 """Stands for a language where tokens are told apart by theirs."""
+
+MUCH_OVERLAP = 0.01
+"""Of self-generated documents: more that share text with what is measured are warned of, and red in the report."""
 
 PART = 256
 """Blocks in an artefact; a killed run generates the part again that it was at."""
@@ -115,6 +120,35 @@ def _parts(count: int, sources: Mapping[ReplaySource, float]) -> Iterator[tuple[
         of_source = left if source == list(sources)[-1] else min(left, round(count * share))
         left -= of_source
         yield from ((source, min(PART, of_source - first)) for first in range(0, of_source, PART))
+
+
+class GeneratedOverlap(Artefact):
+    """The documents of self-generated text that share text with what is measured."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As in `schema.Overlap`."""
+        record: dict[str, Any] = read_json(self.folder / "overlap.json")
+        return record
+
+
+def generated_overlap(work: Path, generated: Sequence[GeneratedText], split: Split) -> GeneratedOverlap | None:
+    """Find the documents of self-generated text that share text with what is measured; None without such text."""
+    return find_overlap(work / f"{SELF_GENERATED}-overlap", list(generated), split) if generated else None
+
+
+@step(GeneratedOverlap)
+def find_overlap(folder: Path, parts: Sequence[GeneratedText], split: Split) -> None:
+    """`overlap.json`; such documents train, since a base generates by heart what stands in many texts."""
+    texts = [text for part in parts for text in read_texts(part.folder / "text.jsonl")]
+    found = [match for match in split.index.matches([text] for text in texts) if match]
+    record = overlap_record(found, len(texts), SELF_GENERATED)
+    if len(found) > MUCH_OVERLAP * len(texts):
+        logger.warning(
+            "%s: %d of %d documents share a passage with what is measured, and train; first: '%s', as in %s",
+            *(SELF_GENERATED, len(found), len(texts), found[0].passage, found[0].source),
+        )
+    write_json(folder / "overlap.json", {**record, "left_out": 0, "trained": len(found)})
 
 
 def generated_share(data: TrainingData, generated: Sequence[GeneratedText]) -> float:
