@@ -22,14 +22,14 @@ from lingraft.checkpoints.document_marks import document_marks
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import context_length, find_model, read_config
 from lingraft.corpus.read import find_files, read_records
-from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, percent
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, shares_by_layer
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.errors import CorpusError, UserError
 from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, padded
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.languages import BETWEEN, code_of
 from lingraft.layer_groups import LayerRange
-from lingraft.reporting.figures import Figure, curves
+from lingraft.reporting.figures import Figure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -164,9 +164,8 @@ def _draw(result: dict[str, Any]) -> Drawing:
     figures, rows, titles = list[tuple[str, Figure]](), list[list[str]](), list[str]()
     for name, of_model in result["models"].items():
         titles = list(of_model["scores"])
-        lines = {title: percent(of) for title, of in of_model["scores"].items()}
-        drawn = curves(lines, titles, across="layer", unit="%", height=360)
-        figures.append((f"{name}: aligned pairs by layer, in percent; 0 are the embeddings", drawn))
+        title = f"{name}: aligned pairs by layer, in percent; 0 are the embeddings"
+        figures.append((title, shares_by_layer(of_model["scores"], 360)))
         most = [f"{100 * max(of):.0f} %" for of in of_model["scores"].values()]
         rows.append([name, *most, _groups(of_model["proposed"])])
     head = ["model", *(f"{title}, most" for title in titles), "layer groups proposed"]

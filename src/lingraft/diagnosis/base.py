@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lingraft.reporting.figures import Figure
+from lingraft.reporting.figures import Figure, curves
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ class Diagnosis:
     """What is shown, above the figures."""
 
 
-def percent(values: list[float]) -> list[tuple[float, float]]:
+def percent(values: Sequence[float]) -> list[tuple[float, float]]:
     """A curve by layer, of shares."""
     return [(float(layer), 100 * share) for layer, share in enumerate(values)]
+
+
+def shares_by_layer(shares: Mapping[str, Sequence[float]], height: float = 300) -> Figure:
+    """Curves of shares over layers, from 0 to 100 %."""
+    drawn = curves({name: percent(of) for name, of in shares.items()}, list(shares), (), "layer", "%", height)
+    drawn["layout"]["yaxis"] |= {"type": "linear", "range": [0, 104], "dtick": 20}
+    return drawn

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from lingraft.checkpoints.document_marks import document_marks
-from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, percent
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, shares_by_layer
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
-from lingraft.reporting.figures import Figure, curves
+from lingraft.reporting.figures import Figure
 from lingraft.reporting.read import language_name
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ WINDOWS = 16
 LONGEST = 128
 SMOOTHING = 0.5
 """Of a token that a language has not."""
-LEAST = 0.01
-"""Share of a script below which it is not drawn."""
+LEAST = 0.05
+"""Share of a language or a script, after some layer, below which it is not drawn."""
 
 
 class TokenLanguages:
@@ -132,15 +132,17 @@ def _draw(result: dict[str, Any]) -> Drawing:
     for model, of_model in result["models"].items():
         for code, of in of_model.items():
             for what, lines in (("language", of["languages"]), ("script", of["scripts"])):
-                shown = {_named(what, name): percent(shares) for name, shares in lines.items() if max(shares) >= LEAST}
+                shown = {_named(what, name): shares for name, shares in lines.items() if max(shares[1:]) >= LEAST}
                 title = f"{model}, text in {language_name(code)}: {what} of the likeliest token by layer"
-                if shown and (what == "language" or len(shown) > 1):
-                    figures.append((title, curves(shown, list(shown), across="layer", unit="%", height=300)))
-            own = of["languages"][code]
-            from_layer = next((str(layer) for layer, share in enumerate(own) if share >= max(own) / 2), "none")
-            rows.append([f"{model}, {language_name(code)}", f"{100 * own[-1]:.0f} %", from_layer])
-    head = ["model and text", "decoded to its own language at the end", "half of the most from layer"]
-    return Drawing(figures, [Table("Where the text's own language appears", head, rows)])
+                if what == "language" or len(shown) > 1:
+                    figures.append((title, shares_by_layer(shown)))
+            ends = {name: shares[-1] for name, shares in of["languages"].items()}
+            own = ends.pop(code)
+            other = max(ends, key=lambda name: ends[name])
+            told = [f"{100 * own:.0f} %", f"{100 * ends[other]:.0f} % {_named('language', other)}"]
+            rows.append([f"{model}, {language_name(code)}", *told])
+    head = ["model and text", "the text's own language", "most of any other"]
+    return Drawing(figures, [Table("The language of the likeliest token after the last layer", head, rows)])
 
 
 def _named(what: str, name: str) -> str:
