@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import sacrebleu
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
 from lingraft.diagnosis.alignment import alignment, propose, sentence_vectors
+from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.diagnosis.gates import POINTS, spectrum
+from lingraft.diagnosis.interpolation import interpolation
 from lingraft.diagnosis.lens import UNKNOWN, TokenLanguages, likeliest, script_of
 from lingraft.errors import ModelError, OutputError, UserError
+from lingraft.evaluation.task_scores import Scores, TaskSuite
 from lingraft.layer_groups import LayerRange
 
 pytestmark = pytest.mark.integration
@@ -76,6 +81,35 @@ def test_interpolation_moves_one_group_and_leaves_the_others(run, tmp_path, text
     for code, bits in half.items():
         assert bits == pytest.approx(measured["languages"][code]["bits_per_byte"]["after"], rel=1e-4)
     assert "What the movement of a group does to bits per byte" in (tmp_path / "i.html").read_text()
+
+
+class Norms(TaskSuite):
+    """A task whose figures say which weights were there."""
+
+    name, title, metrics = "norms", "norms", ("acc",)
+    fingerprint = None
+
+    def measure(self, model, tokenizer, max_length):
+        weight = model.get_decoder().layers[0].self_attn.q_proj.weight
+        return {"swh_Latn": Scores({"acc": np.array([float(weight.norm())])})}
+
+
+def test_tasks_are_measured_along_the_interpolation(run) -> None:
+    out, recipe = run
+    found = interpolation(FinishedRun(out), max_documents=1, tasks=[Norms()])
+    ends = [
+        float(load_file(file)["model.layers.0.self_attn.q_proj.weight"].float().norm())
+        for file in (f"{recipe['base']}/model.safetensors", out / "model" / "model.safetensors")
+    ]
+    along = [point["norms"]["swh_Latn"] for point in found["groups"]["first"]]
+    assert [along[0], along[-1]] == pytest.approx(ends)
+    assert {point["norms"]["swh_Latn"] for point in found["groups"]["last"]} == {along[-1]}
+
+
+def test_a_figure_of_all_texts_is_sacrebleus() -> None:
+    scores = Scores({}, texts=[("maji ya moto", "maji moto"), ("nyumba", "nyumba")])
+    chrf = sacrebleu.corpus_chrf(["maji moto", "nyumba"], [["maji ya moto", "nyumba"]]).score
+    assert scores.figure("chrf") == pytest.approx(chrf / 100)
 
 
 def test_what_cannot_be_diagnosed_says_why(run, recipe, tmp_path) -> None:

@@ -100,16 +100,19 @@ def diagnose(
     last: int | None = None,
     max_documents: int | None = None,
     pairs: Mapping[str, str] | None = None,
+    suites: Sequence[str] = (),
+    datasets: Path | str | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Say why a finished run learned and forgot; writes a JSON file, and a page of the same name (`.html`) beside it.
 
-    `drift`: how far each layer moved from the base. `interpolation`: bits per byte and in-context abilities while one
-    layer group at a time goes from the base's weights to the result's; `first` and `last` are its layer groups, by
-    default the method's, `max_documents` the documents of each language. `lens`: which language and script each layer
-    would go on in. `gates`: singular values of adapters' gating matrices, and how open gates are by language.
-    `alignment`, of a run or of any model: in
-    which layers sentences of the same meaning lie closest; `pairs` maps `eng_Latn:eng,swh_Latn:swh`, two languages with
-    the fields of their sentences, to a file.
+    `drift`: how far each layer moved from the base. `interpolation`: bits per byte, in-context abilities and `suites`
+    (with `datasets` and `limit`, as of `evaluate`) while one layer group at a time goes from the base's weights to the
+    result's; `first` and `last` are its layer groups, by default the method's, `max_documents` the documents of each
+    language. `lens`: which language and script each layer would go on in. `gates`: singular values of adapters' gating
+    matrices, and how open gates are by language. `alignment`, of a run or of any model: in which layers sentences of the
+    same meaning lie closest; `pairs` maps `eng_Latn:eng,swh_Latn:swh`, two languages with the fields of their sentences,
+    to a file.
 
     Raises:
         UserError: no such diagnosis, a folder that is no finished run, or one without the text it was measured on.
@@ -118,7 +121,8 @@ def diagnose(
     from lingraft.diagnosis.base import Settings
     from lingraft.diagnosis.page import diagnose_run
 
-    return diagnose_run(what, run, out, Settings(first, last, max_documents, pairs))
+    folder = None if datasets is None else str(datasets)
+    return diagnose_run(what, run, out, Settings(first, last, max_documents, pairs, suites, folder, limit))
 
 
 def report(folders: Sequence[Path | str], out: Path | str) -> None:

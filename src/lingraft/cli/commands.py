@@ -260,10 +260,15 @@ def diagnose(
         list[str] | None,
         typer.Option("--pairs", help="Of alignment: eng_Latn:eng,swh_Latn:swh=FILE, two languages with their fields."),
     ] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Of interpolation: benchmarks that are measured too, as of evaluate.")
+    ] = None,
+    datasets: Annotated[Path | None, typer.Option(help="A folder with the suites' data sets.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions of each task of a suite; all by default.")] = None,
 ) -> None:
     """Say why a run learned and forgot: which weights moved, what that costs and gives, what layers and gates do."""
     _load_quietly()
-    lingraft.diagnose(what, run, out, first, last, max_documents, sentences(pair or []))
+    lingraft.diagnose(what, run, out, first, last, max_documents, sentences(pair or []), suite or [], datasets, limit)
     say_written(out)
     say_written(out.with_suffix(".html"))
 

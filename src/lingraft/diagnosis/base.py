@@ -21,6 +21,12 @@ class Settings:
     """Of each language; all by default."""
     pairs: Mapping[str, str] | None = None
     """Two languages with the fields of their sentences -> file."""
+    suites: Sequence[str] = ()
+    """Suites of tasks, as in `evaluation.task_suites`."""
+    datasets: str | None = None
+    """A folder with their data sets."""
+    limit: int | None = None
+    """Questions of each task; all by default."""
 
 
 class Table(NamedTuple):

@@ -18,10 +18,10 @@ import torch
 from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.evaluation.bits_per_byte import BitsPerByte
+from lingraft.evaluation.harness import load_suites
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
-from lingraft.evaluation.suite import Suite
 from lingraft.evaluation.suites import list_abilities
-from lingraft.evaluation.task_scores import Ability
+from lingraft.evaluation.task_scores import TaskSuite
 from lingraft.layer_groups import LayerGroup, canonical_name, layer_group
 from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS, language_name
@@ -33,7 +33,9 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def _measure(given: Path, settings: Settings) -> dict[str, Any]:
     run = FinishedRun(given)
-    return {**run.names, **interpolation(run, settings.first, settings.last, max_documents=settings.max_documents)}
+    tasks, _ = load_suites(settings.suites, list(run.recipe.languages.roles), settings.datasets, settings.limit)
+    found = interpolation(run, settings.first, settings.last, max_documents=settings.max_documents, tasks=tasks)
+    return {**run.names, **found}
 
 
 @torch.no_grad()
@@ -43,14 +45,16 @@ def interpolation(
     last: int | None = None,
     alphas: Sequence[float] = ALPHAS,
     max_documents: int | None = None,
+    tasks: Sequence[TaskSuite] = (),
 ) -> dict[str, Any]:
-    """By layer group and alpha: bits per byte of each language, and in-context abilities.
+    """By layer group and alpha: bits per byte of each language, in-context abilities, and the first figure of tasks.
 
     `max_documents` of each language are measured; all by default. A group that did not move is left out.
     """
     started, layers = time.monotonic(), run.layers(first, last)
     texts = {code: documents[:max_documents] for code, documents in run.texts.items()}
-    suites: list[Suite[Any]] = [BitsPerByte(texts), *list_abilities(texts, run.recipe.evaluation.num_sequences)]
+    tasks = [*list_abilities(texts, run.recipe.evaluation.num_sequences), *tasks]
+    bits = BitsPerByte(texts)
     model, tokenizer = model_to_measure(run.model), document_tokenizer(run.model, run.recipe.marks)
     pairs = {canonical_name(name): before for name, (before, _) in run.pairs().items()}
     parameters: dict[str, torch.Tensor] = {
@@ -62,11 +66,11 @@ def interpolation(
             members.setdefault(layer_group(name, layers), {})[name] = parameter
 
     def measured() -> dict[str, dict[str, float]]:
-        found = {}
-        for suite in suites:
-            scores = suite.measure(model, tokenizer, run.recipe.length)
-            title = suite.title if isinstance(suite, Ability) else "bits per byte"
-            found[title] = {code: _number(of) for code, of in scores.items()}
+        scores = bits.measure(model, tokenizer, run.recipe.length)
+        found = {"bits per byte": {code: of.bits_per_byte for code, of in scores.items()}}
+        for task in tasks:
+            answered = task.measure(model, tokenizer, run.recipe.length)
+            found[task.title] = {code: of.figure(task.metrics[0]) for code, of in answered.items()}
         return found
 
     whole = measured()
@@ -91,10 +95,6 @@ def interpolation(
         "groups": curves,
         "seconds": time.monotonic() - started,
     }
-
-
-def _number(scores: Any) -> float:
-    return float(scores.bits_per_byte) if hasattr(scores, "bits_per_byte") else float(scores.values["acc"].mean())
 
 
 def costs(found: Mapping[str, Any], title: str, code: str) -> dict[str, float]:

@@ -45,6 +45,12 @@ class Scores:
     by_examples: Sequence[float] = ()
     """The mean after no example, after one, and so on, where a task asks so."""
 
+    def figure(self, metric: str) -> float:
+        """The figure of one language."""
+        if metric in OF_THE_WHOLE:
+            return float(corpus_scores(metric, {"": self.texts}, None, {}).languages[""].score.after)
+        return float(self.values[metric].mean())
+
     @property
     def shown(self) -> str:
         """The means, for a log."""
