@@ -110,9 +110,9 @@ def diagnose(
     (with `datasets` and `limit`, as of `evaluate`) while one layer group at a time goes from the base's weights to the
     result's; `first` and `last` are its layer groups, by default the method's, `max_documents` the documents of each
     language. `lens`: which language and script each layer would go on in. `gates`: singular values of adapters' gating
-    matrices, and how open gates are by language. `alignment`, of a run or of any model: in which layers sentences of the
-    same meaning lie closest; `pairs` maps `eng_Latn:eng,swh_Latn:swh`, two languages with the fields of their sentences,
-    to a file.
+    matrices, and how open gates are by language. `alignment`, of a run or of any model: in which layers sentences of
+    the same meaning lie closest; `pairs` maps `eng_Latn:eng,swh_Latn:swh`, two languages with the fields of their
+    sentences, to a file.
 
     Raises:
         UserError: no such diagnosis, a folder that is no finished run, or one without the text it was measured on.
