@@ -16,8 +16,8 @@ class Freeze(LayersInFull):
         W_l = W_l,0    for first <= l < L - last
 
     arXiv 2606.00284 §2.2: first 9, last 6 of 34 layers (Gemma 3 4B). It says that 44 % of the model
-    trains, which is 15 of 34 layers; of embeddings and head it says nothing: here they and the final
-    norm are frozen, and `embeddings` is the switch that trains embeddings and head too.
+    trains, which is 15 of 34 layers, and nothing of embeddings and head; its authors' configurations
+    train them, which here is `embeddings`. The final norm is frozen.
     """
 
     name: Literal["freeze"] = "freeze"
