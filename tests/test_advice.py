@@ -60,6 +60,9 @@ def test_a_new_script_that_falls_to_bytes_needs_new_tokens() -> None:
     assert found["new tokens"].keys == {"vocabulary.new_tokens": MOST_NEW_TOKENS}
     assert "Arabic is the script of no retained language" in found["script"].choice
     assert advised(learn={"urd_Arab": text(6, split_words=1234)})["new tokens"].keys["vocabulary.new_tokens"] == 1200
+    little, thai = advised(learn={"urd_Arab": text(6, split_words=12)}), advised(learn={"tha_Thai": text(60)})
+    assert (little["new tokens"].choice, little["new tokens"].keys) == ("none with so little text", {})
+    assert "by a sweep" in thai["new tokens"].choice
 
 
 def test_a_related_language_is_found_and_needs_no_tokens_of_its_own() -> None:
