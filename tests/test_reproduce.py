@@ -12,7 +12,7 @@ import yaml
 import lingraft
 from lingraft.errors import OutputError, UserError
 from lingraft.papers import reproduce
-from lingraft.papers.reproduce import by_row, compare, distinct, draw, recipe_text, run_name, spearman
+from lingraft.papers.reproduce import by_row, compare, distinct, draw, recipe_text, run_name
 from lingraft.papers.table import read_table, table_names
 from lingraft.recipe import load_recipe
 from lingraft.recipe.sweep import points_of, read_sweep
@@ -78,14 +78,6 @@ def test_runs_are_told_by_row_with_their_seeds() -> None:
     assert found == {"α 0": [(50, 10), (70, 30)], "α 0.01": [(20, 0)]}
     row = compare(table, "neutral-alpha", "testbed", found)["rows"][0]
     assert (row["learning"], row["forgetting"], row["runs"]) == (60, 20, 2)
-
-
-def test_the_order_of_ranks() -> None:
-    assert spearman([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
-    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    # scipy.stats.spearmanr([1, 2, 2, 4], [1, 3, 2, 4])
-    assert spearman([1, 2, 2, 4], [1, 3, 2, 4]) == pytest.approx(0.9486832980505138)
-    assert spearman([1, 1, 1], [1, 2, 3]) is None
 
 
 def test_where_the_paper_and_we_differ_is_said() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,7 +15,7 @@ from command_line import command
 from lingraft.errors import OutputError, RecipeError, UserError
 from lingraft.evaluation.student_t import student_t
 from lingraft.recipe.sweep import points_of, read_sweep
-from lingraft.reporting.sweep import _mean
+from lingraft.reporting.sweep import SweepResults, _mean, signs_of
 
 pytestmark = pytest.mark.integration
 
@@ -205,6 +206,38 @@ def test_runs_side_by_side_are_the_same(sweep_file, tmp_path) -> None:
     assert (tmp_path / "side" / "runs.csv").read_text() == (tmp_path / "single" / "runs.csv").read_text()
     dry, _ = command("run", sweep_file, "--out", tmp_path / "x", "--dry-run")
     assert dry.split() == ["rank-1", "rank-2"]
+
+
+def sweep_of(values) -> SweepResults:
+    """Settings with learnings by seed."""
+    runs = {
+        f"{setting}{seed}": (setting, seed, learning)
+        for setting, of in values.items()
+        for seed, learning in enumerate(of)
+    }
+    return SweepResults(
+        {name: {"group": setting, "values": {"seed": seed}} for name, (setting, seed, _) in runs.items()},
+        {name: {"learning": learning, "languages": {}} for name, (_, _, learning) in runs.items()},
+    )
+
+
+def test_a_figure_tells_settings_apart_where_seeds_agree_on_them() -> None:
+    """A seed in which all settings learn more is no noise."""
+    (sign,) = signs_of(sweep_of({"a": (0.1, 0.2), "b": (0.2, 0.3), "c": (0.4, 0.5)}))
+    assert (sign.figure, sign.order) == ("learning", 1)
+    assert sign.between_settings == pytest.approx(np.std([15, 25, 45], ddof=1))
+    assert sign.between_seeds == pytest.approx(0, abs=1e-9)
+    assert sign.tells
+
+
+def test_a_figure_tells_nothing_where_seeds_disagree() -> None:
+    (sign,) = signs_of(sweep_of({"a": (0.1, 0.4), "b": (0.2, 0.3), "c": (0.4, 0.1)}))
+    assert sign.order == -1
+    rest = (40 / 3, 10 / 3, 50 / 3)  # of each setting, up in one seed and down in the other; two degrees of freedom
+    assert sign.between_seeds == pytest.approx((sum(2 * one**2 for one in rest) / 2) ** 0.5)
+    assert not sign.tells
+    assert signs_of(sweep_of({"a": (0.1,), "b": (0.2,), "c": (0.4,)})) == []
+    assert signs_of(sweep_of({"a": (0.1, 0.2), "b": (0.2, 0.1)})) == []
 
 
 def test_the_interval_of_a_mean_over_seeds_is_students() -> None:

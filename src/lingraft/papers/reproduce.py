@@ -14,6 +14,7 @@ import yaml
 from lingraft.cache import cached, read_record, write_json, write_text
 from lingraft.disk import locked
 from lingraft.errors import UserError, nearest
+from lingraft.evaluation.spearman import spearman
 from lingraft.output_paths import folder_target
 from lingraft.papers.table import OLD_TEXT, SIZES, PaperTable, Row, Size, read_table
 from lingraft.pipeline.sweep import run_sweep
@@ -128,20 +129,6 @@ def compare(
         "rho": rho,
         "sentences": [_sentence(key, names, theirs[key], own[key], rho[key]) for key in theirs],
     }
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Spearman's rank correlation; None where one of both is constant."""
-    ranks = [_ranks(values) for values in (one, other)]
-    if len(one) < 2 or not all(rank.std() for rank in ranks):
-        return None
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> Any:
-    """Ranks from 1, equal values at the mean of theirs."""
-    given = np.asarray(values)
-    return np.array([(given < value).sum() + ((given == value).sum() + 1) / 2 for value in given])
 
 
 def _sentence(key: str, names: Sequence[str], theirs: Sequence[float], own: Sequence[float], rho: float | None) -> str:

@@ -7,12 +7,17 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from lingraft.cache import read_json
 from lingraft.errors import UserError
+from lingraft.evaluation.spearman import spearman
 from lingraft.evaluation.student_t import student_t
 from lingraft.reporting.figures import SOFT, Figure, escaped, plane_layout, points, signed
 from lingraft.reporting.read import COLOURS, SYMBOLS, Style, language_name
@@ -20,6 +25,8 @@ from lingraft.schema import Results
 
 SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its runs, and in what they differ."""
+STABLE_ORDER = 0.5
+"""Rank correlation from which an order counts as the same."""
 MOST_LABELS = 12
 """With more points than these, a label shows when one points at it."""
 
@@ -43,6 +50,23 @@ class Group:
     figures: Mapping[str, Figures]
     places: Sequence[tuple[float, float]]
     """Forgetting and learning of each run, in percent, where all have both."""
+
+
+class Sign(NamedTuple):
+    """Whether a figure tells settings apart (two of the four signs of FineTasks: low noise, a stable order)."""
+
+    figure: str
+    between_settings: float
+    """The deviation of the settings' means, in the figure's unit."""
+    between_seeds: float
+    """The deviation of a setting's runs, once the mean over settings is taken off each seed."""
+    order: float | None
+    """Mean of Spearman's rank correlation of the settings between two seeds."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether settings differ by more than their seeds do, and in a stable order."""
+        return self.between_settings > self.between_seeds and (self.order or 0) >= STABLE_ORDER
 
 
 def is_sweep(folder: Path) -> bool:
@@ -94,7 +118,32 @@ def draw_sweep(sweep: SweepResults) -> str:
         waiting=[name for name in sweep.recorded if name not in runs],
         bases=list(dict.fromkeys(results["base"] for results in runs.values() if results.get("base"))),
         has_seeds=any(len(group.runs) > 1 for group in groups),
+        signs=signs_of(sweep),
     )
+
+
+def signs_of(sweep: SweepResults) -> list[Sign]:
+    """Of each figure that all runs have, where three or more settings were run with the same two or more seeds."""
+    by_setting: dict[str, dict[Any, dict[str, float]]] = {}
+    for name, results in sweep.finished.items():
+        record = sweep.recorded[name]
+        by_setting.setdefault(record["group"], {})[record["values"].get("seed")] = _measured(results)
+    seeds = set.intersection(*(set(of) for of in by_setting.values())) if by_setting else set()
+    if len(by_setting) < 3 or len(seeds) < 2:
+        return []
+    runs = [[of[seed] for seed in sorted(seeds, key=str)] for of in by_setting.values()]
+    figures = [name for name in runs[0][0] if all(name in run for of in runs for run in of)]
+    return [_sign(name, 100 * np.array([[run[name] for run in of] for of in runs])) for name in figures]
+
+
+def _sign(name: str, values: npt.NDArray[np.float64]) -> Sign:
+    """`values`: (settings, seeds)."""
+    rest = values - values.mean(0) - (values - values.mean(0)).mean(1, keepdims=True)
+    freedom = (len(values) - 1) * (values.shape[1] - 1)
+    orders = [spearman(one, other) for one, other in combinations(values.T.tolist(), 2)]
+    known = [order for order in orders if order is not None]
+    order = mean(known) if known else None
+    return Sign(name, float(values.mean(1).std(ddof=1)), float(((rest**2).sum() / freedom) ** 0.5), order)
 
 
 def flat(sweep: SweepResults) -> list[dict[str, Any]]:
