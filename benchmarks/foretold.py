@@ -20,7 +20,7 @@ import yaml
 
 import lingraft
 from lingraft.advice import foretell as foretelling
-from lingraft.advice.foretell import FIGURES, foretell, known_runs, rehearsal_of
+from lingraft.advice.foretell import FIGURES, foretell, kind_of, known_runs, rehearsal_of
 from lingraft.recipe import load_recipe
 from lingraft.synthetic.demo import RUNS
 
@@ -28,14 +28,14 @@ KNOWN = Path(foretelling.__file__).with_name("rehearsals.json")
 METHODS = ("silent-adapters", "full")
 
 
-def rehearsed(run: Path, recipe: Any, folder: Path, title: str) -> dict[str, Any]:
+def rehearsed(run: Path, recipe: Any, folder: Path, base: str, title: str) -> dict[str, Any]:
     """What `rehearsals.json` has of a finished run."""
     resolved = load_recipe(recipe)
     rehearsal = lingraft.run(rehearsal_of(resolved), folder, beside=[run])
     final = json.loads((run / "results.json").read_text())
-    (*_, stage) = resolved.stages.values()
-    figures = {name: {key: of[key] for key in FIGURES} for name, of in (("rehearsal", rehearsal), ("final", final))}
-    return {"method": stage.method.name, **figures, "run": title}
+    given = {"rehearsal": rehearsal, "final": final}
+    figures = {name: {key: of[key] for key in FIGURES if key in of} for name, of in given.items()}
+    return {"kind": kind_of(resolved), **figures, "base": base, "run": title}
 
 
 def worlds(folder: Path, seeds: Sequence[int], methods: Sequence[str]) -> list[dict[str, Any]]:
@@ -46,13 +46,13 @@ def worlds(folder: Path, seeds: Sequence[int], methods: Sequence[str]) -> list[d
         for name in methods:
             recipe = yaml.safe_load((folder / f"world-{seed}" / "recipes" / f"{name}.yaml").read_text())
             run = folder / f"world-{seed}" / name
-            title = f"testbed, world {seed}, {name}, 100,000 tokens"
-            found.append(rehearsed(run, recipe, folder / f"world-{seed}" / f"{name}-rehearsed", title))
+            place = folder / f"world-{seed}" / f"{name}-rehearsed"
+            found.append(rehearsed(run, recipe, place, "the testbed", f"world {seed}, 100,000 tokens"))
     return found
 
 
 def write(found: Sequence[dict[str, Any]]) -> None:
-    runs = {run["run"]: run for run in [*json.loads(KNOWN.read_text()), *found]}
+    runs = {(run["kind"], run["base"], run["run"]): run for run in [*json.loads(KNOWN.read_text()), *found]}
     lines = ",\n".join(json.dumps(run, ensure_ascii=False) for run in runs.values())
     KNOWN.write_text(f"[\n{lines}\n]\n")
 
@@ -61,24 +61,32 @@ def compare(found: Sequence[dict[str, Any]]) -> None:
     """Each run: what was foretold, what came; then how many lie within a tenth, and within the interval."""
     within: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
     for run in found:
-        for figure, of in foretell(run["rehearsal"], run["method"], known_runs()).items():
+        for figure, of in foretell(run["rehearsal"], run["kind"], known_runs()).items():
             came = run["final"][figure]
             is_near, is_inside = abs(of.expected - came) <= 0.1 * abs(came), of.low <= came <= of.high
-            within.setdefault((run["method"], figure), []).append((is_near, is_inside))
+            within.setdefault((run["kind"], figure), []).append((is_near, is_inside))
             told = f"{100 * of.expected:6.1f} ({100 * of.low:.1f} to {100 * of.high:.1f})"
             rehearsal = f"rehearsal {100 * run['rehearsal'][figure]:6.1f}"
-            print(f"{run['run']:60} {figure:10} {rehearsal}  foretold {told}  came {100 * came:6.1f}")
-    for (method, figure), of in within.items():
+            print(f"{run['kind']:36} {run['run']:28} {figure:10} {rehearsal}  foretold {told}  came {100 * came:6.1f}")
+    for (kind, figure), of in within.items():
         near, inside = (sum(column) for column in zip(*of, strict=True))
-        print(f"{method}, {figure}: {near} of {len(of)} within a tenth, {inside} within the interval")
+        print(f"{kind}, {figure}: {near} of {len(of)} within a tenth, {inside} within the interval")
+
+
+def _said(run: Path) -> str:
+    """Languages, tokens and seed of a finished run."""
+    recipe = yaml.safe_load((run / "recipe.resolved.yaml").read_text())
+    learned, tokens = ", ".join(recipe["languages"]["learn"]), recipe["corpus"][0].get("tokens")
+    return f"{learned}, {tokens:,} tokens, seed {recipe['seed']}"
 
 
 def main(folder: Path, what: str, which: Sequence[str]) -> None:
     if what == "made":
         runs = [Path(run) for run in which]
         recipes = [yaml.safe_load((run / "recipe.resolved.yaml").read_text()) for run in runs]
-        made = zip(runs, recipes, strict=True)
-        write([rehearsed(run, recipe, folder / run.name, run.name) for run, recipe in made])
+        bases = [Path(recipe["base"]).name for recipe in recipes]
+        made = zip(runs, recipes, bases, strict=True)
+        write([rehearsed(run, recipe, folder / run.name, base, _said(run)) for run, recipe, base in made])
         return
     first, last = map(int, which[0].split("-"))
     found = worlds(folder, range(first, last + 1), which[1:] or METHODS)

@@ -10,18 +10,20 @@ from typing import Any
 
 import yaml
 
-from lingraft.advice.facts import gather
-from lingraft.advice.foretell import rehearsal_text, rehearse
+from lingraft.advice.facts import TextPart, gather
+from lingraft.advice.foretell import check_rehearsal, rehearsal_text, rehearse
 from lingraft.advice.rules import RULES, Advice, unknown
 from lingraft.cache import read_record, write_json
 from lingraft.corpus.formats import as_list
+from lingraft.corpus.sources.files import FileSource
 from lingraft.errors import UserError, nearest
-from lingraft.languages import CHAT, code_of
+from lingraft.languages import CHAT
 from lingraft.output_paths import file_target
 from lingraft.recipe import Recipe, load_recipe, recipe_yaml
 from lingraft.recipe.goals import GOALS, Goal
 from lingraft.recipe.overrides import found as value_at
-from lingraft.recipe.starter import TextByLanguage, base_config
+from lingraft.recipe.starter import TextByLanguage, base_config, read_languages
+from lingraft.recipe.sweep import points_of, read_sweep
 
 _WIDTH = 116
 
@@ -42,21 +44,22 @@ def advise_on(
         raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}{nearest(goal, GOALS)}")
     if (recipe is None) == (base is None):
         raise UserError("give either a recipe, or --base with --learn")
-    if rehearsal is not None and recipe is None:
+    if recipe is None and rehearsal is not None:
         raise UserError(f"--rehearse {rehearsal}: a recipe is rehearsed; give one")
+    if recipe is not None and (learn or text or retain):
+        raise UserError("--learn, --text and --retain are for a base; the recipe names its own languages and text")
     target = file_target(out, lambda path: "advice" in (read_record(path) or {})) if out is not None else None
-    given = load_recipe(Path(recipe), runs_here=False) if recipe is not None else None
+    given = _read(Path(recipe)) if recipe is not None else None
     if given is not None:
-        base, learned = str(given.base), _texts_of(given)
-        retained = {code: as_list(given.evaluation.text.get(code)) for code in given.languages.retained}
+        base, parts = str(given.base), _parts_of(given)
+        learned = {code: parts.get(code, []) for code in given.languages.learn}
+        retained = {code: _evaluated(given, code) for code in given.languages.retained}
     else:
-        if not learn:
-            raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
-        learned = {code_of(name): [] for name in learn} | {code_of(k): as_list(v) for k, v in text.items()}
-        named = retain if isinstance(retain, Mapping) else dict.fromkeys(retain)
-        retained = {code_of(name): as_list(files) for name, files in named.items() if name != CHAT}
-        if strange := [code for code in learned if code not in map(code_of, learn)]:
-            raise UserError(f"--text {strange[0]}: {strange[0]} is not learned ({', '.join(learn)})")
+        texts, kept = read_languages(learn, text, retain)
+        learned = {code: _of_files(files) for code, files in texts.items()}
+        retained = {code: _of_files(files) for code, files in kept if code != CHAT}
+    if given is not None and rehearsal is not None:
+        check_rehearsal(given, rehearsal)
     facts = gather(str(base), base_config(str(base)), learned, retained, pairs)
     found = [advice for rule in RULES if (advice := rule(facts, goal))]
     result: dict[str, Any] = {
@@ -66,21 +69,43 @@ def advise_on(
         "advice": [{**asdict(advice), **_compared(advice, given)} for advice in found],
         "unknown": unknown(facts, goal),
     }
-    if rehearsal is not None and recipe is not None:
-        result["rehearsal"] = rehearse(load_recipe(Path(recipe)), rehearsal)
+    if given is not None and rehearsal is not None:
+        result["rehearsal"] = rehearse(given, rehearsal)
     if target is not None:
         write_json(target, result)
     return result
 
 
-def _texts_of(recipe: Recipe) -> dict[str, list[str]]:
-    """Learned language -> the files that train; none where they come from elsewhere."""
-    found: dict[str, list[str]] = {code: [] for code in recipe.languages.learn}
+def _read(recipe: Path) -> Recipe:
+    """A recipe; of one with a sweep, its first run."""
+    sweep = read_sweep(recipe)
+    point = points_of(sweep, str(recipe))[0].values if sweep else None
+    return load_recipe(recipe, runs_here=False, point=point)
+
+
+def _of_files(files: Sequence[str]) -> list[TextPart]:
+    return [(FileSource(files=list(files)), 0)] if files else []
+
+
+def _parts_of(recipe: Recipe) -> dict[str, list[TextPart]]:
+    """Language -> the sources of its text in all stages, each once."""
+    found: dict[str, list[TextPart]] = {}
     for stage in recipe.stages.values():
         for entry in stage.corpus or []:
-            if entry.language in found:
-                found[entry.language] += as_list(getattr(entry, "files", None))
+            for column, code in enumerate(entry.languages):
+                part = (entry.source, column)
+                if part not in found.setdefault(code, []):
+                    found[code].append(part)
     return found
+
+
+def _evaluated(recipe: Recipe, code: str) -> list[TextPart]:
+    """The text on which a language is measured."""
+    evaluation = recipe.evaluation
+    files = as_list(evaluation.text.get(code))
+    if not files:
+        return []
+    return [(FileSource(files=files, text_field=evaluation.text_field, split=evaluation.split), 0)]
 
 
 def _compared(advice: Advice, recipe: Recipe | None) -> dict[str, Any]:
@@ -89,6 +114,9 @@ def _compared(advice: Advice, recipe: Recipe | None) -> dict[str, Any]:
         return {}
     values = yaml.safe_load(recipe_yaml(recipe))
     own = {path: value_at(values, path) for path in advice.keys}
+    if not recipe.is_short:  # in a stage's own keys, the last stage's
+        stage = {path: value_at(values, f"stages.{recipe.last}.{path}") for path in advice.keys}
+        own = {path: stage[path] if value is None else value for path, value in own.items()}
     return {"differs": {path: own[path] for path, value in advice.keys.items() if not _agrees(own[path], value)}}
 
 
@@ -117,7 +145,11 @@ def advice_text(result: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    """A value as a recipe has it, without what is not set."""
+    if value is None:
+        return "not set"
+    set_values = {key: of for key, of in value.items() if of} if isinstance(value, Mapping) else value
+    return yaml.safe_dump(set_values, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
 
 
 def _indented(text: str, indent: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import regex
 from tokenizers import Tokenizer
 
 from lingraft.checkpoints.document_marks import document_marks
@@ -22,22 +22,19 @@ from lingraft.checkpoints.read import (
     read_config,
     read_tokenizer,
 )
-from lingraft.corpus.formats import text_bytes
-from lingraft.corpus.read import DroppedText, find_files, read_documents
+from lingraft.corpus.sources import Source
 from lingraft.diagnosis.alignment import alignment_of
 from lingraft.diagnosis.base import Settings
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.evaluation.measure import document_tokenizer, measuring_device, model_to_measure
-from lingraft.languages import parse_language
 from lingraft.layer_groups import depth, text_config
 from lingraft.vocabulary.fertility import Fertility, fertility
 from lingraft.vocabulary.model import read_backend
 
-logger = logging.getLogger(__name__)
-
-SAMPLE_BYTES = 5_000_000
-"""Of each language that are read: the first of its files."""
+_WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
+TextPart = tuple[Source, int]
+"""A source of text, and which of the texts of its rows is of the language."""
 MEASURED_DOCUMENTS, MEASURED_CHARACTERS, MEASURED_LENGTH = 8, 2000, 512
 """Of each language on which the base's bits per byte are measured, and the window in tokens."""
 LARGEST_ON_CPU = 1_000_000_000
@@ -82,25 +79,32 @@ class Facts:
     config: Any = field(repr=False)
     """None where the base cannot be looked up."""
     parameters: int | None
-    is_instruct: bool
-    learn: Mapping[str, TextFacts | None]
-    """Learned language -> its text; None where none was given."""
-    retain: Mapping[str, TextFacts | None]
+    no_chat: str | None
+    """Why the base cannot chat; None where it can, or cannot be looked up."""
+    learn: Mapping[str, TextFacts | str]
+    """Learned language -> its text, or why nothing is known of it."""
+    retain: Mapping[str, TextFacts | str]
     english: Fertility | None
     """Of the text given for English, else of `ENGLISH`; None without a tokenizer."""
     pairs: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Two languages -> alignment by layer."""
-    proposed: Mapping[str, int] | None = None
-    """Layer groups that alignment proposes."""
+    proposed: tuple[int, int] | None = None
+    """First and last layers that alignment proposes."""
+    why_no_pairs: str = ""
+    """Why pairs that were given are not aligned."""
+
+    @property
+    def is_instruct(self) -> bool:
+        return self.config is not None and self.no_chat is None
+
+    @property
+    def texts(self) -> dict[str, TextFacts]:
+        """Learned languages whose text is known."""
+        return {code: text for code, text in self.learn.items() if isinstance(text, TextFacts)}
 
     @property
     def depth(self) -> int | None:
         return depth(self.config) if self.config else None
-
-    @property
-    def script(self) -> str:
-        """The script of the first learned language."""
-        return parse_language(next(iter(self.learn))).script
 
     def lines(self) -> Iterator[str]:
         """The facts as text."""
@@ -109,18 +113,21 @@ class Facts:
             yield f"{name}: could not be looked up from here"
         else:
             size = f", {self.parameters / 1e6:,.1f} M parameters" if self.parameters else ""
-            kind = "an instruct model" if self.is_instruct else "no chat template"
+            kind = "an instruct model" if self.is_instruct else f"no chat ({self.no_chat})"
             yield f"{name}: {text_config(self.config).model_type}, {self.depth} layers{size}, {kind}"
         for role, texts in (("learn", self.learn), ("retain", self.retain)):
             for code, text in texts.items():
                 yield f"{code} ({role}): {self._of_text(text)}"
         for title, scores in self.pairs.items():
             layer = max(range(len(scores)), key=lambda i: scores[i])
-            yield f"{title}: at most {scores[layer]:.0%} of sentence pairs are aligned, after layer {layer}"
+            where = f"after {layer} layers" if layer else "in the embeddings"
+            yield f"{title}: at most {scores[layer]:.0%} of sentence pairs are aligned, {where}"
+        if self.why_no_pairs:
+            yield f"sentence pairs: {self.why_no_pairs}"
 
-    def _of_text(self, text: TextFacts | None) -> str:
-        if text is None:
-            return "no text was given"
+    def _of_text(self, text: TextFacts | str) -> str:
+        if isinstance(text, str):
+            return text
         counts = text.counts
         parts = [f"{text.bytes / 1e6:,.1f} MB, about {text.tokens:,} tokens"]
         parts.append(f"{counts.tokens_per_word:.2f} tokens a word, {counts.bytes_per_token:.2f} bytes a token")
@@ -137,69 +144,81 @@ class Facts:
 def gather(
     base: str,
     config: Any,
-    learn: Mapping[str, Sequence[str]],
-    retain: Mapping[str, Sequence[str]],
+    learn: Mapping[str, Sequence[TextPart]],
+    retain: Mapping[str, Sequence[TextPart]],
     pairs: Mapping[str, str] | None = None,
-    text_field: str = "text",
 ) -> Facts:
-    """Measure what can be measured from here: texts are files or patterns by language, none where they are empty."""
-    folder = _folder(base) if config is not None else None
+    """Measure what can be measured from here; `config` is None where the base cannot be looked up."""
+    folder = find_model(base, (*TOKENIZER_ONLY, "*.jinja")) if config is not None else None
     tokenizer = read_backend(folder) if folder else None
     parameters = sum(weight.numel() for weight in empty_model(config).parameters()) if config else None
-    samples = {
-        code: _sample(find_files(*files), text_field)
-        for code, files in {**learn, **retain}.items()
-        if files and tokenizer
-    }
-    bits = _bits(folder, parameters, {code: documents for code, (documents, _) in samples.items()}) if folder else {}
-    found: dict[str, TextFacts] = {}
+    samples, unread = dict[str, tuple[list[str], int]](), dict[str, str]()
+    for code, parts in {**learn, **retain}.items():
+        sample = _sample(parts)
+        if isinstance(sample, str):
+            unread[code] = sample
+        elif tokenizer is None:
+            unread[code] = "its tokens are not known without the base"
+        else:
+            samples[code] = sample
+    runs_here = folder is not None and _runs_here(folder, parameters)
+    bits = _bits(folder, {code: of for code, (of, _) in samples.items()}) if folder and runs_here and samples else {}
+    found: dict[str, TextFacts | str] = dict(unread)
     for code, (documents, size) in samples.items():
         assert tokenizer is not None
         counts = fertility(tokenizer, documents)
-        found[code] = TextFacts(size, counts, _split_words(tokenizer, documents, size / counts.bytes), bits.get(code))
-    english = found["eng_Latn"].counts if "eng_Latn" in found else None
-    scores, proposed = _alignment(base, pairs) if pairs else ({}, None)
+        found[code] = TextFacts(size, counts, split_words(tokenizer, documents, size / counts.bytes), bits.get(code))
+    of_english = found.get("eng_Latn")
+    english = of_english.counts if isinstance(of_english, TextFacts) else None
+    scores, proposed = _alignment(base, pairs) if pairs and runs_here else ({}, None)
     return Facts(
         base,
         config,
         parameters,
-        folder is not None and why_no_chat(read_tokenizer(folder)) is None,
-        {code: found.get(code) for code in learn},
-        {code: found.get(code) for code in retain},
+        None if folder is None else why_no_chat(read_tokenizer(folder)),
+        {code: found[code] for code in learn},
+        {code: found[code] for code in retain},
         english or (fertility(tokenizer, [ENGLISH]) if tokenizer else None),
         scores,
         proposed,
+        "the base cannot be run here" if pairs and not runs_here else "",
     )
 
 
-def _folder(base: str) -> Path:
-    return find_model(base, (*TOKENIZER_ONLY, "*.jinja"))
+def _sample(parts: Sequence[TextPart]) -> tuple[list[str], int] | str:
+    """The first documents of each part, and the bytes of all; or why there are none."""
+    if not parts:
+        return "no text was given"
+    documents, size = list[str](), 0.0
+    for source, column in parts:
+        samples = source.samples()
+        if samples is None:
+            return f"its text ({source.noun}) would have to be downloaded first"
+        for sample in samples:
+            texts = [row[column] for row in sample.texts]
+            documents += texts
+            size += sample.scale * sum(len(text.encode()) for text in texts)
+    return documents, round(size)
 
 
-def _sample(files: Sequence[Path], text_field: str) -> tuple[list[str], int]:
-    """The first documents of files, and the bytes of all."""
-    documents, size = list[str](), 0
-    for text in read_documents(files, text_field, DroppedText()):
-        documents.append(text)
-        size += len(text.encode())
-        if size >= SAMPLE_BYTES:
-            return documents, max(size, sum(text_bytes(path) for path in files))
-    return documents, size
+def split_words(tokenizer: Tokenizer, documents: Sequence[str], scale: float) -> int:
+    """Words that become several tokens within a text, and that `scale` times these documents have `SEEN` times."""
+    words = Counter(word for text in documents for word in _WORD.findall(text))
+    often = [word for word, count in words.items() if count * scale >= SEEN]
+    once, twice = (
+        tokenizer.encode_batch(texts, add_special_tokens=False) for texts in (often, [f"{w} {w}" for w in often])
+    )
+    return sum(len(two.ids) - len(one.ids) > 1 for one, two in zip(once, twice, strict=True))
 
 
-def _split_words(tokenizer: Tokenizer, documents: Sequence[str], scale: float) -> int:
-    """Words that become several tokens, and that `scale` times these documents have `SEEN` times."""
-    words = Counter(word for text in documents for word in text.split() if word.isalpha())
-    often = [f" {word}" for word, count in words.items() if count * scale >= SEEN]
-    encoded = tokenizer.encode_batch(often, add_special_tokens=False)
-    return sum(len(encoding.ids) > 1 for encoding in encoded)
+def _runs_here(folder: Path, parameters: int | None) -> bool:
+    """Whether the base's weights are here, and few enough for this machine."""
+    is_small = measuring_device() != "cpu" or (parameters or 0) <= LARGEST_ON_CPU
+    return is_small and any(folder.glob(WEIGHTS))
 
 
-def _bits(folder: Path, parameters: int | None, samples: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Bits per byte of the base on some documents; none where its weights are not here, or too many for here."""
-    has_weights = any(folder.glob(WEIGHTS))
-    if not samples or not has_weights or (measuring_device() == "cpu" and (parameters or 0) > LARGEST_ON_CPU):
-        return {}
+def _bits(folder: Path, samples: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Bits per byte of the base on some documents."""
     texts = {
         code: [text[:MEASURED_CHARACTERS] for text in documents[:MEASURED_DOCUMENTS]]
         for code, documents in samples.items()
@@ -210,6 +229,7 @@ def _bits(folder: Path, parameters: int | None, samples: Mapping[str, Sequence[s
     return {code: of.bits_per_byte for code, of in measured.items()}
 
 
-def _alignment(base: str, pairs: Mapping[str, str]) -> tuple[dict[str, list[float]], dict[str, int] | None]:
+def _alignment(base: str, pairs: Mapping[str, str]) -> tuple[dict[str, list[float]], tuple[int, int] | None]:
     (found,) = alignment_of(find_model(base), Settings(pairs=pairs))["models"].values()
-    return found["scores"], found["proposed"]
+    proposed = found["proposed"]
+    return found["scores"], (proposed["first"], proposed["last"]) if proposed else None

@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 
 from lingraft.advice.facts import SEEN, Facts
-from lingraft.families import by_family
+from lingraft.families import by_family, family_of
 from lingraft.languages import CHAT, parse_language
 from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE
-from lingraft.recipe.goals import Goal, choose
+from lingraft.recipe.goals import Chosen, Goal, choose
 from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
 
 RESULTS = "docs/results.md"
-LAYRA = "arXiv 2509.11414"
+LAYRA = "arXiv 2509.11414 §4.1"
 FEW_TOKENS, MANY_TOKENS = 20_000_000, 1_000_000_000
 """Of a language: below the first, text is little and repeats; above the second it is what papers had."""
 LARGEST_MEASURED = 135_000_000
@@ -26,7 +26,7 @@ EPOCHS = 4
 FEW_WORDS = 100
 """That are worth a token: with fewer, new tokens change little."""
 WITHOUT_SPACES = 20
-"""Tokens between white space from which a script has few spaces."""
+"""Characters between white space from which a script has few spaces."""
 MOST_NEW_TOKENS = 20_000
 """What arXiv 2412.13375's Persian tokenizer had."""
 
@@ -46,8 +46,7 @@ Rule = Callable[[Facts, Goal], Advice | None]
 
 def method(facts: Facts, goal: Goal) -> Advice:
     """What trains."""
-    families = by_family(facts.learn)
-    chosen = choose(goal, facts.config, len(families))
+    families, chosen = by_family(facts.learn), _chosen(facts, goal)
     keys: dict[str, Any] = {"method": yaml.safe_load(chosen.method)}
     if chosen.merge:
         keys["merge"] = yaml.safe_load(chosen.merge)
@@ -55,6 +54,10 @@ def method(facts: Facts, goal: Goal) -> Advice:
     if chosen.choice.is_by_family:
         choice = f"{len(families)} runs ({', '.join(families)}), each {choice}, then 'lingraft merge soup' of all"
     return Advice("method", choice, chosen.reason, chosen.choice.source, keys)
+
+
+def _chosen(facts: Facts, goal: Goal) -> Chosen:
+    return choose(goal, facts.config, len(by_family(facts.learn)), facts.proposed)
 
 
 def families(facts: Facts, goal: Goal) -> Advice | None:
@@ -66,46 +69,46 @@ def families(facts: Facts, goal: Goal) -> Advice | None:
     return Advice(
         "families",
         "--goal coverage: a run for each family, then their mean",
-        f"{shown}. Training by families lessens what languages cost each other, and the mean of the experts kept "
-        "the base's reading best of all models that learned every family",
-        "arXiv 2606.00284 §2.2, §3.3",
+        f"{shown}. Of single models for all families the mean of the experts kept reading comprehension best",
+        "arXiv 2606.00284 §3.3",
     )
 
 
 def layers(facts: Facts, goal: Goal) -> Advice | None:
     """Layer groups, where the method has them."""
-    chosen = choose(goal, facts.config, len(by_family(facts.learn)))
-    if chosen.choice.layers is None:
+    chosen = _chosen(facts, goal)
+    if chosen.layers is None or chosen.choice.layers is None:
         return None
-    first, last = chosen.choice.layers.of(facts.depth)
+    first, last = chosen.layers
+    groups = f"first {first}, last {last} of {facts.depth or 'its layers'}"
     if facts.proposed:
-        first, last = facts.proposed["first"], facts.proposed["last"]
-        reason = f"where sentence pairs agree ({', '.join(facts.pairs)}) is the middle, which stays"
-        return Advice("layers", f"first {first}, last {last} of {facts.depth}", reason, "arXiv 2410.05873")
-    reason = f"the paper's {chosen.choice.layers.first} and {chosen.choice.layers.last}, in proportion to the depth"
+        reason = f"where sentence pairs agree ({', '.join(facts.pairs)}) is the middle, which stays; that half of the "
+        reason += "highest agreement counts is our reading"
+        return Advice("layers", groups, reason, "arXiv 2410.05873")
+    paper = chosen.choice.layers
+    reason = f"the paper's {paper.first} and {paper.last} of {paper.depth}"
+    reason += "" if chosen.layers == paper[:2] else ", in proportion to the depth"
     if facts.pairs:
         reason += "; too few sentence pairs are aligned in any layer to propose other groups"
-    return Advice(
-        "layers", f"first {first}, last {last} of {facts.depth or 'its layers'}", reason, chosen.choice.source
-    )
+    return Advice("layers", groups, reason, chosen.choice.source)
 
 
 def rate(facts: Facts, goal: Goal) -> Advice | None:
     """The learning rate."""
-    chosen = choose(goal, facts.config, len(by_family(facts.learn)))
+    chosen = _chosen(facts, goal)
     if chosen.learning_rate is None:
         return Advice(
             "learning rate",
             "the method's default, and half of it beside, by a sweep",
-            "a rate decides how much is learned and forgotten more than the method does: on the 15 M base full "
-            "finetuning learns 57.1, 59.0, 60.4 % and forgets 71, 102, 157 % at 1e-3, 2e-3, 5e-3 of Muon",
+            "a rate decides how much is forgotten: on the 15 M base full finetuning learns 57.1, 59.0, 60.4, 60.1 % "
+            "and forgets 71, 102, 157, 178 % at 1e-3, 2e-3, 5e-3, 1e-2 of Muon",
             RESULTS,
         )
     return Advice(
         "learning rate",
         f"{chosen.learning_rate:g}",
         f"found at width {RATE_WIDTH} ({RATE:g}); it falls with the root of the width above that",
-        "docs/results.md; arXiv 2502.16982 §2.2",
+        f"{RESULTS}; arXiv 2502.16982 §2.2",
         {"training.learning_rate": chosen.learning_rate},
     )
 
@@ -119,8 +122,8 @@ def replay(facts: Facts, goal: Goal) -> Advice:
     return Advice(
         "replay",
         f"self_generated {SHARE:g}, kl_weight {KL_WEIGHT:g}" + (", half of it conversations" if sources else ""),
-        "the base generates it, so no text of the old languages is needed. Danish onto the 15 M base, all weights: "
-        "101 % forgotten without, 4.8 % with it, and no learning lost; SmolLM2 without: +108.9 to +156.7 % of English",
+        "the base generates it, so no text of the old languages is needed. Danish onto the 15 M base, all weights by "
+        "AdamW: 57.4 % learned and 101 % forgotten without, 55.6 and 4.8 % with it",
         "docs/results.md; arXiv 2605.26097",
         keys,
     )
@@ -142,9 +145,9 @@ def chat(facts: Facts, goal: Goal) -> Advice | None:
 
 def new_tokens(facts: Facts, goal: Goal) -> Advice | None:
     """Whether the tokenizer needs tokens for the language."""
-    if facts.english is None or not (texts := {code: text for code, text in facts.learn.items() if text}):
+    english, texts, signs = facts.english, facts.texts, list[str]()
+    if english is None or not texts:
         return None
-    english, signs = facts.english, []
     for code, text in texts.items():
         counts = text.counts
         if counts.unknown_share >= MANY_UNKNOWN:
@@ -154,17 +157,17 @@ def new_tokens(facts: Facts, goal: Goal) -> Advice | None:
         if counts.cost(english) >= HIGH_COST:
             signs.append(f"a character of {code} costs {counts.cost(english):.1f} times one of English")
     if not signs:
-        costs = ", ".join(f"{text.counts.cost(english):.1f} for {code}" for code, text in texts.items())
+        costs = ", ".join(f"one of {code} {text.counts.cost(english):.1f}" for code, text in texts.items())
         return Advice(
             "new tokens",
             "none",
-            f"a character costs {costs} times one of English, below {HIGH_COST:g}, and few tokens are single bytes. "
+            f"of characters {costs} times what one of English costs, below {HIGH_COST:g}, and few tokens are bytes. "
             "New tokens teach more (66.3 instead of 62.5 % of Hungarian on the 15 M base) and forget more (1.1, 0.8 %)",
-            f"{RESULTS}; {LAYRA} §5",
+            f"{RESULTS}; {LAYRA}",
         )
     said = f"{'; '.join(signs)}: over-segmented, as Urdu is on Llama 3.1, which learned it worst of three languages"
-    source = f"{LAYRA} §5; arXiv 2505.20133; {RESULTS}"
-    if max(text.counts.tokens_per_word for text in texts.values()) > WITHOUT_SPACES:
+    source = f"{LAYRA}; arXiv 2505.20133; {RESULTS}"
+    if max(text.counts.characters / text.counts.words for text in texts.values()) > WITHOUT_SPACES:
         choice = f"some: compare 1,000, 5,000 and {MOST_NEW_TOKENS:,} by a sweep of vocabulary.new_tokens"
         return Advice("new tokens", choice, f"{said}. The script has few spaces, so its words say little", source)
     worth = sum(text.split_words for text in texts.values())
@@ -178,57 +181,64 @@ def new_tokens(facts: Facts, goal: Goal) -> Advice | None:
 
 def amount(facts: Facts, goal: Goal) -> Advice | None:
     """How many tokens train."""
-    texts = {code: text for code, text in facts.learn.items() if text}
-    if not texts:
+    if not facts.texts:
         return None
-    tokens = min(text.tokens for text in texts.values())
+    code = min(facts.texts, key=lambda code: facts.texts[code].tokens)
+    tokens = facts.texts[code].tokens
     if tokens < FEW_TOKENS:
+        alone = len(facts.learn) == 1
         return Advice(
             "amount",
-            f"all of the text, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}; small steps",
+            f"all text of {code}, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}; small steps",
             f"{tokens:,} tokens are little; text that repeats up to {EPOCHS} times teaches nearly as much as new text. "
-            "'lingraft init' sets the steps so that there are a hundred at least",
+            "'lingraft init' makes steps smaller where there would be fewer than a hundred",
             "arXiv 2305.16264",
-            {"corpus.0.max_epochs": EPOCHS},
+            {"corpus.0.max_epochs": EPOCHS} if alone else {},
         )
-    most = min(tokens, MANY_TOKENS)
     return Advice(
         "amount",
-        f"{most:,} tokens, once",
-        f"LayRA's runs had 1.2 billion a language, a family of languages 5 billion; there are {tokens:,} here",
-        f"{LAYRA} §3.1; arXiv 2606.00284 §3.1",
+        f"{min(tokens, MANY_TOKENS):,} tokens, once",
+        f"LayRA's runs had 1.2 billion a language, a family of languages 5 billion; of {code} there are {tokens:,}",
+        "arXiv 2509.11414 §3.1; arXiv 2606.00284 §3.1",
+    )
+
+
+def scripts(facts: Facts, goal: Goal) -> Advice | None:
+    """A script that no retained language has."""
+    old = {parse_language(code).script for code in facts.retain}
+    new = [parse_language(code) for code in facts.learn]
+    strange = [f"{language.script} ({language.code})" for language in new if old and language.script not in old]
+    if not strange:
+        return None
+    return Advice(
+        "script",
+        f"{', '.join(strange)} is the script of no retained language: look at fertility first",
+        "on Llama 3.1 Urdu, whose script differs from its relative's, Hindi, was learned worst of three languages",
+        LAYRA,
     )
 
 
 def relatives(facts: Facts, goal: Goal) -> Advice | None:
-    """What a related language that the base knows gives."""
-    own = {code: family for family, codes in by_family(facts.learn).items() for code in codes}
+    """Retained languages of a learned one's family, in its script."""
     related = [
-        f"{old} is of {code}'s family ({family})"
-        for code, family in own.items()
+        f"{old} is of {code}'s family ({family_of(code)})"
+        for code in facts.learn
         for old in facts.retain
-        if old in by_family([*facts.retain]).get(family, [])
+        if family_of(code) and family_of(old) == family_of(code)
+        if parse_language(old).script == parse_language(code).script
     ]
-    scripts = {parse_language(code).script for code in facts.retain} or {"Latin"}
-    if related:
-        return Advice(
-            "relatives",
-            "measure the relative too (languages.retain or observe)",
-            f"{'; '.join(related)}. Galician gave the best trade-off of three languages, which is supposed to come "
-            "from Spanish and Portuguese, and English improved with it",
-            f"{LAYRA} §5",
-        )
-    if facts.script not in scripts:
-        return Advice(
-            "script",
-            f"{facts.script} is the script of no retained language: look at fertility first",
-            "Urdu, whose script differs from its relative's, Hindi, was learned worst of three languages",
-            f"{LAYRA} §5",
-        )
-    return None
+    if not related:
+        return None
+    return Advice(
+        "relatives",
+        "expect a better trade-off of learning and forgetting than the papers' averages",
+        f"{'; '.join(related)}. Of three languages Galician had the best, which is supposed to come from Spanish and "
+        "Portuguese, and English improved with it",
+        LAYRA,
+    )
 
 
-RULES: tuple[Rule, ...] = (method, families, layers, rate, replay, chat, new_tokens, amount, relatives)
+RULES: tuple[Rule, ...] = (method, families, layers, rate, replay, chat, new_tokens, amount, scripts, relatives)
 
 
 def unknown(facts: Facts, goal: Goal) -> list[str]:
@@ -238,17 +248,17 @@ def unknown(facts: Facts, goal: Goal) -> list[str]:
         "whether the order of methods holds at another size: ours were compared at 15 M and 135 M parameters, with "
         "250,000 and 100,000 tokens",
     ]
-    if facts.parameters and facts.parameters > LARGEST_MEASURED:
+    if facts.parameters and facts.parameters > LARGEST_MEASURED and _chosen(facts, goal).learning_rate:
         found.append(
             f"the best learning rate at {facts.parameters / 1e9:.1f} billion parameters: it follows a law here"
         )
     if facts.config is None:
         found.append("the base: its depth, its tokenizer, its chat template")
-    if without := [code for code, text in facts.learn.items() if text is None]:
-        found.append(f"fertility and amount of {', '.join(without)}: give --text LANGUAGE=FILES")
+    if without := [code for code in facts.learn if code not in facts.texts]:
+        found.append(f"fertility and amount of {', '.join(without)}: {facts.learn[without[0]]}")
     if not facts.retain:
         found.append("what is forgotten of which language: give --retain")
-    if not facts.pairs:
+    if not facts.pairs and not facts.why_no_pairs:
         found.append("which layers languages share: give --pairs of sentences")
     found.append("tasks: bits per byte say little of them; name suites (evaluation.suites) that matter to you")
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.cache import write_text
+from lingraft.checkpoints.names import is_hub_name
 from lingraft.checkpoints.read import (
     CONFIG_ONLY,
     DEFAULT_MAX_LENGTH,
@@ -24,7 +25,7 @@ from lingraft.corpus.read import find_files
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.chat_turns import why_no_chat
 from lingraft.families import by_family
-from lingraft.languages import CHAT, code_of
+from lingraft.languages import CHAT, by_code, code_of
 from lingraft.layer_groups import depth
 from lingraft.output_paths import file_target
 from lingraft.recipe.automatic import RATE, RATE_WIDTH, SHARE
@@ -59,17 +60,11 @@ def write_recipe(
     out = file_target(out, lambda path: True)
     if goal not in GOALS:
         raise UserError(f"--goal {goal}: there is no such goal; goals: {', '.join(GOALS)}")
-    if not learn:
-        raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
-    learn, kept = list(map(code_of, learn)), _kept(retain)
+    texts, kept = read_languages(learn, text, retain)
     retained = [code for code, _ in kept if code != CHAT]
-    for code in [*learn, *retained]:
-        if [*learn, *retained].count(code) > 1:
-            raise UserError(f"{code} is named more than once; a language is learned or retained")
-    texts = _texts(learn, text)
     if out.exists():
         raise OutputError(f"{out} exists; give another -o, or remove it")
-    place, config, families = out.absolute().parent.resolve(), base_config(base), by_family(learn)
+    place, config, families = out.absolute().parent.resolve(), base_config(base), by_family(texts)
     if config is not None and depth(config) < 2:
         raise UserError(f"{base} has {depth(config)} layer; a first and a last group need at least two")
     chosen = choose(goal, config, len(families))
@@ -80,11 +75,43 @@ def write_recipe(
         len(retained) < len(kept) or _is_instruct(base),
         chosen,
         _layers_note(chosen, config),
-        _training(_batch(texts), chosen.learning_rate),
+        _training(_batch(_of_one_run(texts, families, chosen)), chosen.learning_rate),
         families,
     )
     write_text(out, written)
     return written
+
+
+def read_languages(
+    learn: Sequence[str], text: str | Sequence[str] | TextByLanguage, retain: Sequence[str] | TextByLanguage
+) -> tuple[dict[str, list[str]], list[tuple[str, list[str]]]]:
+    """The learned languages with their files, and the retained ones, and `chat`, with theirs; all files exist.
+
+    Raises:
+        UserError: no language to learn, one that is named twice, or text of another language.
+    """
+    if not learn:
+        raise UserError("no language to learn; give one or more, as in --learn swh_Latn")
+    codes, kept = list(map(code_of, learn)), _kept(retain)
+    all_codes = [*codes, *(code for code, _ in kept if code != CHAT)]
+    for code in all_codes:
+        if all_codes.count(code) > 1:
+            raise UserError(f"{code} is named more than once; a language is learned or retained")
+    return _texts(codes, text), kept
+
+
+def _of_one_run(
+    texts: Mapping[str, Sequence[str]], families: Mapping[str, Sequence[str]], chosen: Chosen
+) -> Mapping[str, Sequence[str]]:
+    """The text of one run: of experts, that of the family with the least, since all have the same steps."""
+    if not chosen.choice.is_by_family or not all(texts.values()):
+        return texts
+    of_families = [{code: texts[code] for code in codes} for codes in families.values()]
+    return min(of_families, key=_size)
+
+
+def _size(texts: Mapping[str, Sequence[str]]) -> int:
+    return sum(text_bytes(path) for files in texts.values() for path in find_files(*files))
 
 
 def _kept(retain: Sequence[str] | TextByLanguage) -> list[tuple[str, list[str]]]:
@@ -107,10 +134,11 @@ def _texts(learn: Sequence[str], text: str | Sequence[str] | TextByLanguage) -> 
         if files and len(learn) > 1:
             raise UserError(f"--text {files[0]}: of which language? give --text {learn[0]}={files[0]}")
         text = {learn[0]: files} if files else {}
-    given = {code_of(name): as_list(files) for name, files in text.items()}
+    given = by_code({name: as_list(files) for name, files in text.items()})
     for code, files in given.items():
         if code not in learn:
-            raise UserError(f"--text {code}={files[0]}: {code} is not learned ({', '.join(learn)})")
+            shown = files[0] if files else ""
+            raise UserError(f"--text {code}={shown}: {code} is not learned ({', '.join(learn)})")
         find_files(*files)
     return {code: given.get(code, []) for code in learn}
 
@@ -133,17 +161,22 @@ def _from(folder: Path, path: str) -> str:
 
 
 def base_config(base: str) -> Any:
-    """The base's config; None where a base on the hub cannot be looked up from here."""
+    """The base's config; None where a base on the hub cannot be looked up from here.
+
+    Raises:
+        ModelError: a folder that is none of a model, or an architecture that is not supported.
+    """
     try:
-        return read_config(find_model(base, CONFIG_ONLY))
+        folder = find_model(base, CONFIG_ONLY)
     except ModelError:
-        if Path(base).exists():
+        if Path(base).exists() or not is_hub_name(base):
             raise
         return None
+    return read_config(folder)
 
 
 def _layers_note(chosen: Chosen, config: Any) -> str:
-    if chosen.choice.layers is None:
+    if chosen.layers is None:
         return ""
     return (
         f"; of {depth(config)} layers" if config else "; the paper's layers; the base could not be looked up from here"
@@ -205,8 +238,7 @@ def _batch(texts: Mapping[str, Sequence[str]]) -> int:
     """Blocks in a step: fewer where there is so little text that it would give but a few steps."""
     if not all(texts.values()):  # text of the hub
         return BATCH
-    size = sum(text_bytes(path) for files in texts.values() for path in find_files(*files))
-    return max(1, min(BATCH, round(size / BYTES_PER_TOKEN / DEFAULT_MAX_LENGTH / STEPS)))
+    return max(1, min(BATCH, round(_size(texts) / BYTES_PER_TOKEN / DEFAULT_MAX_LENGTH / STEPS)))
 
 
 def _training(batch: int, learning_rate: float | None) -> str:

@@ -90,7 +90,7 @@ def fertility(tokenizer: Tokenizer, texts: Iterable[str]) -> Fertility:
 
 
 def warn_of_over_segmentation(model: str, code: str, counts: Fertility, languages: Mapping[str, Fertility]) -> None:
-    """Warn where a tokenizer over-segments a language, as for Urdu on Llama 3.1 (arXiv 2509.11414 §5)."""
+    """Warn where a tokenizer over-segments a language, as for Urdu on Llama 3.1 (arXiv 2509.11414 §4.1)."""
     signs, english = [], languages.get(ENGLISH)
     if counts.unknown_share >= MANY_UNKNOWN:
         logger.warning(
