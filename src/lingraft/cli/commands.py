@@ -254,7 +254,10 @@ def diagnose(
     first: Annotated[int | None, typer.Option(help="Of interpolation: layers of the first group.")] = None,
     last: Annotated[int | None, typer.Option(help="Of interpolation: layers of the last group.")] = None,
     max_documents: Annotated[
-        int | None, typer.Option(min=1, help="Documents of each language that are measured; all by default.")
+        int | None,
+        typer.Option(
+            min=1, help="Of interpolation: documents of each language, all by default; of lens and gates 16 at most."
+        ),
     ] = None,
     pair: Annotated[
         list[str] | None,

@@ -130,7 +130,7 @@ def alignment_of(given: Path, settings: Settings) -> dict[str, Any]:
     models = {"base": run.base.folder, "result": run.model} if is_run else {given.name: find_model(str(given))}
     found = {}
     for name, folder in models.items():
-        tokenizer = document_tokenizer(folder, document_marks(folder))
+        tokenizer = document_tokenizer(folder, run.marks(folder) if is_run else document_marks(folder))
         of = alignment(model_to_measure(folder), tokenizer, pairs, min(LONGEST, context_length(read_config(folder))))
         proposed = propose(of)
         groups = {"first": proposed.first, "last": proposed.last, "depth": proposed.depth} if proposed else None

@@ -53,6 +53,12 @@ class Diagnosis:
     """What is shown, above the figures."""
 
 
+def groups_sentence(result: Mapping[str, Any]) -> str:
+    """Which layers are the groups of a result."""
+    first, last, depth = (result[key] for key in ("first", "last", "depth"))
+    return f"The first {first} of {depth} layers are the first group, the last {last} the last."
+
+
 def percent(values: Sequence[float]) -> list[tuple[float, float]]:
     """A curve by layer, of shares."""
     return [(float(layer), 100 * share) for layer, share in enumerate(values)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, percent
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, groups_sentence, percent
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.layer_groups import LayerGroup, layer_group, layer_index
 from lingraft.reporting.figures import curves
@@ -47,6 +47,9 @@ def drift(run: FinishedRun) -> dict[str, Any]:
             kind: [_share(sums.get((kind, layer), [0.0, 0.0])) for layer in range(layers.depth)] for kind in kinds
         },
         "groups": {group: _share(of_groups[group]) for group in LayerGroup if group in of_groups},
+        "first": layers.first,
+        "last": layers.last,
+        "depth": layers.depth,
     }
 
 
@@ -74,6 +77,7 @@ DRIFT = Diagnosis(
     _measure,
     _draw,
     lambda result: (
-        "How far training moved the weights: the norm of the change divided by the norm of the base’s weights."
+        "How far training moved the weights: the norm of the change divided by the norm of the base’s weights. "
+        f"{groups_sentence(result)}"
     ),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
+from lingraft.checkpoints.document_marks import DocumentMarks, marks_like
 from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import find_model, read_config
@@ -51,14 +52,17 @@ class FinishedRun:
     def model(self) -> Path:
         return find_model(str(self.folder / "model"))
 
+    def marks(self, folder: Path) -> DocumentMarks:
+        """The run's marks of a document, for its base or its result."""
+        return marks_like(self.recipe.marks, folder)
+
     def layers(self, first: int | None = None, last: int | None = None) -> LayerRange:
-        """The layer groups: as given, else the method's, else a quarter of the layers at each end."""
+        """The layer groups: as given, else those of the first stage that has some, else a quarter at each end."""
         count = depth(read_config(self.base.folder))
-        own = next(iter(self.recipe.stages.values())).method.layers(count)
-        if first is None and last is None and own.first < count:
-            return own
+        each = [stage.method.layers(count) for stage in self.recipe.stages.values()]
         quarter = max(1, count // 4)
-        return LayerRange(quarter if first is None else first, quarter if last is None else last, count)
+        own = next((layers for layers in each if layers.first < count), LayerRange(quarter, quarter, count))
+        return LayerRange(own.first if first is None else first, own.last if last is None else last, count)
 
     @property
     def texts(self) -> Mapping[str, Sequence[str]]:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lingraft.checkpoints.adapters import FILE
-from lingraft.checkpoints.document_marks import document_marks
 from lingraft.checkpoints.mmap_weights import MappedWeights
 from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, percent
 from lingraft.diagnosis.finished_run import FinishedRun
@@ -65,7 +64,8 @@ def _gating_matrices(run: FinishedRun) -> dict[int, Tensor]:
     found = {layer_index(name): weight.float() for name, weight in names.items() if _GATING.search(name)}
     if not found:
         raise ModelError(
-            f"{run.folder}: there is no adapter/ with gated blocks; diagnose a run of adapters or neutral-residues"
+            f"{run.folder}: there is no adapter/ with gated blocks; diagnose a run of adapters or neutral-residues, of "
+            "one stage and without new tokens, after which no adapter/ is left"
         )
     return {layer: found[layer] for layer in sorted(layer for layer in found if layer is not None)}
 
@@ -86,7 +86,7 @@ def _activity(run: FinishedRun, max_documents: int | None) -> dict[str, list[flo
 
     folder = run.base.folder
     model = PeftModel.from_pretrained(model_to_measure(folder), str(run.folder / "adapter"))
-    tokenizer = document_tokenizer(folder, document_marks(folder))
+    tokenizer = document_tokenizer(folder, run.marks(folder))
     blocks = {}
     for code, documents in run.texts.items():
         rows = [(tokenizer.bos_ids + ids)[: run.recipe.length] for ids in tokenizer.encode(documents[:max_documents])]

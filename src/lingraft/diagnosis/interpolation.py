@@ -11,20 +11,24 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table
+from lingraft.checkpoints.mmap_weights import MappedWeights
+from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, groups_sentence
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.harness import load_suites
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.evaluation.suites import list_abilities
 from lingraft.evaluation.task_scores import TaskSuite
-from lingraft.layer_groups import LayerGroup, canonical_name, layer_group
+from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
 from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS, language_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +60,9 @@ def interpolation(
     tasks = [*list_abilities(texts, run.recipe.evaluation.num_sequences), *tasks]
     bits = BitsPerByte(texts)
     model, tokenizer = model_to_measure(run.model), document_tokenizer(run.model, run.recipe.marks)
-    pairs = {canonical_name(name): before for name, (before, _) in run.pairs().items()}
-    parameters: dict[str, torch.Tensor] = {
-        canonical_name(name): parameter for name, parameter in model.named_parameters() if canonical_name(name) in pairs
-    }
-    members: dict[LayerGroup, dict[str, torch.Tensor]] = {}
-    for name, parameter in parameters.items():
-        if not torch.equal(pairs[name].to(parameter), parameter):
-            members.setdefault(layer_group(name, layers), {})[name] = parameter
+    run.pairs()  # refuses a result of other shapes
+    base = MappedWeights(run.base.folder)
+    members = moved_parameters(model, base, layers)
 
     def measured() -> dict[str, dict[str, float]]:
         scores = bits.measure(model, tokenizer, run.recipe.length)
@@ -81,7 +80,7 @@ def interpolation(
         for alpha in alphas:
             logger.info("%s layers: alpha %g", group, alpha)
             for name, parameter in members[group].items():
-                start = pairs[name].to(parameter)
+                start = base[name].to(parameter)
                 parameter.copy_(start + alpha * (ends[name] - start))
             curve.append({"alpha": alpha, **(whole if alpha == 1 else measured())})
         for name, parameter in members[group].items():
@@ -95,6 +94,17 @@ def interpolation(
         "groups": curves,
         "seconds": time.monotonic() - started,
     }
+
+
+def moved_parameters(
+    model: PreTrainedModel, base: MappedWeights, layers: LayerRange
+) -> dict[LayerGroup, dict[str, torch.Tensor]]:
+    """By group, the parameters of a live model that are others than the base's; all experts of a block are one."""
+    members: dict[LayerGroup, dict[str, torch.Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if not torch.equal(base[name].to(parameter), parameter):
+            members.setdefault(layer_group(name, layers), {})[name] = parameter
+    return members
 
 
 def costs(found: Mapping[str, Any], title: str, code: str) -> dict[str, float]:
@@ -135,7 +145,6 @@ INTERPOLATION = Diagnosis(
     _draw,
     lambda result: (
         "One layer group at a time goes from the base’s weights (alpha 0) to the result’s (alpha 1); all other groups "
-        f"stay as training left them. The first {result['first']} of {result['depth']} layers are the first group, the "
-        f"last {result['last']} the last."
+        f"stay as training left them. {groups_sentence(result)}"
     ),
 )

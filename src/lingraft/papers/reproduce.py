@@ -13,21 +13,24 @@ import yaml
 
 from lingraft.cache import cached, read_record, write_json, write_text
 from lingraft.disk import locked
-from lingraft.errors import UserError, nearest
+from lingraft.errors import OutputError, UserError, nearest
 from lingraft.evaluation.spearman import spearman
 from lingraft.output_paths import folder_target
 from lingraft.papers.table import OLD_TEXT, SIZES, PaperTable, Row, Size, read_table
 from lingraft.pipeline.sweep import run_sweep
 from lingraft.recipe.paths import unshared
 from lingraft.recipe.sweep import SEED, SWEEP, points_of, read_sweep
-from lingraft.reporting.figures import axis, escaped, layout, points
+from lingraft.reporting.figures import Figure, axis, escaped, label, layout, points
 from lingraft.reporting.page import render
-from lingraft.reporting.read import COLOURS, Style
+from lingraft.reporting.read import COLOURS, SYMBOLS, Style
+from lingraft.reporting.sweep import MOST_LABELS
 
 logger = logging.getLogger(__name__)
 
-RECIPE, RUNS, TABLE, PAGE = "recipe.yaml", "runs", "table.json", "table.html"
+RECORD, RECIPE, RUNS, TABLE, PAGE = "reproduce.json", "recipe.yaml", "runs", "table.json", "table.html"
 SMALL_TOKENS = 100_000
+LIKE = 0.5
+"""Rank correlation from which an order counts as the same, or as the opposite."""
 
 
 def reproduce_table(name: str, out: Path | str, size: Size = "testbed", seeds: int = 1) -> dict[str, Any]:
@@ -37,10 +40,12 @@ def reproduce_table(name: str, out: Path | str, size: Size = "testbed", seeds: i
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: give one or more")
     folder = folder_target(out)
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder, name, size):
-        raise UserError(f"--out {folder} is not empty and holds no '{name}' of size '{size}'; give a new folder")
+    record = {"table": name, "size": size}
+    if folder.is_dir() and any(folder.iterdir()) and read_record(folder / RECORD) != record:
+        raise OutputError(f"--out {folder} is not empty and holds no '{name}' of size '{size}'; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        write_json(folder / RECORD, record)  # before anything that takes time, so that a killed run goes on
         recipe = folder / RECIPE
         write_text(recipe, recipe_text(name, size, seeds, folder))
         sweep = read_sweep(recipe)
@@ -134,35 +139,67 @@ def compare(
 def _sentence(key: str, names: Sequence[str], theirs: Sequence[float], own: Sequence[float], rho: float | None) -> str:
     """What agrees and what differs."""
     best = {"learned": "learns most", "retained": "forgets least"}[key]
-    paper, here = names[int(np.argmax(theirs))], names[int(np.argmax(own))]
+    paper, here = (_leaders(names, values) for values in (theirs, own))
     if rho is None:
-        return f"{key.capitalize()}: the paper's rows are all equal; '{here}' {best} here."
-    leaders = f"'{here}' {best} in both" if paper == here else f"'{paper}' {best} there, '{here}' here"
-    return f"{key.capitalize()}: the paper's order agrees with ours by rho = {rho:+.2f}; {leaders}."
+        constant = "all rows of the paper" if len(set(theirs)) < 2 else "all rows here"
+        return f"{key.capitalize()}: {constant} are equal, so there is no order to compare."
+    agrees = "as in the paper" if rho >= LIKE else "against the paper's" if rho <= -LIKE else "unlike the paper's"
+    both = [name for name in paper if name in here]
+    apart = f"{_listed(paper)} {best} there, {_listed(here)} here"
+    leaders = f"{_listed(both)} {best} in both" if both else apart
+    return f"{key.capitalize()}: the order is {agrees} (rho = {rho:+.2f}); {leaders}."
+
+
+def _leaders(names: Sequence[str], values: Sequence[float]) -> list[str]:
+    return [name for name, value in zip(names, values, strict=True) if value == max(values)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
 
 
 def draw(table: PaperTable, found: Mapping[str, Any]) -> str:
     """The HTML: both planes, the table, and what differs."""
-    rows = found["rows"]
-    styles = {row["row"]: Style(COLOURS[i % len(COLOURS)], "circle", "●") for i, row in enumerate(rows)}
+    rows, symbols = found["rows"], list(SYMBOLS.items())
+    styles = {
+        row["row"]: Style(COLOURS[i % len(COLOURS)], *symbols[i // len(COLOURS) % len(symbols)])
+        for i, row in enumerate(rows)
+    }
     return render("table.html", table=table, found=found, sizes=SIZES, figures=_planes(table, rows, styles))
 
 
 def _planes(table: PaperTable, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> list[Any]:
-    planes = []
-    for title, across, up, xs, ys in (
-        ("The paper", table.retained, table.learned, [r["paper"]["retained"] for r in rows],
-         [r["paper"]["learned"] for r in rows]),
-        ("Here", "forgetting, %", "learning, %", [r["forgetting"] for r in rows], [r["learning"] for r in rows]),
-    ):  # fmt: skip
-        data = [
-            points(escaped(row["row"], 28), [x], [y], styles[row["row"]], [_hover(row["row"], x, y)])
-            for row, x, y in zip(rows, xs, ys, strict=True)
-        ]
-        titles = [{"title": {"text": escaped(text, 48), "font": {"size": 12}}} for text in (across, up)]
-        look = layout(360, {"l": 60, "r": 14, "t": 14, "b": 50}, xaxis=axis() | titles[0], yaxis=axis() | titles[1])
-        planes.append((title, {"data": data, "layout": look}))
-    return planes
+    """The paper's plane and ours, turned so that better is up and to the left in both."""
+    lower = table.better == "lower"
+    theirs = [(row["paper"]["retained"], row["paper"]["learned"]) for row in rows]
+    own = [(row["forgetting"], row["learning"]) for row in rows]
+    return [
+        ("The paper", _plane(theirs, (table.retained, table.learned), rows, styles, across=not lower, up=lower)),
+        ("Here", _plane(own, ("forgetting, %", "learning, %"), rows, styles)),
+    ]
+
+
+def _plane(
+    places: Sequence[tuple[float, float]],
+    titles: tuple[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    styles: Mapping[str, Style],
+    across: bool = False,
+    up: bool = False,
+) -> Figure:
+    """A point for each row; `across` and `up` say whether an axis is reversed."""
+    names = [row["row"] for row in rows]
+    data = [
+        points(escaped(name, 28), [x], [y], styles[name], [_hover(name, x, y)])
+        for name, (x, y) in zip(names, places, strict=True)
+    ]
+    words = [{"title": {"text": escaped(title, 48), "font": {"size": 12}}} for title in titles]
+    turned = [{"autorange": "reversed"} if is_turned else {} for is_turned in (across, up)]
+    axes = [axis() | title | turn for title, turn in zip(words, turned, strict=True)]
+    look = layout(380, {"l": 60, "r": 14, "t": 14, "b": 50}, xaxis=axes[0], yaxis=axes[1])
+    if len(names) <= MOST_LABELS:
+        look["annotations"] = [label(escaped(name, 28), *place) for name, place in zip(names, places, strict=True)]
+    return {"data": data, "layout": look}
 
 
 def _hover(name: str, x: float, y: float) -> str:
@@ -174,20 +211,15 @@ def _check_size(table: PaperTable, name: str, size: str) -> None:
         raise UserError(f"--size {size}: '{name}' has the sizes {', '.join(table.sizes)}{nearest(size, table.sizes)}")
 
 
-def _is_ours(folder: Path, name: str, size: Size) -> bool:
-    table, recipe = read_record(folder / TABLE) or {}, folder / RECIPE
-    if table:
-        return (table.get("table"), table.get("size")) == (name, size)
-    return recipe.is_file() and recipe.read_text("utf-8").startswith(f"# {read_table(name).title} (")
-
-
 def _keys(row: Row, size: Size, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a row's run: a share of old text becomes corpus entries."""
+    """The keys of a row's run: a share of old text becomes corpus entries, and new text is less by as much."""
     keys = dict(row.keys(size))
     if OLD_TEXT in keys:
         share = keys.pop(OLD_TEXT)
         new, *old = recipe["corpus"]
-        keys["corpus"] = [new, *({**entry, "share": share / len(old)} for entry in old)] if share else [new]
+        tokens = new["tokens"] / (1 - sum(entry["share"] for entry in old)) * (1 - share)
+        entries = [{**entry, "share": share / len(old)} for entry in old] if share else []
+        keys["corpus"] = [{**new, "tokens": round(tokens)}, *entries]
     return keys
 
 

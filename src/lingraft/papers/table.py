@@ -16,7 +16,7 @@ Size = Literal["testbed", "small", "paper"]
 SIZES: dict[Size, str] = {
     "testbed": "artificial languages and a base of a million parameters, made here, in minutes",
     "small": "SmolLM2-135M-Instruct and Chichewa, from two packages (the extra 'tutorial'), in hours",
-    "paper": "the paper's own base and text, on GPUs",
+    "paper": "a base and text of the paper's size, on GPUs",
 }
 OLD_TEXT = "old_text"
 """In place of corpus entries: the share of all tokens that is text of the old languages (of the testbed)."""

@@ -95,7 +95,7 @@ def execute(recipe: Recipe, folder: Path) -> Results:
         generated = generate_replay(recipe, name, base, data[name], chat, stage_work)  # other than what `chat` measures
         adapted = adapt(recipe, name, model, data[name], generated, extended, suites.abilities, stage_work)
         merged = merge(stage_work, stage.merge, adapted, changed_from=model, base=base)  # no steps: `adapted`
-        overlap = generated_overlap(stage_work, generated, text.split)  # it trains, so the report shows it
+        overlap = generated_overlap(stage_work, generated, base, text.split)  # it trains, so the report shows it
         stages.append(StageResult(recipe.shown_name(name), stage, data[name], generated, adapted, merged, overlap))
         model = merged.model
         if recipe.has_named_stages:  # a single stage is measured at the end alone

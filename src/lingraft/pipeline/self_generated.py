@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +16,9 @@ import torch
 
 from lingraft.cache import read_json, write_json
 from lingraft.checkpoints.document_marks import DocumentMarks
+from lingraft.checkpoints.read import read_tokenizer
 from lingraft.corpus.pack import SCHEMA
-from lingraft.corpus.read import read_texts, write_texts
+from lingraft.corpus.read import write_texts
 from lingraft.corpus.sample import sample
 from lingraft.corpus.tokenize import open_table
 from lingraft.evaluation.chat import sample_conversations
@@ -31,6 +33,7 @@ from lingraft.pipeline.text import TrainingData
 from lingraft.pipeline.values import ChatFiles, Model
 from lingraft.recipe import Recipe
 from lingraft.recipe.stage import ReplaySource
+from lingraft.schema import MUCH_OVERLAP
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,9 +44,6 @@ logger = logging.getLogger(__name__)
 
 SELF_GENERATED = "self-generated"
 """Stands for a language where tokens are told apart by theirs."""
-
-MUCH_OVERLAP = 0.01
-"""Of self-generated documents: more that share text with what is measured are warned of, and red in the report."""
 
 PART = 256
 """Blocks in an artefact; a killed run generates the part again that it was at."""
@@ -132,23 +132,39 @@ class GeneratedOverlap(Artefact):
         return record
 
 
-def generated_overlap(work: Path, generated: Sequence[GeneratedText], split: Split) -> GeneratedOverlap | None:
+def generated_overlap(
+    work: Path, generated: Sequence[GeneratedText], base: Model, split: Split
+) -> GeneratedOverlap | None:
     """Find the documents of self-generated text that share text with what is measured; None without such text."""
-    return find_overlap(work / f"{SELF_GENERATED}-overlap", list(generated), split) if generated else None
+    return find_overlap(work / f"{SELF_GENERATED}-overlap", list(generated), base, split) if generated else None
 
 
 @step(GeneratedOverlap)
-def find_overlap(folder: Path, parts: Sequence[GeneratedText], split: Split) -> None:
+def find_overlap(folder: Path, parts: Sequence[GeneratedText], base: Model, split: Split) -> None:
     """`overlap.json`; such documents train, since a base generates by heart what stands in many texts."""
-    texts = [text for part in parts for text in read_texts(part.folder / "text.jsonl")]
-    found = [match for match in split.index.matches([text] for text in texts) if match]
-    record = overlap_record(found, len(texts), SELF_GENERATED)
+    tokenizer = read_tokenizer(base.folder)
+    places, texts = list[str](), list[str]()
+    for number, part in enumerate(parts):
+        for row, ids in enumerate(part.blocks["input_ids"]):
+            pieces = _between_marks(ids, set(tokenizer.all_special_ids))
+            texts += tokenizer.batch_decode(pieces)
+            places += [f"{SELF_GENERATED}, part {number}, block {row}"] * len(pieces)
+    matches = list(split.index.matches([text] for text in texts))
+    found = [match for match in matches if match]
+    first = next((place for place, match in zip(places, matches, strict=True) if match), "")
+    record = overlap_record(found, len(texts), first)
     if len(found) > MUCH_OVERLAP * len(texts):
         logger.warning(
             "%s: %d of %d documents share a passage with what is measured, and train; first: '%s', as in %s",
             *(SELF_GENERATED, len(found), len(texts), found[0].passage, found[0].source),
         )
     write_json(folder / "overlap.json", {**record, "left_out": 0, "trained": len(found)})
+
+
+def _between_marks(ids: Sequence[int], marks: set[int]) -> list[list[int]]:
+    """The documents or turns of a block, which special tokens part."""
+    groups = groupby(ids, key=lambda token: token in marks)
+    return [list(tokens) for is_mark, tokens in groups if not is_mark]
 
 
 def generated_share(data: TrainingData, generated: Sequence[GeneratedText]) -> float:

@@ -10,6 +10,7 @@ from lingraft.reporting.scale_selection import limit
 from lingraft.reporting.stage_results import stage_results
 from lingraft.reporting.stages import Stage
 from lingraft.reporting.training import gates, losses, regularization
+from lingraft.schema import MUCH_OVERLAP
 
 
 def section(run: Run) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def section(run: Run) -> dict[str, Any]:
         },
         "stages": [_stage(run, stage) for stage in run.stages],
         "overlap": run.results.get("overlap") or [],
+        "much_overlap": MUCH_OVERLAP,
         "chat": _chat(run.results.get("chat")),
         "samples": run.results.get("samples") or [],
         "export": origin.get("export", {}),
