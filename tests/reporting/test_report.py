@@ -225,6 +225,14 @@ def test_results_without_a_base_are_drawn_too(draw, results) -> None:
     assert "Learning against forgetting" not in page
 
 
+def test_results_in_the_words_of_an_earlier_version_are_drawn_alike(draw, results) -> None:
+    earlier = json.loads(json.dumps(results))
+    for task in earlier["tasks"].values():
+        for entry in task["languages"].values():
+            entry["accuracy"] = entry.pop("score")
+    assert draw(earlier) == draw(results, names=("of-this-version",)).replace("of-this-version", "first")
+
+
 def test_documents_that_share_measured_text_stand_in_a_table_with_the_first(draw, results) -> None:
     first = {"place": "swh.jsonl:17", "kind": "n-gram", "source": "evaluation.text swh_Latn", "passage": HOSTILE}
     counts = {"kinds": {"n-gram": 1234}, "sources": {"evaluation.text swh_Latn": 1234}}

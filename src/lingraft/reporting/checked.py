@@ -16,7 +16,7 @@ _SHOWN = 40
 
 
 def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dict[str, Any]:
-    """Read a file with a `schema` key and check its form; `kind` names the file in messages.
+    """Read a file with a `schema` key, in the words of this version; `kind` names the file in messages.
 
     Raises:
         UserError: it is another kind of file, or has another schema.
@@ -31,7 +31,7 @@ def read_schema(path: Path, form: type[Results | Fertilities], kind: str) -> dic
         raise UserError(f"{path}: a {kind} of schema {value['schema']}; this version reads schema 1")
     if found := problem(form, value):
         raise UserError(f"{wrong} ({found})")
-    return value
+    return form.model_validate(value).to_json()
 
 
 def read_beside(file: Path, name: str, form: type[Origin | Training]) -> dict[str, Any]:

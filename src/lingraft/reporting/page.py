@@ -73,7 +73,7 @@ def _environment() -> Environment:
     )
     environment.filters["percent"] = lambda share: f"{100 * share:+.1f} %"
     environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
-    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["thousands"] = lambda number: f"{number:,.0f}"
     environment.filters["figure_json"] = _figure_json
     environment.filters["language_name"] = language_name
     return environment
