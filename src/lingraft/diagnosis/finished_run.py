@@ -71,12 +71,12 @@ class FinishedRun:
         Raises:
             UserError: the run's `work/` is not there.
         """
-        folder = self.folder / "work" / "split"
+        codes, folder = self.recipe.languages.roles, self.folder / "work" / "split"
         if not folder.is_dir():
             raise UserError(
                 f"{self.folder}: its work/, with the text that was measured, is not there; keep it to diagnose"
             )
-        texts = {code: read_texts(folder / f"held-out-{code}.jsonl") for code in self.recipe.languages.roles}
+        texts = {code: read_texts(folder / f"held-out-{code}.jsonl") for code in codes}
         return {code: documents for code, documents in texts.items() if documents}
 
     def pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
