@@ -85,7 +85,8 @@ def _activity(run: FinishedRun, max_documents: int | None) -> dict[str, list[flo
     import lingraft.nn.peft_adapter  # noqa: F401 - so that peft knows the adapter
 
     folder = run.base.folder
-    model = PeftModel.from_pretrained(model_to_measure(folder), str(run.folder / "adapter"))
+    adapter = str(run.folder / "adapter")
+    model = PeftModel.from_pretrained(model_to_measure(folder), adapter, trust_remote_code=False)
     tokenizer = document_tokenizer(folder, run.marks(folder))
     blocks = {}
     for code, documents in run.texts.items():
