@@ -67,7 +67,7 @@ def advise_on(
         "goal": goal,
         "facts": list(facts.lines()),
         "advice": [{**asdict(advice), **_compared(advice, given)} for advice in found],
-        "unknown": unknown(facts, goal),
+        "unknown": unknown(facts, goal, rehearsal is not None),
     }
     if given is not None and rehearsal is not None:
         result["rehearsal"] = rehearse(given, rehearsal)
@@ -136,7 +136,9 @@ def advice_text(result: Mapping[str, Any]) -> str:
         lines += ["", f"{advice['topic']}: {advice['choice']}", _indented(advice["reason"], "  ")]
         lines.append(f"  [{advice['source']}]")
         if "differs" in advice and advice["keys"]:
-            shown = "; ".join(f"{path} is {_shown(value)}" for path, value in advice["differs"].items())
+            shown = "; ".join(
+                f"{path} is {_shown(value, advice['keys'][path])}" for path, value in advice["differs"].items()
+            )
             lines.append(f"  in the recipe: {shown or 'the same'}")
     if rehearsal := result.get("rehearsal"):
         lines += ["", *rehearsal_text(rehearsal)]
@@ -144,12 +146,12 @@ def advice_text(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(value: Any) -> str:
-    """A value as a recipe has it, without what is not set."""
+def _shown(value: Any, advised: Any) -> str:
+    """A value as a recipe has it; of a section, the keys that are advised about."""
     if value is None:
         return "not set"
-    set_values = {key: of for key, of in value.items() if of} if isinstance(value, Mapping) else value
-    return yaml.safe_dump(set_values, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    own = {key: value.get(key) for key in advised} if isinstance(value, Mapping) else value
+    return yaml.safe_dump(own, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
 
 
 def _indented(text: str, indent: str) -> str:

@@ -241,10 +241,11 @@ def relatives(facts: Facts, goal: Goal) -> Advice | None:
 RULES: tuple[Rule, ...] = (method, families, layers, rate, replay, chat, new_tokens, amount, scripts, relatives)
 
 
-def unknown(facts: Facts, goal: Goal) -> list[str]:
+def unknown(facts: Facts, goal: Goal, is_rehearsed: bool = False) -> list[str]:
     """What the rules cannot tell."""
+    rehearse = "how much will be learned and forgotten: rehearse it ('lingraft advise RECIPE --rehearse FOLDER')"
     found = [
-        "how much will be learned and forgotten: rehearse it ('lingraft advise RECIPE --rehearse FOLDER')",
+        *([] if is_rehearsed else [rehearse]),
         "whether the order of methods holds at another size: ours were compared at 15 M and 135 M parameters, with "
         "250,000 and 100,000 tokens",
     ]
