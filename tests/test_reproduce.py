@@ -85,7 +85,7 @@ def test_where_the_paper_and_we_differ_is_said() -> None:
     ours = {row.name: [(10.0 * i, 5.0 * i)] for i, row in enumerate(table.rows)}
     found = compare(table, "neutral-gates", "testbed", ours)
     learned, retained = found["sentences"]
-    assert "'ReLU' and 'ReLU, l1' learns most there, 'adapters' here" in learned  # both have the lowest perplexity
+    assert "'ReLU' and 'ReLU, l1' learn most there, 'adapters' here" in learned  # both have the lowest perplexity
     assert "'ReLU' forgets least there, 'no gate, l1' here" in retained
     assert "unlike the paper's (rho = -0.37)" in retained
     found = compare(table, "neutral-gates", "testbed", {name: [(10.0, 5.0 * i)] for i, name in enumerate(ours)})

@@ -138,20 +138,24 @@ def compare(
 
 def _sentence(key: str, names: Sequence[str], theirs: Sequence[float], own: Sequence[float], rho: float | None) -> str:
     """What agrees and what differs."""
-    best = {"learned": "learns most", "retained": "forgets least"}[key]
     paper, here = (_leaders(names, values) for values in (theirs, own))
     if rho is None:
         constant = "all rows of the paper" if len(set(theirs)) < 2 else "all rows here"
         return f"{key.capitalize()}: {constant} are equal, so there is no order to compare."
     agrees = "as in the paper" if rho >= LIKE else "against the paper's" if rho <= -LIKE else "unlike the paper's"
     both = [name for name in paper if name in here]
-    apart = f"{_listed(paper)} {best} there, {_listed(here)} here"
-    leaders = f"{_listed(both)} {best} in both" if both else apart
+    apart = f"{_lead(key, paper)} there, {_listed(here)} here"
+    leaders = f"{_lead(key, both)} in both" if both else apart
     return f"{key.capitalize()}: the order is {agrees} (rho = {rho:+.2f}); {leaders}."
 
 
 def _leaders(names: Sequence[str], values: Sequence[float]) -> list[str]:
     return [name for name, value in zip(names, values, strict=True) if value == max(values)]
+
+
+def _lead(key: str, names: Sequence[str]) -> str:
+    one, several = {"learned": ("learns most", "learn most"), "retained": ("forgets least", "forget least")}[key]
+    return f"{_listed(names)} {one if len(names) == 1 else several}"
 
 
 def _listed(names: Sequence[str]) -> str:
