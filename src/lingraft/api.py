@@ -190,7 +190,7 @@ def advise(
     recipe: Path | str | None = None,
     base: str | None = None,
     learn: Sequence[str] = (),
-    text: TextByLanguage = MappingProxyType({}),
+    text: str | Sequence[str] | TextByLanguage = (),
     retain: Sequence[str] | TextByLanguage = (),
     goal: Goal = "balanced",
     pairs: Mapping[str, str] | None = None,

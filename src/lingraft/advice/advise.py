@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lingraft.advice.facts import TextPart, gather
-from lingraft.advice.foretell import check_rehearsal, rehearsal_text, rehearse
+from lingraft.advice.foretell import prepare_rehearsal, rehearsal_text, rehearse
 from lingraft.advice.rules import RULES, Advice, unknown
 from lingraft.cache import read_record, write_json
 from lingraft.corpus.formats import as_list
@@ -32,7 +32,7 @@ def advise_on(
     recipe: Path | str | None,
     base: str | None,
     learn: Sequence[str],
-    text: TextByLanguage,
+    text: str | Sequence[str] | TextByLanguage,
     retain: Sequence[str] | TextByLanguage,
     goal: Goal,
     pairs: Mapping[str, str] | None,
@@ -58,19 +58,19 @@ def advise_on(
         texts, kept = read_languages(learn, text, retain)
         learned = {code: _of_files(files) for code, files in texts.items()}
         retained = {code: _of_files(files) for code, files in kept if code != CHAT}
-    if given is not None and rehearsal is not None:
-        check_rehearsal(given, rehearsal)
+    values = prepare_rehearsal(given, rehearsal) if given is not None and rehearsal is not None else None
     facts = gather(str(base), base_config(str(base)), learned, retained, pairs)
     found = [advice for rule in RULES if (advice := rule(facts, goal))]
+    own = yaml.safe_load(recipe_yaml(given)) if given is not None else None
     result: dict[str, Any] = {
         "schema": 1,
         "goal": goal,
         "facts": list(facts.lines()),
-        "advice": [{**asdict(advice), **_compared(advice, given)} for advice in found],
+        "advice": [{**asdict(advice), **_compared(advice, given, own)} for advice in found],
         "unknown": unknown(facts, goal, rehearsal is not None),
     }
-    if given is not None and rehearsal is not None:
-        result["rehearsal"] = rehearse(given, rehearsal)
+    if given is not None and values is not None and rehearsal is not None:
+        result["rehearsal"] = rehearse(given, values, rehearsal)
     if target is not None:
         write_json(target, result)
     return result
@@ -108,11 +108,10 @@ def _evaluated(recipe: Recipe, code: str) -> list[TextPart]:
     return [(FileSource(files=files, text_field=evaluation.text_field, split=evaluation.split), 0)]
 
 
-def _compared(advice: Advice, recipe: Recipe | None) -> dict[str, Any]:
-    """What the recipe has in place of what is advised: `differs`, path -> its own value."""
+def _compared(advice: Advice, recipe: Recipe | None, values: Any) -> dict[str, Any]:
+    """What the recipe, of these values, has in place of what is advised: `differs`, path -> its own value."""
     if recipe is None:
         return {}
-    values = yaml.safe_load(recipe_yaml(recipe))
     own = {path: value_at(values, path) for path in advice.keys}
     if not recipe.is_short:  # in a stage's own keys, the last stage's
         stage = {path: value_at(values, f"stages.{recipe.last}.{path}") for path in advice.keys}

@@ -113,8 +113,8 @@ def _on_line(x: float, xs: Any, ys: Any) -> Foretold:
     return Foretold(expected, expected - half, expected + half)
 
 
-def check_rehearsal(recipe: Recipe, folder: Path | str) -> None:
-    """Refuse a folder that holds anything but this rehearsal.
+def prepare_rehearsal(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
+    """The rehearsal's recipe; refuses a folder that holds anything but this rehearsal.
 
     Raises:
         OutputError: names the folder.
@@ -122,24 +122,21 @@ def check_rehearsal(recipe: Recipe, folder: Path | str) -> None:
     """
     place, values = Path(folder), rehearsal_of(recipe)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-        return
+        return values
     file = place / "recipe.resolved.yaml"
     rehearsal = recipe_yaml(load_recipe(values, runs_here=False))
     if not file.is_file() or yaml.safe_load(file.read_text("utf-8")) != yaml.safe_load(rehearsal):
         raise OutputError(f"--rehearse {folder} holds no rehearsal of this recipe; give a new folder")
+    return values
 
 
-def rehearse(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
-    """Run the rehearsal of a recipe in a folder; `learning`, `forgetting` and its `seconds`, and what they foretell.
+def rehearse(recipe: Recipe, values: dict[str, Any], folder: Path | str) -> dict[str, Any]:
+    """Run a prepared rehearsal in a folder; `learning`, `forgetting`, its `seconds`, and what they foretell.
 
     A run that is given the folder as `beside` takes the measurement of the base and the split from there.
-
-    Raises:
-        OutputError, UserError: as `check_rehearsal`.
     """
     started, kind = time.monotonic(), kind_of(recipe)
-    check_rehearsal(recipe, folder)
-    results = run_recipe(rehearsal_of(recipe), folder)
+    results = run_recipe(values, folder)
     rehearsal = {figure: results[figure] for figure in FIGURES if figure in results}
     runs = [run for run in known_runs() if run.kind == kind]
     return {

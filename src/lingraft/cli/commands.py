@@ -14,7 +14,20 @@ import lingraft
 from lingraft.cli import merge, tokenizer
 from lingraft.cli.beside import print_beside, read_prompts
 from lingraft.cli.console import is_main_process, say_written, speak
-from lingraft.cli.options import FILES, Split, codes, example, files, kept, pairs, sentences, tasks
+from lingraft.cli.options import (
+    FILES,
+    ForGoal,
+    LearnedText,
+    Retained,
+    Split,
+    codes,
+    example,
+    files,
+    kept,
+    pairs,
+    sentences,
+    tasks,
+)
 from lingraft.cli.publish import EXAMPLE, publish
 from lingraft.errors import UserError, nearest
 
@@ -80,13 +93,9 @@ def demo(
 def init(
     base: Annotated[str, typer.Option(help="Hub name or folder of the base model.")],
     learn: Annotated[str, typer.Option(help="Languages to learn, as in swh_Latn,glg_Latn.")],
-    text: Annotated[
-        list[str] | None, typer.Option(help=f"Files of the learned language, or LANGUAGE=FILES. {FILES}")
-    ] = None,
-    retain: Annotated[
-        list[str] | None, typer.Option(help="Languages to keep, as in eng_Latn,spa_Latn, or LANGUAGE=FILE.")
-    ] = None,
-    goal: Annotated[str, typer.Option(help="comprehension, translation, balanced or coverage.")] = "balanced",
+    text: LearnedText = None,
+    retain: Retained = None,
+    goal: ForGoal = "balanced",
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("recipe.yaml"),
 ) -> None:
     """Write a first recipe."""
@@ -104,13 +113,9 @@ def advise(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to be advised about.")] = None,
     base: Annotated[str | None, typer.Option(help="Without a recipe: hub name or folder of the base model.")] = None,
     learn: Annotated[str, typer.Option(help="Languages to learn, as in swh_Latn,glg_Latn.")] = "",
-    text: Annotated[
-        list[str] | None, typer.Option(help=f"Files of the learned language, or LANGUAGE=FILES. {FILES}")
-    ] = None,
-    retain: Annotated[
-        list[str] | None, typer.Option(help="Languages to keep, as in eng_Latn,spa_Latn, or LANGUAGE=FILE.")
-    ] = None,
-    goal: Annotated[str, typer.Option(help="comprehension, translation, balanced or coverage.")] = "balanced",
+    text: LearnedText = None,
+    retain: Retained = None,
+    goal: ForGoal = "balanced",
     pair: Annotated[
         list[str] | None, typer.Option("--pairs", help="Pairs of sentences: eng_Latn:eng,swh_Latn:swh=FILE.")
     ] = None,
@@ -124,16 +129,11 @@ def advise(
     from lingraft.advice.advise import advice_text
 
     _load_quietly()
-    given, languages = files(text or []), codes(learn)
-    if not isinstance(given, dict):
-        if given and len(languages) != 1:
-            raise UserError(f"--text {given[0]}: of which language? give --text LANGUAGE={given[0]}")
-        given = {languages[0]: given} if given else {}
     advice = lingraft.advise(
         recipe,
         base,
-        languages,
-        given,
+        codes(learn),
+        files(text or []),
         kept(retain or []),
         goal,  # type: ignore[arg-type]
         sentences(pair or []),

@@ -36,6 +36,16 @@ def pairs(values: list[str], option: str) -> dict[str, list[str]]:
     return found
 
 
+LearnedText = Annotated[
+    list[str] | None, typer.Option("--text", help=f"Files of the learned language, or LANGUAGE=FILES. {FILES}")
+]
+Retained = Annotated[
+    list[str] | None,
+    typer.Option("--retain", help="Languages to keep, as in eng_Latn,spa_Latn, or LANGUAGE=FILE."),
+]
+ForGoal = Annotated[str, typer.Option("--goal", help="comprehension, translation, balanced or coverage.")]
+
+
 def tasks(values: list[str]) -> dict[str, dict[str, list[str]]]:
     """`NAME:swh_Latn=FILE` options, one or more per task and language."""
     found: dict[str, dict[str, list[str]]] = {}
