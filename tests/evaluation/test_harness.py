@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +124,20 @@ def test_examples_are_other_questions_where_there_are_no_worked_ones(datasets) -
         assert instance.args[0].endswith(f"Swali: {asked}\nAnswer:")
 
 
+@contextmanager
+def calls_of(of: type, name: str, seen: list) -> Iterator[None]:
+    """Note the first argument of each call of a method."""
+    own = getattr(of, name)
+
+    def noted(self, first, *rest, **others):
+        seen.append(first)
+        return own(self, first, *rest, **others)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(of, name, noted)
+        yield
+
+
 def write_own(tmp_path, splits: dict[str, int], keys: str) -> str:
     """A task of one's own with so many questions in each split; returns the suite's file."""
     folder = tmp_path / "datasets" / "me" / "own"
@@ -227,6 +244,38 @@ def test_a_wrong_figure_or_filter_says_what_is_allowed(datasets, tmp_path) -> No
         (tmp_path / "mine.yaml").write_text(f"xcopa: {{task: 'xcopa_{{alpha2}}', folder: xcopa, {keys}}}")
         with pytest.raises(UserError, match=message):
             load_suites([str(tmp_path / "mine.yaml")], ["swh_Latn"], str(datasets))
+
+
+def test_a_question_without_a_right_answer_is_not_asked(tmp_path) -> None:
+    folder = tmp_path / "parsinlu-entailment"
+    folder.mkdir()
+    rows = [(1, "e"), (2, "-"), (3, "c"), (4, "n")]  # two of the published questions have the second one's label
+    lines = [",sent1,sent2,label,source", *(f"{i},maji {i},moto {i},{label},x" for i, label in rows)]
+    (folder / "test.csv").write_text("\n".join(lines))
+    (suite,), _ = load_suites(["persian"], ["pes_Arab"], str(tmp_path))
+    (task,) = suite.tasks["pes_Arab"]
+    assert [doc["sent1"] for doc in task.eval_docs] == ["maji 1", "maji 3", "maji 4"]
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_a_chat_is_asked_as_the_harness_asks_it(make_model, documents, tmp_path, shots) -> None:
+    suite_file = Path(write_own(tmp_path, {"test": 3, "train": 2}, f"  shots: {shots}\n  chat: true\n"))
+    model = make_model(max_position_embeddings=256).float()
+    (suite,), _ = load_suites([str(suite_file)], ["swh_Latn"], str(tmp_path / "datasets"))
+    assert suite.title == ("own, 2 shots, chat" if shots else "own, chat")
+    plain = suite.measure(model, documents, 64)["swh_Latn"]  # there is no template
+    tokenizer = copy.deepcopy(documents.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
+    chats = dataclasses.replace(documents, tokenizer=tokenizer)
+    asked = []
+    spied = calls_of(lm_eval.models.huggingface.HFLM, "tok_batch_encode", asked)
+    with spied:
+        measured = suite.measure(model, chats, 64)["swh_Latn"]
+    prompts = [text for texts in asked for text in texts]
+    assert len(prompts) == 3
+    assert all(text.startswith("<user> Jina") and text.endswith("<assistant>") for text in prompts)
+    assert {text.count("<user>") for text in prompts} == {1 + shots}
+    assert len(measured.texts) == len(plain.texts) == 3
 
 
 def test_translations_are_cut_and_scored_as_sacrebleu_scores_them(make_model, documents, datasets) -> None:

@@ -55,6 +55,8 @@ class HarnessSuite(TaskSuite):
     filter: str | None
     chance: float | None
     """What guessing is worth, where it does not follow from options."""
+    chat: bool
+    """Whether it is asked in the model's chat template, where there is one."""
     limit: int | None
 
     @property
@@ -64,7 +66,7 @@ class HarnessSuite(TaskSuite):
     @property
     def uses_chat(self) -> bool:  # type: ignore[override]
         """As generated answers end where the model's generation config says."""
-        return any(task.OUTPUT_TYPE == "generate_until" for tasks in self.tasks.values() for task in tasks)
+        return self.chat or any(task.OUTPUT_TYPE == "generate_until" for tasks in self.tasks.values() for task in tasks)
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -75,7 +77,7 @@ class HarnessSuite(TaskSuite):
         """
         from importlib.metadata import version
 
-        how = [version("lm_eval"), *self.metrics, self.filter, self.chance]
+        how = [version("lm_eval"), *self.metrics, self.filter, self.chance, *(["chat"] if self.chat else [])]
         return {
             code: fingerprint([how, *(_asked(self.title, code, task, self.limit) for task in tasks)])
             for code, tasks in self.tasks.items()
@@ -97,13 +99,22 @@ class HarnessSuite(TaskSuite):
         own = copy.deepcopy(tokenizer.tokenizer)  # the harness gives it a token for padding
         asked = HFLM(pretrained=model, tokenizer=own, backend="causal", batch_size=size)
         self._check_context(asked.max_length)
+        chat = self.chat and bool(own.chat_template)
         measured = {}
         for code, tasks in self.tasks.items():
             for task in tasks:
                 task.set_fewshot_seed(SEED)
             named: Any = {"tasks": {task.task_name: task for task in tasks}}
             with _progress(f"{self.title} {code}"):
-                results = evaluate(asked, named, limit=self.limit, bootstrap_iters=0, log_samples=True)
+                results = evaluate(
+                    asked,
+                    named,
+                    limit=self.limit,
+                    bootstrap_iters=0,
+                    log_samples=True,
+                    apply_chat_template=chat,
+                    fewshot_as_multiturn=chat,
+                )
             assert results is not None  # only other processes get None
             samples = [sample for task in tasks for sample in results["samples"][task.task_name]]
             name = self.filter or samples[0]["filter"]
@@ -274,7 +285,7 @@ def _suite(title: str, task: SuiteTask, tasks: Mapping[str, list[Any]], limit: i
         raise UserError(f"{title}: the task has no filter '{task.filter}'; allowed are {', '.join(filters)}")
     if set(metrics) & {*OF_THE_WHOLE} and isinstance(first.doc_to_target(first.eval_docs[0]), list):
         raise UserError(f"{title}: chrF and BLEU compare with one text, and its questions have several; leave it out")
-    return HarnessSuite(title, tasks, metrics, task.filter, task.chance, limit)
+    return HarnessSuite(title, tasks, metrics, task.filter, task.chance, task.chat, limit)
 
 
 def _asked(title: str, code: str, task: Any, limit: int | None) -> list[Any]:

@@ -49,8 +49,12 @@ class SuiteTask(BaseModel):
     """ISO 639-3 codes of the languages that there are; not said, those of the names, or of the data."""
     without: Words = Field(default=[], alias="except")
     """ISO 639-3 codes for which it makes no sense: a translation into English, of English."""
+    only: dict[str, Words] = {}
+    """Field of a question -> its values: others have no right answer, as where annotators did not agree."""
     shots: Annotated[int, Field(ge=0)] | None = None
     """Worked examples before each question; not said, the task's own number."""
+    chat: bool = False
+    """Asked in the model's chat template, where it has one; the examples are turns before the question."""
     chance: Annotated[float, Field(ge=0, lt=1)] | None = None
     """What guessing is worth, of generated answers; options say it themselves."""
     metric: Words = []
@@ -63,7 +67,13 @@ class SuiteTask(BaseModel):
     def _names_or_defines(self) -> SuiteTask:
         if (self.define is None) == (self.task is None and not self.named):
             raise ValueError("give either 'task' (or 'named'), a task of the harness, or 'define', one of your own")
+        if self.only and self.define is None:
+            raise ValueError("'only' needs 'define'; a task of the harness chooses its questions itself")
         return self
+
+    def _chosen(self, questions: Any) -> Any:
+        """The questions of a split that have one of the values of `only`."""
+        return questions.filter(lambda one: all(str(one[field]) in values for field, values in self.only.items()))
 
     def spec(self, title: str, code: str) -> str | dict[str, Any] | None:
         """What the harness is asked for in a language; None where the suite has no such task."""
@@ -75,7 +85,9 @@ class SuiteTask(BaseModel):
         names = _names_of(code)
         if self.define is not None:
             filled = _filled(self.define, names)
-            return None if filled is None else {"task": f"{title}_{code}".replace(" ", "_"), **filled}
+            if filled is None:
+                return None
+            return {"task": f"{title}_{code}".replace(" ", "_"), **({"process_docs": self._chosen} if self.only else {}), **filled}
         return _fill(self.task, names) if self.task else None
 
 
@@ -191,7 +203,7 @@ def list_tasks(suites: Sequence[str], codes: Sequence[str]) -> dict[str, SuiteTa
     for suite in suites:
         single = _single(suite, codes)
         for name, task in ({suite: single} if single else read_suite(suite)).items():
-            title = f"{name}, {task.shots} shots" if task.shots else name
+            title = ", ".join([name, *([f"{task.shots} shots"] if task.shots else []), *(["chat"] if task.chat else [])])
             if title in found and found[title] != task:
                 title = f"{title} ({Path(suite).stem})"
                 if found.get(title, task) != task:

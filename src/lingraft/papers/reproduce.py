@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 RECORD, RECIPE, RUNS, TABLE, PAGE = "reproduce.json", "recipe.yaml", "runs", "table.json", "table.html"
 SMALL_TOKENS = 100_000
+FEWEST = 3
+"""Rows with figures of the paper from which orders are compared."""
 LIKE = 0.5
 """Rank correlation from which an order counts as the same, or as the opposite."""
 
@@ -120,33 +123,53 @@ def compare(
         for row in table.rows
         if row.name in ours
     ]
-    sign = 1 if table.better == "higher" else -1
-    theirs = {key: [sign * row["paper"][key] for row in rows] for key in ("learned", "retained")}
-    own = {"learned": [row["learning"] for row in rows], "retained": [-row["forgetting"] for row in rows]}
-    rho = {key: spearman(theirs[key], own[key]) for key in theirs}
-    names = [row["row"] for row in rows]
+    compared = {key: _Order.of(table, key, rows) for key in ("learned", "retained")}
     return {
         "schema": 1,
         "table": name,
         "source": table.source,
         "size": size,
         "rows": rows,
-        "rho": rho,
-        "sentences": [_sentence(key, names, theirs[key], own[key], rho[key]) for key in theirs],
+        "rho": {key: order.rho for key, order in compared.items()},
+        "sentences": [order.sentence for order in compared.values()],
     }
 
 
-def _sentence(key: str, names: Sequence[str], theirs: Sequence[float], own: Sequence[float], rho: float | None) -> str:
-    """What agrees and what differs."""
-    paper, here = (_leaders(names, values) for values in (theirs, own))
-    if rho is None:
-        constant = "all rows of the paper" if len(set(theirs)) < 2 else "all rows here"
-        return f"{key.capitalize()}: {constant} are equal, so there is no order to compare."
-    agrees = "as in the paper" if rho >= LIKE else "against the paper's" if rho <= -LIKE else "unlike the paper's"
-    both = [name for name in paper if name in here]
-    apart = f"{_lead(key, paper)} there, {_listed(here)} here"
-    leaders = f"{_lead(key, both)} in both" if both else apart
-    return f"{key.capitalize()}: the order is {agrees} (rho = {rho:+.2f}); {leaders}."
+@dataclass(frozen=True)
+class _Order:
+    """The rows that have one of the paper's figures, by that figure and by ours; more is better in both."""
+
+    key: str
+    names: list[str]
+    theirs: list[float]
+    own: list[float]
+
+    @classmethod
+    def of(cls, table: PaperTable, key: str, rows: Sequence[Mapping[str, Any]]) -> _Order:
+        sign = 1 if table.better == "higher" else -1
+        known = [row for row in rows if row["paper"][key] is not None]
+        own = [row["learning"] if key == "learned" else -row["forgetting"] for row in known]
+        return cls(key, [row["row"] for row in known], [sign * row["paper"][key] for row in known], own)
+
+    @property
+    def rho(self) -> float | None:
+        return spearman(self.theirs, self.own) if len(self.names) >= FEWEST else None
+
+    @property
+    def sentence(self) -> str:
+        """What agrees and what differs."""
+        what, rho = self.key.capitalize(), self.rho
+        if len(self.names) < FEWEST:
+            return f"{what}: our copy of the paper has {len(self.names) or 'no'} figures, too few to compare an order."
+        if rho is None:
+            constant = "all rows of the paper" if len(set(self.theirs)) < 2 else "all rows here"
+            return f"{what}: {constant} are equal, so there is no order to compare."
+        paper, here = (_leaders(self.names, values) for values in (self.theirs, self.own))
+        agrees = "as in the paper" if rho >= LIKE else "against the paper's" if rho <= -LIKE else "unlike the paper's"
+        both = [name for name in paper if name in here]
+        apart = f"{_lead(self.key, paper)} there, {_listed(here)} here"
+        leaders = f"{_lead(self.key, both)} in both" if both else apart
+        return f"{what}: the order is {agrees} (rho = {rho:+.2f}); {leaders}."
 
 
 def _leaders(names: Sequence[str], values: Sequence[float]) -> list[str]:
@@ -175,10 +198,13 @@ def draw(table: PaperTable, found: Mapping[str, Any]) -> str:
 def _planes(table: PaperTable, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> list[Any]:
     """The paper's plane and ours, turned so that better is up and to the left in both."""
     lower = table.better == "lower"
-    theirs = [(row["paper"]["retained"], row["paper"]["learned"]) for row in rows]
+    known = [row for row in rows if None not in row["paper"].values()]
+    theirs = [(row["paper"]["retained"], row["paper"]["learned"]) for row in known]
     own = [(row["forgetting"], row["learning"]) for row in rows]
+    titles = (table.retained, table.learned)
+    paper = [("The paper", _plane(theirs, titles, known, styles, across=not lower, up=lower))] if known else []
     return [
-        ("The paper", _plane(theirs, (table.retained, table.learned), rows, styles, across=not lower, up=lower)),
+        *paper,
         ("Here", _plane(own, ("forgetting, %", "learning, %"), rows, styles)),
     ]
 

@@ -28,8 +28,8 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
-    paper: tuple[float, float]
-    """What the paper has: learned, and retained."""
+    paper: tuple[float | None, float | None]
+    """What the paper has: learned, and retained; None where our copy of it has no figure."""
     testbed: dict[str, Any] = {}
     """Keys that are others at this size."""
     small: dict[str, Any] = {}
