@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from command_line import command
 from lingraft.errors import OutputError, RecipeError, UserError
 from lingraft.evaluation.student_t import student_t
 from lingraft.recipe.sweep import points_of, read_sweep
+from lingraft.reporting.progress import monotonicity
 from lingraft.reporting.sweep import SweepResults, _mean, signs_of
 
 pytestmark = pytest.mark.integration
@@ -238,6 +240,31 @@ def test_a_figure_tells_nothing_where_seeds_disagree() -> None:
     assert not sign.tells
     assert signs_of(sweep_of({"a": (0.1,), "b": (0.2,), "c": (0.4,)})) == []
     assert signs_of(sweep_of({"a": (0.1, 0.2), "b": (0.2, 0.1)})) == []
+
+
+def test_a_figure_that_goes_up_and_down_while_models_train_is_told() -> None:
+    """Learning follows the loss of learned languages downwards, forgetting that of retained ones upwards."""
+    languages = {"dan_Latn": {"role": "learn"}, "eng_Latn": {"role": "retain"}}
+    rising, falling, unsteady = [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 4.0, 2.0, 3.0]
+
+    def log(danish, english, copying):
+        lines = {"eval_dan_Latn_loss": danish, "eval_eng_Latn_loss": english, "copying_eng_Latn": copying}
+        return [{"step": i, **{key: line[i] for key, line in lines.items()}} for i in range(4)]
+
+    steady = monotonicity({"languages": languages}, log(falling, rising, unsteady))
+    assert steady == {
+        "learning": 1.0, "forgetting": 1.0, "Danish, bits per byte": -1.0, "English, bits per byte": 1.0,
+        "in-context copying, forgetting": pytest.approx(-0.4),
+    }  # fmt: skip
+    assert monotonicity({"languages": languages}, log(falling, rising, unsteady)[:2]) == {}
+    sweep = sweep_of({"a": (0.1, 0.2), "b": (0.2, 0.3), "c": (0.4, 0.5)})
+    runs = {name: {**results, "languages": languages} for name, results in sweep.finished.items()}
+    for of in runs.values():
+        of["languages"] = {code: {**entry, "bits_per_byte": {}} for code, entry in languages.items()}
+    for danish, is_unsteady in ((falling, False), (unsteady, True)):
+        (sign,) = signs_of(replace(sweep, finished=runs, logs=dict.fromkeys(runs, log(danish, rising, rising))))
+        assert sign.tells
+        assert sign.is_unsteady == is_unsteady
 
 
 def test_the_interval_of_a_mean_over_seeds_is_students() -> None:

@@ -251,7 +251,8 @@ def test_a_question_without_a_right_answer_is_not_asked(tmp_path) -> None:
     folder.mkdir()
     rows = [(1, "e"), (2, "-"), (3, "c"), (4, "n")]  # two of the published questions have the second one's label
     lines = [",sent1,sent2,label,source", *(f"{i},maji {i},moto {i},{label},x" for i, label in rows)]
-    (folder / "test.csv").write_text("\n".join(lines))
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.csv").write_text("\n".join(lines))
     (suite,), _ = load_suites(["persian"], ["pes_Arab"], str(tmp_path))
     (task,) = suite.tasks["pes_Arab"]
     assert [doc["sent1"] for doc in task.eval_docs] == ["maji 1", "maji 3", "maji 4"]

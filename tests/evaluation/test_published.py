@@ -109,3 +109,11 @@ def test_the_hubs_layout_is_read_by_datasets(tmp_path, monkeypatch) -> None:
         read_dataset(tmp_path, "owner/tasks", "et")
     with pytest.raises(LackingDataError, match="has no folder owner/others, as the hub has it"):
         read_dataset(tmp_path, "owner/others", "sw")
+
+
+def test_a_file_that_changed_is_read_anew(tmp_path) -> None:
+    form = "---\nconfigs:\n- config_name: default\n  data_files: [{split: test, path: test.jsonl}]\n---\n"
+    for word in ("maji", "moto"):
+        write(tmp_path / "me" / "own" / "README.md", form)
+        write(tmp_path / "me" / "own" / "test.jsonl", json.dumps({"question": word}))
+        assert read_dataset(tmp_path, "me/own", None)["test"]["question"] == [word]

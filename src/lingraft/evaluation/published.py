@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
@@ -140,8 +141,9 @@ def read_dataset(directory: Path, dataset: str, name: str | None, **settings: An
     splits = reader(folder, name or "") if reader else None
     if splits is not None:
         return DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()})
-    try:
-        return datasets.load_dataset(str(folder), name, **settings)
+    try:  # `datasets` would take a changed file for the one that it has in its cache, so the cache is a new one
+        with TemporaryDirectory() as cache:
+            return datasets.load_dataset(str(folder), name, cache_dir=cache, keep_in_memory=True, **settings)
     except Exception as error:  # whatever `datasets` raises over somebody else's files
         first = str(error).strip().partition("\n")[0]
         if isinstance(error, ValueError) and "BuilderConfig" in first:

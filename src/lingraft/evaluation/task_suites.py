@@ -87,7 +87,11 @@ class SuiteTask(BaseModel):
             filled = _filled(self.define, names)
             if filled is None:
                 return None
-            return {"task": f"{title}_{code}".replace(" ", "_"), **({"process_docs": self._chosen} if self.only else {}), **filled}
+            return {
+                "task": f"{title}_{code}".replace(" ", "_"),
+                **({"process_docs": self._chosen} if self.only else {}),
+                **filled,
+            }
         return _fill(self.task, names) if self.task else None
 
 
@@ -203,7 +207,9 @@ def list_tasks(suites: Sequence[str], codes: Sequence[str]) -> dict[str, SuiteTa
     for suite in suites:
         single = _single(suite, codes)
         for name, task in ({suite: single} if single else read_suite(suite)).items():
-            title = ", ".join([name, *([f"{task.shots} shots"] if task.shots else []), *(["chat"] if task.chat else [])])
+            title = ", ".join(
+                [name, *([f"{task.shots} shots"] if task.shots else []), *(["chat"] if task.chat else [])]
+            )
             if title in found and found[title] != task:
                 title = f"{title} ({Path(suite).stem})"
                 if found.get(title, task) != task:

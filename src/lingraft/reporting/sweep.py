@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.cache import read_json
+from lingraft.cache import read_json, read_record
 from lingraft.errors import UserError
 from lingraft.evaluation.spearman import spearman
 from lingraft.evaluation.student_t import student_t
 from lingraft.reporting.figures import SOFT, Figure, escaped, plane_layout, points, signed
+from lingraft.reporting.progress import monotonicity
 from lingraft.reporting.read import COLOURS, SYMBOLS, Style, language_name
 from lingraft.schema import Results
 
@@ -53,7 +54,7 @@ class Group:
 
 
 class Sign(NamedTuple):
-    """Whether a figure tells settings apart (two of the four signs of FineTasks: low noise, a stable order)."""
+    """Whether a figure tells settings apart: low noise, a stable order, monotonic, three of FineTasks' four signs."""
 
     figure: str
     between_settings: float
@@ -62,11 +63,18 @@ class Sign(NamedTuple):
     """The deviation of a setting's runs, once the mean over settings is taken off each seed."""
     order: float | None
     """Mean of Spearman's rank correlation of the settings between two seeds."""
+    steady: float | None
+    """Mean over runs of Spearman's rank correlation of the step with the figure, where training measured it."""
 
     @property
     def tells(self) -> bool:
         """Whether settings differ by more than their seeds do, and in a stable order."""
         return self.between_settings > self.between_seeds and (self.order or 0) >= STABLE_ORDER
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether it went up and down while models trained, so that its last value is one of many."""
+        return self.steady is not None and abs(self.steady) < STABLE_ORDER
 
 
 def is_sweep(folder: Path) -> bool:
@@ -81,6 +89,8 @@ class SweepResults:
     """Run -> its `group` and `values`."""
     finished: Mapping[str, Mapping[str, Any]]
     """Run -> its results, of the newest state of the recipe."""
+    logs: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    """Run -> the log of its training, of one stage."""
 
     @classmethod
     def read(cls, folder: Path) -> SweepResults:
@@ -93,7 +103,8 @@ class SweepResults:
         found = {
             name: Results.model_validate(read_json(file)).to_json() for name, file in files.items() if file.is_file()
         }
-        return cls(record["runs"], found)
+        logs = {name: (read_record(folder / name / "training.json") or {}).get("log") or [] for name in found}
+        return cls(record["runs"], found, logs)
 
 
 def draw_sweep(sweep: SweepResults) -> str:
@@ -133,17 +144,26 @@ def signs_of(sweep: SweepResults) -> list[Sign]:
         return []
     runs = [[of[seed] for seed in sorted(seeds, key=str)] for of in by_setting.values()]
     figures = [name for name in runs[0][0] if all(name in run for of in runs for run in of)]
-    return [_sign(name, 100 * np.array([[run[name] for run in of] for of in runs])) for name in figures]
+    steady = [monotonicity(results, sweep.logs.get(name, [])) for name, results in sweep.finished.items()]
+    return [
+        _sign(
+            name,
+            100 * np.array([[run[name] for run in of] for of in runs]),
+            [run[name] for run in steady if name in run],
+        )
+        for name in figures
+    ]
 
 
-def _sign(name: str, values: npt.NDArray[np.float64]) -> Sign:
+def _sign(name: str, values: npt.NDArray[np.float64], steady: Sequence[float]) -> Sign:
     """`values`: (settings, seeds)."""
     rest = values - values.mean(0) - (values - values.mean(0)).mean(1, keepdims=True)
     freedom = (len(values) - 1) * (values.shape[1] - 1)
     orders = [spearman(one, other) for one, other in combinations(values.T.tolist(), 2)]
     known = [order for order in orders if order is not None]
     order = mean(known) if known else None
-    return Sign(name, float(values.mean(1).std(ddof=1)), float(((rest**2).sum() / freedom) ** 0.5), order)
+    between_settings, between_seeds = values.mean(1).std(ddof=1), ((rest**2).sum() / freedom) ** 0.5
+    return Sign(name, float(between_settings), float(between_seeds), order, mean(steady) if steady else None)
 
 
 def flat(sweep: SweepResults) -> list[dict[str, Any]]:
