@@ -110,6 +110,8 @@ def test_five_megabytes_of_text_are_read_four_times() -> None:
     found = advised(learn={"swh_Latn": text(tokens=1_500_000)})["amount"]
     assert found.keys == {"corpus.0.max_epochs": EPOCHS}
     assert "6,000,000" in found.choice
+    assert "batch_size" not in advised(learn={"swh_Latn": text(tokens=1_700_000)})["amount"].choice
+    assert "per_device_train_batch_size 1" in advised(learn={"swh_Latn": text(tokens=90_000)})["amount"].choice
 
 
 def test_five_families_are_five_runs_and_their_mean() -> None:

@@ -171,6 +171,7 @@ def test_alignment_is_the_share_of_pairs_of_which_each_is_the_others_nearest(mak
 def test_the_middle_is_where_sentences_agree() -> None:
     assert propose({"a": [0.1, 0.2, 0.9, 1.0, 0.8, 0.2, 0.1]}) == LayerRange(2, 1, 6)
     assert propose({"a": [0.1, 0.1, 0.2, 0.1, 0.1]}) is None
+    assert propose({"a": [0.1, 0.4, *[0.2] * 19]}) is None  # names and words that both sides have
 
 
 def test_a_model_is_diagnosed_with_pairs_of_a_file(run, tmp_path) -> None:

@@ -13,6 +13,7 @@ from lingraft.families import by_family, family_of
 from lingraft.languages import CHAT, parse_language
 from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE
 from lingraft.recipe.goals import Chosen, Goal, choose
+from lingraft.recipe.starter import BATCH, STEPS, batch_of
 from lingraft.vocabulary.fertility import HIGH_COST, MANY_BYTES, MANY_UNKNOWN
 
 RESULTS = "docs/results.md"
@@ -157,11 +158,11 @@ def new_tokens(facts: Facts, goal: Goal) -> Advice | None:
         if counts.cost(english) >= HIGH_COST:
             signs.append(f"a character of {code} costs {counts.cost(english):.1f} times one of English")
     if not signs:
-        costs = ", ".join(f"one of {code} {text.counts.cost(english):.1f}" for code, text in texts.items())
+        costs = ", ".join(f"{text.counts.cost(english):.1f} ({code})" for code, text in texts.items())
         return Advice(
             "new tokens",
             "none",
-            f"of characters {costs} times what one of English costs, below {HIGH_COST:g}, and few tokens are bytes. "
+            f"a character costs {costs} times one of English, below {HIGH_COST:g}, and few tokens are bytes. "
             "New tokens teach more (66.3 instead of 62.5 % of Hungarian on the 15 M base) and forget more (1.1, 0.8 %)",
             f"{RESULTS}; {LAYRA}",
         )
@@ -186,12 +187,18 @@ def amount(facts: Facts, goal: Goal) -> Advice | None:
     code = min(facts.texts, key=lambda code: facts.texts[code].tokens)
     tokens = facts.texts[code].tokens
     if tokens < FEW_TOKENS:
-        alone = len(facts.learn) == 1
+        alone, batch = len(facts.learn) == 1, batch_of(tokens)
+        choice = f"all text of {code}, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}"
+        reason = (
+            f"{tokens:,} tokens are little; text that repeats up to {EPOCHS} times teaches nearly as much as new text"
+        )
+        if batch < BATCH:
+            choice += f"; per_device_train_batch_size {batch}"
+            reason += f". Once, in steps of {BATCH} blocks, it gives fewer than {STEPS} steps"
         return Advice(
             "amount",
-            f"all text of {code}, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}; small steps",
-            f"{tokens:,} tokens are little; text that repeats up to {EPOCHS} times teaches nearly as much as new text. "
-            "'lingraft init' makes steps smaller where there would be fewer than a hundred",
+            choice,
+            reason,
             "arXiv 2305.16264",
             {"corpus.0.max_epochs": EPOCHS} if alone else {},
         )

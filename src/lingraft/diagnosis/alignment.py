@@ -47,6 +47,8 @@ MOST_PAIRS = 100
 """Of each language pair, as in the paper."""
 LEAST = 0.25
 """A score below which nothing is proposed."""
+EARLY = 0.1
+"""Of the depth: a highest score before it is of words that both sides have, which the first layers match."""
 HALF = 0.5
 """Of the highest score: what the input of a middle layer scores at least."""
 
@@ -100,12 +102,14 @@ def alignment(
 def propose(of_pairs: Mapping[str, Sequence[float]]) -> LayerRange | None:
     """The layer groups that the scores of a model propose, of their mean over language pairs.
 
-    None where no layer aligns a quarter of the pairs: such scores are chance, and names that both sides have.
+    None where no layer aligns a quarter of the pairs, or one of the first aligns most: such scores are chance, and
+    names and words that both sides have.
     """
     mean = np.mean(list(of_pairs.values()), axis=0)  # (layers + 1,)
-    if mean.max() < LEAST:
+    depth = len(mean) - 1
+    if mean.max() < LEAST or mean.argmax() < EARLY * depth:
         return None
-    depth, middle = len(mean) - 1, np.flatnonzero(mean[:-1] >= HALF * mean.max())  # by the input of each layer
+    middle = np.flatnonzero(mean[:-1] >= HALF * mean.max())  # by the input of each layer
     if not len(middle):
         return None
     first, last = int(middle[0]), depth - 1 - int(middle[-1])

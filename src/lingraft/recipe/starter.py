@@ -234,11 +234,16 @@ def _experts(families: Mapping[str, Sequence[str]], corpus: Mapping[str, str]) -
     return "\n".join([*lines, ""])
 
 
+def batch_of(tokens: float) -> int:
+    """Blocks in a step, so that this text gives some `STEPS` steps where it can."""
+    return max(1, min(BATCH, round(tokens / DEFAULT_MAX_LENGTH / STEPS)))
+
+
 def _batch(texts: Mapping[str, Sequence[str]]) -> int:
     """Blocks in a step: fewer where there is so little text that it would give but a few steps."""
     if not all(texts.values()):  # text of the hub
         return BATCH
-    return max(1, min(BATCH, round(_size(texts) / BYTES_PER_TOKEN / DEFAULT_MAX_LENGTH / STEPS)))
+    return batch_of(_size(texts) / BYTES_PER_TOKEN)
 
 
 def _training(batch: int, learning_rate: float | None) -> str:

@@ -123,7 +123,8 @@ def _look(name: str, order: Sequence[str], quiet: Sequence[str]) -> dict[str, An
     number = [other for other in order if (other in quiet) == (name in quiet)].index(name)
     if name in quiet:
         return {"color": SOFT, "dash": DASHES[(number + 1) % len(DASHES)], "width": 1.5}
-    return {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 2}
+    turn = number // len(COLOURS)  # the same colours again, each with another dash
+    return {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[(number + turn) % len(DASHES)], "width": 2}
 
 
 def _scale(values: Sequence[float]) -> dict[str, Any]:
