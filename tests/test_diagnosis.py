@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
 from lingraft.checkpoints.mmap_weights import MappedWeights
-from lingraft.diagnosis.alignment import alignment, propose, sentence_vectors
+from lingraft.diagnosis.alignment import alignment, propose
 from lingraft.diagnosis.finished_run import FinishedRun
 from lingraft.diagnosis.gates import POINTS, spectrum
 from lingraft.diagnosis.interpolation import interpolation, moved_parameters
 from lingraft.diagnosis.lens import UNKNOWN, TokenLanguages, likeliest, script_of
 from lingraft.errors import ModelError, OutputError, UserError
+from lingraft.evaluation.alignment import sentence_vectors
 from lingraft.evaluation.task_scores import Scores, TaskSuite
 from lingraft.layer_groups import LayerRange
 
@@ -258,7 +259,7 @@ def test_gates_are_as_open_as_the_adapter_opens_them_on_the_measured_text(shared
     (text, *_) = [json.loads(line)["text"] for line in (out / "work" / "split" / f"held-out-{code}.jsonl").open()]
     ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids][: recipe["max_length"]]
     model(torch.tensor([ids]))
-    assert of[0] == pytest.approx(float((seen[0] @ gate.float().T).relu().mean()), rel=1e-4)
+    assert of[0] == pytest.approx(float((seen[0] @ gate.detach().float().T).relu().mean()), rel=1e-4)
     assert "Mean activation of the gates" in (tmp_path / "gates.html").read_text()
 
 

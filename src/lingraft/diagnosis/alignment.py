@@ -1,8 +1,6 @@
 """Alignment: in which layers sentences of the same meaning lie closest, in two languages (MEXA, arXiv 2410.05873).
 
-A sentence's vector at a layer is the mean of its tokens' hidden states, weighted by position, since a causal model
-knows more at the end: v = sum_t t h_t / sum_t t. A pair (a_i, b_i) is aligned where cos(a_i, b_i) is the largest of all
-cos(a_i, b_j) and of all cos(a_j, b_i). The score of a layer is the share of pairs that are: chance is about 1/n.
+The score of a layer is the share of pairs that are aligned (`evaluation/alignment.py`).
 
 Where sentences agree most, a model works on what languages share: there the middle layers lie, which methods with layer
 groups keep. `propose` takes as the middle all layers whose input scores more than half of the highest score.
@@ -15,17 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lingraft.checkpoints.document_marks import document_marks
 from lingraft.checkpoints.names import public_name
 from lingraft.checkpoints.read import context_length, find_model, read_config
-from lingraft.corpus.read import find_files, read_records
+from lingraft.corpus.read import find_files
 from lingraft.diagnosis.base import Diagnosis, Drawing, Settings, Table, shares_by_layer
 from lingraft.diagnosis.finished_run import FinishedRun
-from lingraft.errors import CorpusError, UserError
-from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, padded
+from lingraft.errors import UserError
+from lingraft.evaluation.alignment import LONGEST, Pairs, aligned_pairs, read_pairs
 from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.languages import BETWEEN, code_of
 from lingraft.layer_groups import LayerRange
@@ -36,15 +32,6 @@ if TYPE_CHECKING:
 
     from lingraft.corpus.tokenize import DocumentTokenizer
 
-Pairs = Sequence[tuple[str, str]]
-
-FEWEST_CHARACTERS = 30
-"""Of a sentence; shorter ones are names and headings, which say little of a language."""
-LONGEST = 256
-"""Tokens of a sentence at most."""
-
-MOST_PAIRS = 100
-"""Of each language pair, as in the paper."""
 LEAST = 0.25
 """A score below which nothing is proposed."""
 EARLY = 0.1
@@ -53,50 +40,14 @@ HALF = 0.5
 """Of the highest score: what the input of a middle layer scores at least."""
 
 
-@torch.no_grad()
-def sentence_vectors(
-    model: PreTrainedModel, tokenizer: DocumentTokenizer, sentences: Sequence[str], longest: int
-) -> Tensor:
-    """The vectors of sentences after the embeddings and after each layer, (layers + 1, sentences, D), of length 1."""
-    model.eval()
-    rows = [(tokenizer.bos_ids + ids)[:longest] or tokenizer.eos_ids for ids in tokenizer.encode(sentences)]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    vectors: list[Tensor | None] = [None] * len(rows)
-    size = max(1, TOKENS_PER_BATCH // max(map(len, rows)))
-    for first in range(0, len(order), size):
-        batch = order[first : first + size]
-        ids = padded([rows[i] for i in batch])  # (batch, T)
-        lengths = torch.tensor([len(rows[i]) for i in batch])[:, None]
-        places = torch.arange(1, ids.shape[1] + 1)
-        weights = torch.where(places <= lengths, places, 0).float()  # (batch, T)
-        made: Any = model.get_decoder()(input_ids=ids.to(model.device), use_cache=False, output_hidden_states=True)
-        hidden = torch.stack(made.hidden_states).float().cpu()  # (layers + 1, batch, T, D)
-        means = (hidden * weights[..., None]).sum(2) / weights.sum(1)[:, None]
-        for k, i in enumerate(batch):
-            vectors[i] = means[:, k]
-    return torch.nn.functional.normalize(torch.stack([vector for vector in vectors if vector is not None], 1), dim=-1)
-
-
-def scores(one: Tensor, other: Tensor) -> list[float]:
-    """The share of aligned pairs by layer; both (layers + 1, pairs, D)."""
-    cosines = one @ other.transpose(1, 2)  # (layers + 1, pairs, pairs)
-    own = cosines.diagonal(dim1=1, dim2=2)
-    others = cosines.masked_fill(torch.eye(cosines.shape[1], dtype=torch.bool), -2.0)
-    aligned = (own > others.amax(2)) & (own > others.amax(1))
-    return [float(share) for share in aligned.float().mean(1)]
-
-
 def alignment(
     model: PreTrainedModel, tokenizer: DocumentTokenizer, pairs: Mapping[str, Pairs], longest: int
 ) -> dict[str, list[float]]:
     """Language pair -> the scores after the embeddings and after each layer."""
-    found = {}
-    for title, of in pairs.items():
-        sides = [
-            sentence_vectors(model, tokenizer, list(texts), longest) for texts in zip(*of[:MOST_PAIRS], strict=True)
-        ]
-        found[title] = scores(*sides)
-    return found
+    return {
+        title: [float(share) for share in aligned_pairs(model, tokenizer, of, longest).float().mean(1)]
+        for title, of in pairs.items()
+    }
 
 
 def propose(of_pairs: Mapping[str, Sequence[float]]) -> LayerRange | None:
@@ -150,18 +101,7 @@ def _read(languages: str, file: str) -> tuple[str, Pairs]:
             f"--pairs {languages}={file}: give two languages with their fields, as in eng_Latn:eng,swh_Latn:swh=FILE"
         )
     (one, _, first), (other, _, second) = fields
-    found: dict[tuple[str, str], None] = {}
-    for place, record in read_records(find_files(file)):
-        sides = [str(record.get(field) or "") if isinstance(record, Mapping) else "" for field in (first, second)]
-        if not all(side.strip() for side in sides):
-            raise CorpusError(f"{place}: there is no text in the field '{second if sides[0].strip() else first}'")
-        if len(sides[0]) >= FEWEST_CHARACTERS:
-            found[(sides[0], sides[1])] = None
-        if len(found) == MOST_PAIRS:
-            break
-    if len(found) < 2:
-        raise UserError(f"{file}: {len(found)} pairs of {FEWEST_CHARACTERS} characters and more; give more")
-    return BETWEEN.join([code_of(one), code_of(other)]), list(found)
+    return BETWEEN.join([code_of(one), code_of(other)]), read_pairs(find_files(file), (first, second))
 
 
 def _draw(result: dict[str, Any]) -> Drawing:

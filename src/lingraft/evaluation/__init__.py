@@ -12,7 +12,7 @@ COPYING = "in-context copying"
 """A task that nobody gives: see `copying.py`."""
 RULE = "in-context learning"
 """A task that nobody gives: see `rule.py`."""
-ABILITIES = {COPYING: "copying_", RULE: "in_context_learning_"}
+ALIGNMENT = "alignment"
+"""A task of pairs of sentences: see `alignment.py`."""
+ABILITIES = {COPYING: "copying_", RULE: "in_context_learning_", ALIGNMENT: "alignment_"}
 """How the log of a training begins the keys of what is measured at each validation; a language follows."""
-WATCHED_SEQUENCES = 8
-"""Of the sequences of each ability, the first so many are measured at each validation."""

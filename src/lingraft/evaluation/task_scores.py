@@ -10,7 +10,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -104,10 +104,12 @@ class TaskSuite(Suite[Scores]):
 
 @dataclass(frozen=True)
 class Ability(TaskSuite):
-    """A task that is made from words of the measured texts, in any language; nobody gives questions."""
+    """A task without questions, in any language: of words of the measured texts, or of pairs of sentences."""
 
     sequences: Mapping[str, Sequence[Any]]
     """By language, what is asked."""
+    num_watched: ClassVar[int] = 8
+    """Of the sequences, the first so many are measured at each validation."""
 
     @abstractmethod
     def scores(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:

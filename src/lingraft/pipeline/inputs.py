@@ -66,6 +66,8 @@ def _texts(recipe: Recipe) -> Files:
             files.setdefault("chat_template", []).append(Path(stage.chat_template))
     for patterns in recipe.evaluation.text.values():
         add("evaluation.text", patterns)
+    for pairs in recipe.evaluation.pairs:
+        add("evaluation.pairs", pairs.files)
     for task in recipe.evaluation.tasks.values():
         for patterns in (*task.files.values(), *task.examples.values()):
             add("evaluation.tasks", patterns)

@@ -10,7 +10,9 @@ from typing import Any
 
 from lingraft.checkpoints.chat_template import check_template, tokenizer_for_chat
 from lingraft.checkpoints.read import num_rows as num_rows_of
+from lingraft.corpus.read import find_files
 from lingraft.errors import TrainingError
+from lingraft.evaluation.alignment import SentencePairs, read_pairs
 from lingraft.evaluation.harness import load_suites
 from lingraft.evaluation.questions import read_tasks
 from lingraft.pipeline.blocks import Blocks, Budget, HeldOutBlocks, pack, pack_held_out
@@ -21,6 +23,7 @@ from lingraft.pipeline.instructions import Conversations, InstructionData, read_
 from lingraft.pipeline.split import Split, split_documents
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions, Tokenizer
 from lingraft.recipe import Recipe, Stage
+from lingraft.recipe.text import ParallelFiles
 from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, num_steps, sequences_at_once, validation_blocks
 
 Corpora = Mapping[str, Sequence[Documents]]
@@ -79,11 +82,16 @@ def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
     """
     evaluation, codes = recipe.evaluation, list(recipe.languages.roles)
     suites, lacking = load_suites(evaluation.suites, codes, evaluation.datasets, evaluation.limit)
-    questions = Questions(read_tasks(evaluation.tasks), suites, lacking)
+    questions = Questions(read_tasks(evaluation.tasks), suites, lacking, [_pairs(of) for of in evaluation.pairs])
     corpora = _read_corpora(recipe, base, work, "corpus")
     generated = generate_measured_text(recipe, base, work)
     split = _split(recipe, corpora, questions, generated, work)
     return Text(questions, corpora, split, _decontaminated(recipe, corpora, split, base))
+
+
+def _pairs(given: ParallelFiles) -> SentencePairs:
+    (one, first), (other, second) = given.parallel.items()
+    return SentencePairs((one, other), read_pairs(find_files(*given.files), (first, second)))
 
 
 def retokenize(recipe: Recipe, text: Text, model: Model, work: Path) -> Text:

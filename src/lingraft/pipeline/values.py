@@ -14,9 +14,11 @@ from lingraft.checkpoints.document_marks import DocumentMarks
 from lingraft.checkpoints.read import find_model, model_fingerprint, tokenizer_fingerprint
 from lingraft.corpus.read import find_files
 from lingraft.corpus.tokenize import DocumentTokenizer
+from lingraft.evaluation.alignment import SentencePairs
 from lingraft.evaluation.harness import HarnessSuite
 from lingraft.evaluation.measure import document_tokenizer
 from lingraft.evaluation.questions import Tasks
+from lingraft.languages import BETWEEN
 from lingraft.pipeline.step import Artefact
 
 
@@ -110,10 +112,15 @@ class Questions:
     suites: Sequence[HarnessSuite] = ()
     lacking: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Task of a suite -> a language that it lacks -> why."""
+    pairs: Sequence[SentencePairs] = ()
+    """Sentences that say the same in two languages."""
 
     @property
     def fingerprint(self) -> dict[str, dict[str, str]]:
-        return {
+        found = {
             **{title: task.fingerprint for title, task in self.tasks.items()},
             **{suite.name: suite.fingerprint for suite in self.suites},
         }
+        if self.pairs:
+            found["evaluation.pairs"] = {BETWEEN.join(of.languages): of.fingerprint for of in self.pairs}
+        return found

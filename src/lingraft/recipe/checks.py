@@ -85,6 +85,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
     evaluation = recipe.evaluation
     text = {code: _absolute(patterns) for code, patterns in evaluation.text.items()}
     tasks = {name: _task_filled_in(task) for name, task in evaluation.tasks.items()}
+    pairs = [of.model_copy(update={"files": _absolute(of.files)}) for of in evaluation.pairs]
     suites = [str(Path(suite).resolve()) if is_suite_file(suite) else suite for suite in evaluation.suites]
     datasets = evaluation.datasets and str(Path(evaluation.datasets).resolve())
     stages, template = {}, None
@@ -95,7 +96,7 @@ def filled_in(recipe: Recipe, config: Any) -> Recipe:
         update={
             "stages": stages,
             "evaluation": evaluation.model_copy(
-                update={"text": text, "tasks": tasks, "suites": suites, "datasets": datasets}
+                update={"text": text, "tasks": tasks, "suites": suites, "datasets": datasets, "pairs": pairs}
             ),
             "base": absolute(recipe.base),
             "document": recipe.document or _document(recipe.base),

@@ -20,7 +20,7 @@ from lingraft.evaluation.task_suites import is_suite_file
 
 _STAGE = re.compile(r"stages\.[^.]*\.")
 _FILES = re.compile(
-    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|instructions\.\d+\.files|"
+    rf"(corpus\.\d+\.({'|'.join(PATH_KEYS)})|(instructions|evaluation\.pairs)\.\d+\.files|"
     r"evaluation\.text\.[^.]*|evaluation\.tasks\.[^.]*\.(files|examples)\.[^.]*|"
     r"evaluation\.tasks\.[^.]*\.(?!(files|examples|shots|metric|chat|max_tokens)\b)[^.]*|evaluation\.datasets)(\.\d+)?"
 )

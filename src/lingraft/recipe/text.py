@@ -141,6 +141,19 @@ class Document(Section):
     eos: str | None = None
 
 
+class ParallelFiles(Section):
+    """Files with sentences that say the same in two languages."""
+
+    parallel: Annotated[dict[str, Name], Field(min_length=2, max_length=2), BY_CODE]
+    """Both languages, and the field of a record that holds the sentence in each."""
+    files: FilePatterns
+
+    def told_of(self, languages: Languages) -> str:
+        """The language whose alignment with the other one it is: a learned one, else the second."""
+        learned = [code for code in self.parallel if code in languages.learn]
+        return (learned or list(self.parallel))[-1]
+
+
 class Evaluation(Section):
     """What is measured before and after. Measured text never trains, even if it is in the corpus."""
 
@@ -159,6 +172,8 @@ class Evaluation(Section):
     """A folder with the data sets of the suites, by their names on the hub; not said, they come from the hub."""
     limit: Count | None = None
     """Questions of each task of a suite in each language: the first so many; not said, all."""
+    pairs: list[ParallelFiles] = []
+    """Sentences in two languages, whose alignment is measured."""
     num_samples: Annotated[int, Field(ge=0)] = NUM_SAMPLES
     """Continuations per language that are shown side by side."""
     num_sequences: Annotated[int, Field(ge=0)] = NUM_SEQUENCES

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from math import ceil
 from typing import Any
 
-from lingraft.evaluation import ABILITIES
+from lingraft.evaluation import ABILITIES, ALIGNMENT
 from lingraft.penalties import PENALTIES
 from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS
@@ -33,7 +33,8 @@ def losses(training: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[st
     for name, prefix in ABILITIES.items():
         shares = {code: [(step, 100 * share) for step, share in line] for code, line in _lines(log, prefix, "").items()}
         if any(shares.values()):
-            figures[f"{name}, % of tokens predicted"] = curves(shares, [*order, *shares], quiet, unit="%")
+            unit = "% of pairs and layers" if name == ALIGNMENT else "% of tokens predicted"
+            figures[f"{name}, {unit}"] = curves(shares, [*order, *shares], quiet, unit="%")
     return figures
 
 

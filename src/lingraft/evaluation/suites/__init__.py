@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import UserError
-from lingraft.evaluation import ABILITIES, NUM_SAMPLES, NUM_SEQUENCES, WATCHED_SEQUENCES
+from lingraft.evaluation import ABILITIES, NUM_SAMPLES, NUM_SEQUENCES
+from lingraft.evaluation.alignment import Alignment, Pairs
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.copying import Copying, draw_sequences
 from lingraft.evaluation.harness import HarnessSuite
@@ -31,16 +32,18 @@ def list_suites(
     suites: Sequence[HarnessSuite] = (),
     num_samples: int = NUM_SAMPLES,
     num_sequences: int = NUM_SEQUENCES,
+    pairs: Mapping[str, Pairs] | None = None,
 ) -> tuple[BitsPerByte, list[Suite[Any]]]:
     """Return the suite of text, and all others: one for each task of the user's and of lm-evaluation-harness,
     in-context copying and learning of words from the texts, and continuations of prompts from them.
 
-    `texts` has the documents by language, `tasks` the questions by task and language, `suites` those of the harness.
+    `texts` has the documents by language, `tasks` the questions by task and language, `suites` those of the harness,
+    `pairs` sentences by language, each with the same in another one.
     """
     prompts = {code: draw_prompts(documents, num_samples) for code, documents in texts.items()}
     own = [OpenQuestions(title, task) if task.is_open else MultipleChoice(title, task) for title, task in tasks.items()]
     others: list[Suite[Any]] = [*own, *suites]
-    abilities = list_abilities(texts, num_sequences)
+    abilities = list_abilities(texts, num_sequences) + ([Alignment(pairs)] if pairs else [])
     titles = [suite.title for suite in (*own, *suites, *abilities)]
     if twice := [title for title in titles if titles.count(title) > 1]:
         raise UserError(f"two tasks are called '{twice[0]}'; give one of them another name")
@@ -65,7 +68,7 @@ def watched(
     """Return the scores of a model in training by the keys of its log, on the first sequences of each ability."""
     found = {}
     for suite in abilities:
-        few = {code: sequences[:WATCHED_SEQUENCES] for code, sequences in suite.sequences.items()}
+        few = {code: sequences[: suite.num_watched] for code, sequences in suite.sequences.items()}
         for code, scores in type(suite)(few).scores(model, tokenizer, length).items():
             found[f"{ABILITIES[suite.title]}{code}"] = float(scores.values["acc"].mean())
     return found
