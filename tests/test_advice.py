@@ -103,15 +103,17 @@ def test_layers_are_those_in_which_sentences_agree() -> None:
     layers = found["layers"]
     assert (layers.choice, layers.source) == ("first 5, last 3 of 32", "arXiv 2410.05873")
     assert found["method"].keys["method"]["first"] == 5  # which a recipe is compared with
-    assert "too few sentence pairs" in advised("comprehension", pairs=pairs)["layers"].reason
+    assert "too few pairs are aligned" in advised("comprehension", pairs=pairs)["layers"].reason
 
 
 def test_five_megabytes_of_text_are_read_four_times() -> None:
     found = advised(learn={"swh_Latn": text(tokens=1_500_000)})["amount"]
     assert found.keys == {"corpus.0.max_epochs": EPOCHS}
     assert "6,000,000" in found.choice
-    assert "batch_size" not in advised(learn={"swh_Latn": text(tokens=1_700_000)})["amount"].choice
-    assert "per_device_train_batch_size 1" in advised(learn={"swh_Latn": text(tokens=90_000)})["amount"].choice
+    assert "batch_size" not in found.choice  # 366 steps of eight blocks
+    small = advised(learn={"swh_Latn": text(tokens=90_000)})["amount"]
+    assert small.keys["training.per_device_train_batch_size"] == 2
+    assert "per_device_train_batch_size 2" in small.choice
 
 
 def test_five_families_are_five_runs_and_their_mean() -> None:

@@ -173,6 +173,7 @@ def test_the_middle_is_where_sentences_agree() -> None:
     assert propose({"a": [0.1, 0.2, 0.9, 1.0, 0.8, 0.2, 0.1]}) == LayerRange(2, 1, 6)
     assert propose({"a": [0.1, 0.1, 0.2, 0.1, 0.1]}) is None
     assert propose({"a": [0.1, 0.4, *[0.2] * 19]}) is None  # names and words that both sides have
+    assert propose({"a": [0.2, *[1.0] * 24, *[0.3] * 8]}) == LayerRange(1, 7, 32)  # early, and later too
 
 
 def test_a_model_is_diagnosed_with_pairs_of_a_file(run, tmp_path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 
 import pytest
 
 import lingraft
+from lingraft.reporting.sweep import SweepResults, draw_sweep
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -122,6 +124,27 @@ def address_of_stages(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
+def address_of_sweep(tmp_path_factory):
+    """A factory of reports of sweeps with so many settings of three seeds."""
+
+    def draw(settings: int) -> str:
+        root = tmp_path_factory.mktemp("sweep")
+        recorded, finished, logs = {}, {}, {}
+        for i in range(settings):
+            for seed in range(3):
+                name = f"{i}-{LONG_NAME[:30]}_seed-{seed}"
+                write_run(root / name, "layra", 0.3 + i / 100 + seed / 500, 0.2 - i / 200)
+                values = {"method.first": i, "method.last": 1, "seed": seed}
+                recorded[name] = {"group": f"{i}-{LONG_NAME[:30]}", "values": values}
+                finished[name] = json.loads((root / name / "results.json").read_text())
+                logs[name] = json.loads((root / name / "training.json").read_text())["log"]
+        (root / "report.html").write_text(draw_sweep(SweepResults(recorded, finished, logs)))
+        return (root / "report.html").as_uri()
+
+    return cache(draw)
+
+
+@pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
@@ -186,6 +209,29 @@ def test_a_pointed_at_run_says_its_method(page) -> None:
     text = page.locator("#plane .hoverlayer .hovertext").text_content()
     assert "full" in text
     assert "forgetting +23.1 %" in text
+
+
+@pytest.mark.parametrize("settings", [7, 20])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (1280, "dark")])
+def test_a_sweep_of_21_and_of_60_runs_is_read_on_every_screen(
+    open_page, address_of_sweep, settings, width, scheme
+) -> None:
+    address = address_of_sweep(settings)
+    page = open_page(width, address, color_scheme=scheme)
+    assert page.heard == [address]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    rows = "[...document.querySelectorAll('table.sortable tbody tr')].filter(row => !row.hidden).length"
+    assert page.evaluate(rows) == settings
+    named = page.evaluate("document.querySelector('#plane .figure').layout.annotations.filter(a => a.text).length")
+    assert (named > settings) == (settings <= 12)  # with more points than twelve a name shows where one points at it
+    assert page.locator("#signs tbody tr").count() > 3
+    page.fill("input[type=search]", "6-unbreakable")
+    assert 0 < page.evaluate(rows) < settings
+
+
+def test_a_sweep_can_be_printed(open_page, address_of_sweep, tmp_path) -> None:
+    open_page(1280, address_of_sweep(20)).pdf(path=tmp_path / "sweep.pdf")
+    assert (tmp_path / "sweep.pdf").stat().st_size > 20_000
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -99,6 +99,27 @@ def test_where_the_paper_and_we_differ_is_said() -> None:
     assert "0.801" in page
 
 
+def test_figures_that_our_copy_of_a_paper_lacks_are_left_out() -> None:
+    name = "experts-layers"
+    table = read_table(name)
+    ours = {row.name: [(10.0 * i, 5.0 * i)] for i, row in enumerate(table.rows)}
+    found = compare(table, name, "testbed", ours)
+    learned, retained = found["sentences"]
+    assert learned == (
+        "Learned: the order is as in the paper (rho = +0.80); 'L2-SP' learns most there, 'freezing' here."
+    )
+    assert retained == "Retained: our copy of the paper has one figure, too few to compare an order."
+    assert found["rho"]["retained"] is None
+    page = draw(table, found)
+    assert ">None<" not in page
+    assert "<td>71.6</td>" in page
+    assert "The paper</" in page  # the one row that has both figures
+    table = read_table("experts-interpolation")
+    found = compare(table, "experts-interpolation", "testbed", {row.name: [(1.0, 1.0)] for row in table.rows})
+    assert "no figure, too few" in found["sentences"][0]
+    assert "The paper</" not in draw(table, found)
+
+
 def test_a_table_is_run_and_goes_on(shared_recipe, tmp_path, monkeypatch) -> None:
     def shorter(name: str):
         table = read_table(name)

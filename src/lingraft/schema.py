@@ -101,6 +101,8 @@ class TaskLanguage(Record):
     """Whether one of the models is better than guessing; if none is, the task tells nothing here."""
     by_examples: ByExamples | None = None
     """Of in-context learning."""
+    aligned_with: str | None = None
+    """Of alignment: the language of the other sentences."""
 
 
 class ByExamples(Record):

@@ -11,8 +11,9 @@ import yaml
 
 import lingraft
 from lingraft.errors import CorpusError, RecipeError
-from lingraft.evaluation.alignment import Alignment, aligned, aligned_pairs, read_pairs
+from lingraft.evaluation.alignment import Alignment, SentencePairs, aligned, aligned_pairs, read_pairs
 
+BOTH = ("eng_Latn", "swh_Latn")
 NAMES = ["Zuri", "Kwame", "Elias", "Bosco", "Tunda", "Mwangi", "Pendo", "Jabali"]
 ENGLISH = [f"here was born {name} {name} {name} long ago" for name in NAMES]
 SWAHILI = [f"hapa alizaliwa {name} {name} {name} zamani sana" for name in NAMES]
@@ -36,12 +37,13 @@ def test_a_pair_is_aligned_where_each_is_the_others_nearest() -> None:
 def test_a_pair_is_worth_the_share_of_layers_at_which_it_is_aligned(make_model, documents) -> None:
     model = make_model(max_position_embeddings=256).float()
     pairs = list(zip(ENGLISH, SWAHILI, strict=True))
-    scores = Alignment({"swh_Latn": pairs}).scores(model, documents, 256)["swh_Latn"]
+    scores = Alignment({"swh_Latn": SentencePairs(BOTH, pairs)}).scores(model, documents, 256)["swh_Latn"]
     by_layer = aligned_pairs(model, documents, pairs, 256)
     assert by_layer.shape == (model.config.num_hidden_layers + 1, 8)
     assert scores.values["acc"].tolist() == pytest.approx(by_layer[1:].double().mean(0).tolist())
-    assert scores.chance == 1 / 8
-    same = Alignment({"swh_Latn": [(text, text) for text in ENGLISH]}).scores(model, documents, 256)["swh_Latn"]
+    assert scores.chance == 1 / 15  # the largest of eight in its row and eight in its column
+    twice = SentencePairs(BOTH, [(text, text) for text in ENGLISH])
+    same = Alignment({"swh_Latn": twice}).scores(model, documents, 256)["swh_Latn"]
     assert same.values["acc"].tolist() == [1.0] * 8
 
 
@@ -58,6 +60,7 @@ def test_a_run_measures_alignment_and_does_not_train_on_the_pairs(recipe, texts,
     task = results["tasks"]["alignment"]
     assert task["languages"].keys() == {"swh_Latn"}  # the learned one of both
     assert task["languages"]["swh_Latn"]["questions"] == 8
+    assert task["languages"]["swh_Latn"]["aligned_with"] == "eng_Latn"
     assert {"before", "after", "ci95"} <= task["languages"]["swh_Latn"]["score"].keys()
     log = json.loads((tmp_path / "out" / "training.json").read_text())["log"]
     watched = [entry["alignment_swh_Latn"] for entry in log if "alignment_swh_Latn" in entry]
@@ -66,7 +69,7 @@ def test_a_run_measures_alignment_and_does_not_train_on_the_pairs(recipe, texts,
     assert watched[0] == pytest.approx(task["languages"]["swh_Latn"]["score"]["before"], abs=0.03)
     (overlap,) = results["overlap"]
     assert (overlap["left_out"], overlap["sources"]) == (1, {"evaluation.pairs swh_Latn": 1})
-    assert "alignment, % of pairs and layers" in (tmp_path / "out" / "report.html").read_text()
+    assert "alignment, % of 32 pairs and all layers" in (tmp_path / "out" / "report.html").read_text()
     again = yaml.safe_load((tmp_path / "out" / "recipe.resolved.yaml").read_text())
     assert again["evaluation"]["pairs"][0]["files"] == [str(pairs)]
 
@@ -74,7 +77,7 @@ def test_a_run_measures_alignment_and_does_not_train_on_the_pairs(recipe, texts,
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([{"parallel": {"eng_Latn": "en", "dan_Latn": "da"}}], r"pairs\.0: dan_Latn has no role"),
+        ([{"parallel": {"eng_Latn": "en", "spa_Latn": "es"}}], r"pairs\.0: neither eng_Latn nor spa_Latn is learned"),
         (
             [{"parallel": {"eng_Latn": "en", "swh_Latn": "sw"}}, {"parallel": {"swh_Latn": "sw", "spa_Latn": "es"}}],
             r"pairs\.1: there are pairs of swh_Latn already, in evaluation\.pairs\.0",

@@ -102,6 +102,23 @@ def test_the_interval_covers_the_true_change_about_95_times_in_100(documents) ->
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("metric", ["chrf", "bleu"])
+def test_of_pairs_of_translations_without_a_change_at_most_five_in_a_hundred_are_called_changed(metric) -> None:
+    draw, words, called = np.random.default_rng(0), [f"neno{i}" for i in range(14)], 0
+
+    def garbled(text: str) -> str:
+        share = draw.beta(2, 3)
+        return " ".join(draw.choice(words) if draw.random() < share else word for word in text.split())
+
+    for _ in range(200):
+        wanted = [" ".join(draw.choice(words, 8)) for _ in range(20)]
+        after, before = ({"eng_Latn": [(text, garbled(text)) for text in wanted]} for _ in range(2))
+        score = paired_changes.corpus_scores(metric, after, before, {}).languages["eng_Latn"].score
+        called += score.ci95[0] > 0 or score.ci95[1] < 0
+    assert 1 <= called <= 16  # 10, and two standard errors
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["documents of one size", "few large documents", "questions"])
 def test_of_a_thousand_pairs_without_a_change_at_most_five_in_a_hundred_are_called_changed(kind) -> None:
     draw = np.random.default_rng(0)

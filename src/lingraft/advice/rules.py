@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from lingraft.advice.facts import SEEN, Facts
+from lingraft.diagnosis.alignment import NOT_PROPOSED
 from lingraft.families import by_family, family_of
 from lingraft.languages import CHAT, parse_language
 from lingraft.recipe.automatic import KL_WEIGHT, RATE, RATE_WIDTH, SHARE
@@ -90,7 +91,7 @@ def layers(facts: Facts, goal: Goal) -> Advice | None:
     reason = f"the paper's {paper.first} and {paper.last} of {paper.depth}"
     reason += "" if chosen.layers == paper[:2] else ", in proportion to the depth"
     if facts.pairs:
-        reason += "; too few sentence pairs are aligned in any layer to propose other groups"
+        reason += f"; sentence pairs propose no others: {NOT_PROPOSED}"
     return Advice("layers", groups, reason, chosen.choice.source)
 
 
@@ -187,20 +188,22 @@ def amount(facts: Facts, goal: Goal) -> Advice | None:
     code = min(facts.texts, key=lambda code: facts.texts[code].tokens)
     tokens = facts.texts[code].tokens
     if tokens < FEW_TOKENS:
-        alone, batch = len(facts.learn) == 1, batch_of(tokens)
+        alone, batch = len(facts.learn) == 1, batch_of(EPOCHS * sum(text.tokens for text in facts.texts.values()))
+        keys: dict[str, Any] = {"corpus.0.max_epochs": EPOCHS} if alone else {}
         choice = f"all text of {code}, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}"
         reason = (
             f"{tokens:,} tokens are little; text that repeats up to {EPOCHS} times teaches nearly as much as new text"
         )
         if batch < BATCH:
             choice += f"; per_device_train_batch_size {batch}"
-            reason += f". Once, in steps of {BATCH} blocks, it gives fewer than {STEPS} steps"
+            keys["training.per_device_train_batch_size"] = batch
+            reason += f". In steps of {BATCH} blocks that is fewer than {STEPS} steps"
         return Advice(
             "amount",
             choice,
             reason,
             "arXiv 2305.16264",
-            {"corpus.0.max_epochs": EPOCHS} if alone else {},
+            keys,
         )
     return Advice(
         "amount",
@@ -256,6 +259,10 @@ def unknown(facts: Facts, goal: Goal, is_rehearsed: bool = False) -> list[str]:
         "whether the order of methods holds at another size: ours were compared at 15 M and 135 M parameters, with "
         "250,000 and 100,000 tokens",
     ]
+    if facts.parameters:
+        found.append(
+            "how much new text these weights can hold without overwriting: nothing measures capacity before training"
+        )
     if facts.parameters and facts.parameters > LARGEST_MEASURED and _chosen(facts, goal).learning_rate:
         found.append(
             f"the best learning rate at {facts.parameters / 1e9:.1f} billion parameters: it follows a law here"

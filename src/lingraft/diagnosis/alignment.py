@@ -8,6 +8,7 @@ groups keep. `propose` takes as the middle all layers whose input scores more th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 LEAST = 0.25
 """A score below which nothing is proposed."""
 EARLY = 0.1
-"""Of the depth: a highest score before it is of words that both sides have, which the first layers match."""
+"""Of the depth: scores that are high only before it are of words that both sides have, which the first layers match."""
+NEAR = 0.9
+"""Of the highest score: what a later layer reaches where it is not the first ones that align."""
+NOT_PROPOSED = "too few pairs are aligned, or in the first layers alone, by words that both sides have"
+"""Why no layers are."""
 HALF = 0.5
 """Of the highest score: what the input of a middle layer scores at least."""
 
@@ -53,12 +58,13 @@ def alignment(
 def propose(of_pairs: Mapping[str, Sequence[float]]) -> LayerRange | None:
     """The layer groups that the scores of a model propose, of their mean over language pairs.
 
-    None where no layer aligns a quarter of the pairs, or one of the first aligns most: such scores are chance, and
-    names and words that both sides have.
+    None where no layer aligns a quarter of the pairs, or the first ones alone do: such scores are chance, and names and
+    words that both sides have.
     """
     mean = np.mean(list(of_pairs.values()), axis=0)  # (layers + 1,)
     depth = len(mean) - 1
-    if mean.max() < LEAST or mean.argmax() < EARLY * depth:
+    later = mean[math.ceil(EARLY * depth) :]
+    if mean.max() < LEAST or later.max() < NEAR * mean.max():
         return None
     middle = np.flatnonzero(mean[:-1] >= HALF * mean.max())  # by the input of each layer
     if not len(middle):
@@ -118,7 +124,7 @@ def _draw(result: dict[str, Any]) -> Drawing:
 
 def _groups(proposed: Mapping[str, int] | None) -> str:
     if proposed is None:
-        return "none: too few pairs are aligned"
+        return f"none: {NOT_PROPOSED}"
     return f"{proposed['first']} first and {proposed['last']} last of {proposed['depth']}"
 
 

@@ -24,6 +24,7 @@ from lingraft.evaluation.measure import document_tokenizer, model_to_measure
 from lingraft.evaluation.suites import list_abilities
 from lingraft.evaluation.task_scores import TaskSuite
 from lingraft.layer_groups import LayerGroup, LayerRange, layer_group
+from lingraft.pipeline.text import read_sentence_pairs
 from lingraft.reporting.figures import Figure, curves
 from lingraft.reporting.read import GROUPS, language_name
 
@@ -57,7 +58,8 @@ def interpolation(
     """
     started, layers = time.monotonic(), run.layers(first, last)
     texts = {code: documents[:max_documents] for code, documents in run.texts.items()}
-    tasks = [*list_abilities(texts, run.recipe.evaluation.num_sequences), *tasks]
+    abilities = list_abilities(texts, run.recipe.evaluation.num_sequences, read_sentence_pairs(run.recipe))
+    tasks = [*abilities, *tasks]
     bits = BitsPerByte(texts)
     model, tokenizer = model_to_measure(run.model), document_tokenizer(run.model, run.recipe.marks)
     run.pairs()  # refuses a result of other shapes

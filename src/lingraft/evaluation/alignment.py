@@ -2,14 +2,14 @@
 
 A sentence's vector at a layer is the mean of its tokens' hidden states, weighted by position, since a causal model
 knows more at the end: v = sum_t t h_t / sum_t t. A pair (a_i, b_i) is aligned where cos(a_i, b_i) is the largest of all
-cos(a_i, b_j) and of all cos(a_j, b_i): by chance, one in so many pairs. It needs sentences that say the same, and no
-questions.
+cos(a_i, b_j) and of all cos(a_j, b_i): of n pairs, by chance one in 2n - 1. It needs sentences that say the same, and
+no questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from lingraft.corpus.read import read_records
 from lingraft.errors import CorpusError
 from lingraft.evaluation import ALIGNMENT
 from lingraft.evaluation.bits_per_byte import TOKENS_PER_BATCH, padded
+from lingraft.evaluation.suite import Roles
 from lingraft.evaluation.task_scores import Ability, Scores
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Pairs = Sequence[tuple[str, str]]
 
 FEWEST_CHARACTERS = 30
-"""Of a sentence; shorter ones are names and headings, which say little of a language."""
+"""Of one side; shorter pairs are names and headings, which say little of a language."""
 LONGEST = 256
 """Tokens of a sentence at most."""
 MOST_PAIRS = 100
@@ -49,6 +50,10 @@ class SentencePairs:
     def fingerprint(self) -> str:
         return fingerprint([list(self.languages), list(self.sentences)])
 
+    def beside(self, code: str) -> str:
+        """The other language."""
+        return next(other for other in self.languages if other != code)
+
 
 def read_pairs(files: Sequence[Path], fields: tuple[str, str]) -> list[tuple[str, str]]:
     """The first pairs of sentences in records, by their fields.
@@ -63,7 +68,7 @@ def read_pairs(files: Sequence[Path], fields: tuple[str, str]) -> list[tuple[str
             raise CorpusError(
                 f"{place}: there is no text in the field '{fields[1] if sides[0].strip() else fields[0]}'"
             )
-        if len(sides[0]) >= FEWEST_CHARACTERS:
+        if max(map(len, sides)) >= FEWEST_CHARACTERS:
             found[(sides[0], sides[1])] = None
         if len(found) == MOST_PAIRS:
             break
@@ -90,8 +95,8 @@ def sentence_vectors(
         places = torch.arange(1, ids.shape[1] + 1)
         weights = torch.where(places <= lengths, places, 0).float()  # (batch, T)
         made: Any = model.get_decoder()(input_ids=ids.to(model.device), use_cache=False, output_hidden_states=True)
-        hidden = torch.stack(made.hidden_states).float().cpu()  # (layers + 1, batch, T, D)
-        means = (hidden * weights[..., None]).sum(2) / weights.sum(1)[:, None]
+        shares = (weights / weights.sum(1, keepdim=True)).to(model.device)
+        means = torch.stack([torch.einsum("bt,btd->bd", shares, state.float()) for state in made.hidden_states]).cpu()
         for k, i in enumerate(batch):
             vectors[i] = means[:, k]
     return torch.nn.functional.normalize(torch.stack([vector for vector in vectors if vector is not None], 1), dim=-1)
@@ -113,22 +118,36 @@ def aligned_pairs(model: PreTrainedModel, tokenizer: DocumentTokenizer, pairs: P
 
 @dataclass(frozen=True)
 class Alignment(Ability):
-    """Pairs of sentences by language, each with the same in another one; what a pair is worth is the share of layers,
-    without the embeddings, at which it is aligned.
+    """Sentences of a language with the same in another one; what a pair is worth is the share of layers, without the
+    embeddings, at which it is aligned.
     """
+
+    sequences: Mapping[str, SentencePairs]
 
     name = f"tasks.{ALIGNMENT}"
     title = ALIGNMENT
     metrics = ("acc",)
-    num_watched = 32  # of so few as 8 most are aligned by chance
+    num_watched = 32  # among fewer, more are aligned
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        return {code: fingerprint([list(pair) for pair in pairs]) for code, pairs in self.sequences.items()}
+        return {code: pairs.fingerprint for code, pairs in self.sequences.items()}
+
+    @property
+    def watched(self) -> Alignment:
+        few = {code: replace(of, sentences=of.sentences[: self.num_watched]) for code, of in self.sequences.items()}
+        return replace(self, sequences=few)
 
     def scores(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:
         measured = {}
         for code, pairs in self.sequences.items():
-            shares = aligned_pairs(model, tokenizer, pairs, min(LONGEST, max_length))[1:].double().mean(0)
-            measured[code] = Scores({"acc": shares.numpy()}, chance=1 / len(pairs))
+            by_layer = aligned_pairs(model, tokenizer, pairs.sentences, min(LONGEST, max_length))[1:]
+            chance = 1 / (2 * len(pairs.sentences) - 1)
+            measured[code] = Scores({"acc": by_layer.double().mean(0).numpy()}, chance=chance)
         return measured
+
+    def compare(self, after: Mapping[str, Scores], before: Mapping[str, Scores] | None, roles: Roles) -> dict[str, Any]:
+        compared = super().compare(after, before, roles)
+        for code, language in compared["tasks"][ALIGNMENT].languages.items():
+            language.aligned_with = self.sequences[code].beside(code)
+        return compared

@@ -20,7 +20,7 @@ from lingraft.corpus.read import find_files, read_records
 from lingraft.corpus.sources.base import ONE_OR_MORE
 from lingraft.corpus.sources.files import FilePatterns
 from lingraft.errors import CorpusError, UserError
-from lingraft.evaluation import COPYING, RULE
+from lingraft.evaluation import ABILITIES
 from lingraft.languages import by_code
 
 CHOOSING = ("acc", "acc_norm")
@@ -194,9 +194,9 @@ def read_tasks(tasks: Mapping[str, TaskFiles]) -> Tasks:
         CorpusError: no such file, or one that `read_questions` refuses.
         UserError: a task by the name of one that is always measured, or a figure that its questions cannot have.
     """
-    for name in (COPYING, RULE):
+    for name in ABILITIES:
         if name in tasks:
-            raise UserError(f"a task of your own cannot be named '{name}', which is always measured; give another name")
+            raise UserError(f"a task of your own cannot be named '{name}', which is one of ours; give another name")
     return {name: _read_task(name, given) for name, given in tasks.items()}
 
 

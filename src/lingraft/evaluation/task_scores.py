@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -106,10 +106,15 @@ class TaskSuite(Suite[Scores]):
 class Ability(TaskSuite):
     """A task without questions, in any language: of words of the measured texts, or of pairs of sentences."""
 
-    sequences: Mapping[str, Sequence[Any]]
+    sequences: Mapping[str, Any]
     """By language, what is asked."""
     num_watched: ClassVar[int] = 8
     """Of the sequences, the first so many are measured at each validation."""
+
+    @property
+    def watched(self) -> Self:
+        """Of what is asked, what is measured at each validation."""
+        return replace(self, sequences={code: of[: self.num_watched] for code, of in self.sequences.items()})
 
     @abstractmethod
     def scores(self, model: PreTrainedModel, tokenizer: DocumentTokenizer, max_length: int) -> dict[str, Scores]:

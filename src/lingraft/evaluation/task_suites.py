@@ -73,7 +73,12 @@ class SuiteTask(BaseModel):
 
     def _chosen(self, questions: Any) -> Any:
         """The questions of a split that have one of the values of `only`."""
-        return questions.filter(lambda one: all(str(one[field]) in values for field, values in self.only.items()))
+        if lacking := [field for field in self.only if field not in questions.column_names]:
+            raise UserError(f"only: a question has no field '{lacking[0]}'; it has {', '.join(questions.column_names)}")
+        chosen = questions.filter(lambda one: all(str(one[field]) in values for field, values in self.only.items()))
+        if len(questions) and not len(chosen):
+            raise UserError(f"only: none of {len(questions)} questions has these values: {self.only}")
+        return chosen
 
     def spec(self, title: str, code: str) -> str | dict[str, Any] | None:
         """What the harness is asked for in a language; None where the suite has no such task."""

@@ -160,7 +160,8 @@ class _Order:
         """What agrees and what differs."""
         what, rho = self.key.capitalize(), self.rho
         if len(self.names) < FEWEST:
-            return f"{what}: our copy of the paper has {len(self.names) or 'no'} figures, too few to compare an order."
+            known = {0: "no figure", 1: "one figure"}.get(len(self.names), f"{len(self.names)} figures")
+            return f"{what}: our copy of the paper has {known}, too few to compare an order."
         if rho is None:
             constant = "all rows of the paper" if len(set(self.theirs)) < 2 else "all rows here"
             return f"{what}: {constant} are equal, so there is no order to compare."

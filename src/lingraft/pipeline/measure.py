@@ -82,10 +82,8 @@ def build_suites(recipe: Recipe, text: Text, chat: GeneratedChat | None) -> Suit
     texts = {code: text.split.measured(code) for code in recipe.languages.roles}
     measured = recipe.evaluation
     questions = text.questions
-    told_of = [given.told_of(recipe.languages) for given in measured.pairs]
-    pairs = {code: of.sentences for code, of in zip(told_of, questions.pairs, strict=True)}
     of_text, others = list_suites(
-        texts, questions.tasks, questions.suites, measured.num_samples, measured.num_sequences, pairs
+        texts, questions.tasks, questions.suites, measured.num_samples, measured.num_sequences, questions.pairs
     )
     of_chat = [Chat(chat.exchanges)] if chat else []
     return Suites(of_text, [*others, *of_chat], recipe.length, recipe.marks)

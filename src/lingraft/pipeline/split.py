@@ -111,7 +111,7 @@ def _measured(evaluated: Sequence[str], texts: Mapping[str, Sequence[str]], ques
         for code, of_task in task.questions.items():
             source = f"evaluation.tasks.{title} {code}"
             yield from (Measured(source, *measured) for question in of_task for measured in question.measured)
-    for pairs in questions.pairs:
+    for pairs in questions.pairs.values():
         for code, sentences in zip(pairs.languages, zip(*pairs.sentences, strict=True), strict=True):
             yield from (Measured(f"evaluation.pairs {code}", text, whole=True) for text in sentences)
     for suite in questions.suites:

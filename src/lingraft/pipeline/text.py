@@ -23,7 +23,6 @@ from lingraft.pipeline.instructions import Conversations, InstructionData, read_
 from lingraft.pipeline.split import Split, split_documents
 from lingraft.pipeline.values import ChatTokenizer, Files, Model, Questions, Tokenizer
 from lingraft.recipe import Recipe, Stage
-from lingraft.recipe.text import ParallelFiles
 from lingraft.training.schedule import MOST_BLOCKS, SCHEDULE_ARGUMENTS, num_steps, sequences_at_once, validation_blocks
 
 Corpora = Mapping[str, Sequence[Documents]]
@@ -82,16 +81,21 @@ def read_text(recipe: Recipe, base: Model, work: Path) -> Text:
     """
     evaluation, codes = recipe.evaluation, list(recipe.languages.roles)
     suites, lacking = load_suites(evaluation.suites, codes, evaluation.datasets, evaluation.limit)
-    questions = Questions(read_tasks(evaluation.tasks), suites, lacking, [_pairs(of) for of in evaluation.pairs])
+    questions = Questions(read_tasks(evaluation.tasks), suites, lacking, read_sentence_pairs(recipe))
     corpora = _read_corpora(recipe, base, work, "corpus")
     generated = generate_measured_text(recipe, base, work)
     split = _split(recipe, corpora, questions, generated, work)
     return Text(questions, corpora, split, _decontaminated(recipe, corpora, split, base))
 
 
-def _pairs(given: ParallelFiles) -> SentencePairs:
-    (one, first), (other, second) = given.parallel.items()
-    return SentencePairs((one, other), read_pairs(find_files(*given.files), (first, second)))
+def read_sentence_pairs(recipe: Recipe) -> dict[str, SentencePairs]:
+    """Read the sentences of a recipe whose alignment is measured, by the learned language."""
+    found = {}
+    for given in recipe.evaluation.pairs:
+        (one, first), (other, second) = given.parallel.items()
+        sentences = read_pairs(find_files(*given.files), (first, second))
+        found[str(given.learned(recipe.languages))] = SentencePairs((one, other), sentences)
+    return found
 
 
 def retokenize(recipe: Recipe, text: Text, model: Model, work: Path) -> Text:

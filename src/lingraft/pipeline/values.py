@@ -18,7 +18,6 @@ from lingraft.evaluation.alignment import SentencePairs
 from lingraft.evaluation.harness import HarnessSuite
 from lingraft.evaluation.measure import document_tokenizer
 from lingraft.evaluation.questions import Tasks
-from lingraft.languages import BETWEEN
 from lingraft.pipeline.step import Artefact
 
 
@@ -112,8 +111,8 @@ class Questions:
     suites: Sequence[HarnessSuite] = ()
     lacking: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Task of a suite -> a language that it lacks -> why."""
-    pairs: Sequence[SentencePairs] = ()
-    """Sentences that say the same in two languages."""
+    pairs: Mapping[str, SentencePairs] = field(default_factory=dict)
+    """Learned language -> sentences of it with the same in another one."""
 
     @property
     def fingerprint(self) -> dict[str, dict[str, str]]:
@@ -122,5 +121,5 @@ class Questions:
             **{suite.name: suite.fingerprint for suite in self.suites},
         }
         if self.pairs:
-            found["evaluation.pairs"] = {BETWEEN.join(of.languages): of.fingerprint for of in self.pairs}
+            found["evaluation.pairs"] = {code: pairs.fingerprint for code, pairs in self.pairs.items()}
         return found

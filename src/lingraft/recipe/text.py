@@ -148,10 +148,9 @@ class ParallelFiles(Section):
     """Both languages, and the field of a record that holds the sentence in each."""
     files: FilePatterns
 
-    def told_of(self, languages: Languages) -> str:
-        """The language whose alignment with the other one it is: a learned one, else the second."""
-        learned = [code for code in self.parallel if code in languages.learn]
-        return (learned or list(self.parallel))[-1]
+    def learned(self, languages: Languages) -> str | None:
+        """The learned language, whose alignment with the other one is measured; of two learned ones the second."""
+        return next((code for code in reversed(self.parallel) if code in languages.learn), None)
 
 
 class Evaluation(Section):

@@ -33,12 +33,14 @@ def language_problems(recipe: Recipe) -> Iterator[str]:
         for code in given.files:
             if code not in languages.roles:
                 yield f"evaluation.tasks.{task}.{code}: the language has no role; add it under languages"
-    told = [pairs.told_of(languages) for pairs in recipe.evaluation.pairs]
-    for i, code in enumerate(told):
-        if code not in languages.roles:
-            yield f"evaluation.pairs.{i}: {code} has no role; add it under languages"
-        if code in told[:i]:
-            yield f"evaluation.pairs.{i}: there are pairs of {code} already, in evaluation.pairs.{told.index(code)}"
+    learned = [pairs.learned(languages) for pairs in recipe.evaluation.pairs]
+    for i, learned_code in enumerate(learned):
+        if learned_code is None:
+            both = " nor ".join(recipe.evaluation.pairs[i].parallel)
+            yield f"evaluation.pairs.{i}: neither {both} is learned; pairs show how a learned language aligns"
+        elif learned_code in learned[:i]:
+            before = learned.index(learned_code)
+            yield f"evaluation.pairs.{i}: there are pairs of {learned_code} already, in evaluation.pairs.{before}"
     try:
         check_suites(recipe.evaluation.suites, list(languages.roles), recipe.evaluation.datasets)
     except UserError as error:

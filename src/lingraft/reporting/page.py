@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from lingraft.cache import write_text
 from lingraft.errors import UserError
-from lingraft.evaluation import COPYING, RULE
+from lingraft.evaluation import ALIGNMENT, COPYING, RULE
 from lingraft.output_paths import file_target
 from lingraft.reporting.figures import Figure, plane
 from lingraft.reporting.measured import UNITS, bits, bits_alone, by_examples, metric_of, task
@@ -96,6 +96,7 @@ def _page(runs: list[Run]) -> dict[str, Any]:
         "bits_alone": bits_alone(runs),
         "bits_table": bits_table(runs),
         "copying": COPYING,
+        "alignment": ALIGNMENT,
         "tasks": {name: {"figure": task(runs, name), "table": task_table(runs, name)} for name in tasks},
         "rule": by_examples(runs, RULE),
         "has_scores": any(metric_of(runs, name) in UNITS for name in tasks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -20,20 +20,12 @@ def monotonicity(results: Mapping[str, Any], log: Sequence[Mapping[str, float]])
     1 means that it rose from each validation to the next. Learning and forgetting are means over their languages.
     """
     learned, retained = (_of_role(results, role) for role in ("learn", "retain"))
-
-    def falls(key: str) -> Callable[[str], float | None]:
-        return lambda code: _correlation(log, key.format(code), -1)
-
-    def rises(key: str) -> Callable[[str], float | None]:
-        return lambda code: _correlation(log, key.format(code), 1)
-
-    loss = "eval_{}_loss"
-    found = {"learning": _mean(learned, falls(loss)), "forgetting": _mean(retained, rises(loss))}
+    found = {"learning": _correlation(log, _losses(learned), -1), "forgetting": _correlation(log, _losses(retained), 1)}
     for code in results["languages"]:
-        found[f"{language_name(code)}, bits per byte"] = _mean([code], rises(loss))
+        found[f"{language_name(code)}, bits per byte"] = _correlation(log, _losses([code]), 1)
     for name, prefix in ABILITIES.items():
-        found[f"{name}, learning"] = _mean(learned, rises(prefix + "{}"))
-        found[f"{name}, forgetting"] = _mean(retained, falls(prefix + "{}"))
+        found[f"{name}, learning"] = _correlation(log, [prefix + code for code in learned], 1)
+        found[f"{name}, forgetting"] = _correlation(log, [prefix + code for code in retained], -1)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -41,12 +33,14 @@ def _of_role(results: Mapping[str, Any], role: str) -> list[str]:
     return [code for code, entry in results["languages"].items() if entry.get("role") == role]
 
 
-def _mean(codes: Iterable[str], of: Callable[[str], float | None]) -> float | None:
-    """The mean over languages that have it."""
-    known = [value for code in codes if (value := of(code)) is not None]
-    return mean(known) if known else None
+def _losses(codes: Sequence[str]) -> list[str]:
+    return [f"eval_{code}_loss" for code in codes]
 
 
-def _correlation(log: Sequence[Mapping[str, float]], key: str, sign: int) -> float | None:
-    line = [(entry["step"], sign * entry[key]) for entry in log if key in entry and "step" in entry]
-    return spearman(*map(list, zip(*line, strict=True))) if len(line) >= FEWEST else None
+def _correlation(log: Sequence[Mapping[str, float]], keys: Sequence[str], sign: int) -> float | None:
+    """Of the mean of the languages that the log has."""
+    by_step: dict[float, list[float]] = {}
+    for entry in log:
+        by_step.setdefault(entry.get("step", 0), []).extend(entry[key] for key in keys if key in entry)
+    line = {step: sign * mean(values) for step, values in by_step.items() if values}
+    return spearman(list(line), list(line.values())) if len(line) >= FEWEST else None

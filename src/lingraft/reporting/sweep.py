@@ -64,7 +64,7 @@ class Sign(NamedTuple):
     order: float | None
     """Mean of Spearman's rank correlation of the settings between two seeds."""
     steady: float | None
-    """Mean over runs of Spearman's rank correlation of the step with the figure, where training measured it."""
+    """Mean over runs of the size of Spearman's rank correlation of the step with the figure, measured in training."""
 
     @property
     def tells(self) -> bool:
@@ -74,7 +74,7 @@ class Sign(NamedTuple):
     @property
     def is_unsteady(self) -> bool:
         """Whether it went up and down while models trained, so that its last value is one of many."""
-        return self.steady is not None and abs(self.steady) < STABLE_ORDER
+        return self.steady is not None and self.steady < STABLE_ORDER
 
 
 def is_sweep(folder: Path) -> bool:
@@ -149,7 +149,7 @@ def signs_of(sweep: SweepResults) -> list[Sign]:
         _sign(
             name,
             100 * np.array([[run[name] for run in of] for of in runs]),
-            [run[name] for run in steady if name in run],
+            [abs(run[name]) for run in steady if name in run],
         )
         for name in figures
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import UserError
 from lingraft.evaluation import ABILITIES, NUM_SAMPLES, NUM_SEQUENCES
-from lingraft.evaluation.alignment import Alignment, Pairs
+from lingraft.evaluation.alignment import Alignment, SentencePairs
 from lingraft.evaluation.bits_per_byte import BitsPerByte
 from lingraft.evaluation.copying import Copying, draw_sequences
 from lingraft.evaluation.harness import HarnessSuite
@@ -32,7 +32,7 @@ def list_suites(
     suites: Sequence[HarnessSuite] = (),
     num_samples: int = NUM_SAMPLES,
     num_sequences: int = NUM_SEQUENCES,
-    pairs: Mapping[str, Pairs] | None = None,
+    pairs: Mapping[str, SentencePairs] | None = None,
 ) -> tuple[BitsPerByte, list[Suite[Any]]]:
     """Return the suite of text, and all others: one for each task of the user's and of lm-evaluation-harness,
     in-context copying and learning of words from the texts, and continuations of prompts from them.
@@ -43,23 +43,29 @@ def list_suites(
     prompts = {code: draw_prompts(documents, num_samples) for code, documents in texts.items()}
     own = [OpenQuestions(title, task) if task.is_open else MultipleChoice(title, task) for title, task in tasks.items()]
     others: list[Suite[Any]] = [*own, *suites]
-    abilities = list_abilities(texts, num_sequences) + ([Alignment(pairs)] if pairs else [])
+    abilities = list_abilities(texts, num_sequences, pairs)
     titles = [suite.title for suite in (*own, *suites, *abilities)]
     if twice := [title for title in titles if titles.count(title) > 1]:
         raise UserError(f"two tasks are called '{twice[0]}'; give one of them another name")
     return BitsPerByte(texts), [*others, *abilities, Continuations(prompts)]
 
 
-def list_abilities(texts: Mapping[str, Sequence[str]], num_sequences: int = NUM_SEQUENCES) -> list[Ability]:
-    """Return the suites that need no questions, of the languages whose texts have words enough."""
+def list_abilities(
+    texts: Mapping[str, Sequence[str]],
+    num_sequences: int = NUM_SEQUENCES,
+    pairs: Mapping[str, SentencePairs] | None = None,
+) -> list[Ability]:
+    """Return the suites that need no questions: of languages whose texts have words enough, and of pairs."""
     words = {code: words_of(documents) for code, documents in texts.items()} if num_sequences else {}
     enough = {code: of for code, of in words.items() if len(of) >= FEWEST_WORDS}
-    if not enough:
-        return []
-    return [
-        Copying({code: draw_sequences(of, num_sequences) for code, of in enough.items()}),
-        InContextLearning({code: draw_lines(of, num_sequences) for code, of in enough.items()}),
-    ]
+    abilities: list[Ability] = [Alignment(pairs)] if pairs else []
+    if enough:
+        abilities = [
+            Copying({code: draw_sequences(of, num_sequences) for code, of in enough.items()}),
+            InContextLearning({code: draw_lines(of, num_sequences) for code, of in enough.items()}),
+            *abilities,
+        ]
+    return abilities
 
 
 def watched(
@@ -68,7 +74,6 @@ def watched(
     """Return the scores of a model in training by the keys of its log, on the first sequences of each ability."""
     found = {}
     for suite in abilities:
-        few = {code: sequences[: suite.num_watched] for code, sequences in suite.sequences.items()}
-        for code, scores in type(suite)(few).scores(model, tokenizer, length).items():
+        for code, scores in suite.watched.scores(model, tokenizer, length).items():
             found[f"{ABILITIES[suite.title]}{code}"] = float(scores.values["acc"].mean())
     return found
