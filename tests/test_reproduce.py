@@ -129,7 +129,7 @@ def test_a_table_is_run_and_goes_on(shared_recipe, tmp_path, monkeypatch) -> Non
     monkeypatch.setattr(reproduce, "_testbed", lambda common, folder: json.loads(json.dumps(shared_recipe)) | common)
     out = tmp_path / "scale"
     found = lingraft.reproduce("layra-scale", out)
-    assert [row["row"] for row in found["rows"]] == ["scale 0.1", "scale 0.8"]
+    assert [row["row"] for row in found["rows"]] == ["scale 0", "scale 0.7"]
     learning = [row["learning"] for row in found["rows"]]
     assert learning[-1] > learning[0]
     assert json.loads((out / "table.json").read_text()) == found

@@ -267,6 +267,19 @@ def test_a_figure_that_goes_up_and_down_while_models_train_is_told() -> None:
         assert sign.is_unsteady == is_unsteady
 
 
+@pytest.mark.parametrize("above", [True, False])
+def test_a_task_that_every_model_guesses_tells_nothing(above) -> None:
+    def results(learning: float, is_above: bool) -> dict:
+        entry = {"role": "learn", "above_chance": is_above}
+        return {"languages": {}, "tasks": {"cloze": {"languages": {"dan_Latn": entry}, "learning": learning}}}
+
+    sweep = sweep_of({"a": (0.1, 0.2), "b": (0.2, 0.3), "c": (0.4, 0.5)})
+    runs = {name: results(of["learning"], above and name == "c1") for name, of in sweep.finished.items()}
+    (sign,) = signs_of(replace(sweep, finished=runs))
+    assert sign.figure == "cloze, learning"
+    assert (sign.is_above_chance, sign.tells) == (above, above)
+
+
 def test_the_interval_of_a_mean_over_seeds_is_students() -> None:
     three = _mean([1.0, 2.0, 3.0])
     assert (three.mean, three.half) == (2.0, pytest.approx(4.303 * 1 / 3**0.5))

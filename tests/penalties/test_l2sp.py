@@ -116,7 +116,7 @@ def test_its_value_is_that_of_the_merged_weights(make_model, tmp_path, rank) -> 
     expected: dict[str, float] = {}
     for parameter, weight in merged.named_parameters():
         group = layer_group(parameter, LayerRange(1, 1, 4))
-        moved = float((weight - base[parameter]).double().square().sum())
+        moved = float((weight.detach() - base[parameter]).double().square().sum())
         expected[f"l2sp_{group}"] = expected.get(f"l2sp_{group}", 0.0) + pull.of(group) * moved
     assert values == {name: pytest.approx(expected[name], rel=1e-3) for name in values}
     assert all(value == 0 for name, value in expected.items() if name not in values)

@@ -138,3 +138,15 @@ def test_older_weights_go_with_the_last_checkpoint_that_needs_them(tmp_path) -> 
     (tmp_path / "checkpoint-3").rmdir()
     early_stopping.EarlyStopping(tmp_path, 3, []).on_save(None, State, None)
     assert {path.name for path in tmp_path.glob("best-*")} == {"best-4.safetensors"}
+
+
+def test_a_loss_counts_as_lower_only_by_more_than_the_threshold(tmp_path) -> None:
+    falling = [3.0, 2.9, 2.899, 2.898, 2.7]
+    log = [{"step": i, "eval_selection_loss": loss} for i, loss in enumerate(falling)]
+
+    def is_over(threshold: float, evaluations: int) -> bool:
+        return early_stopping.EarlyStopping(tmp_path, 2, [], threshold).is_over(log[:evaluations])
+
+    assert [is_over(0.005, count) for count in range(1, 6)] == [False, False, False, True, False]
+    assert not any(is_over(0.0, count) for count in range(1, 6))
+    assert is_over(0.5, 3)

@@ -209,7 +209,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="The results file to write.")],
     text: Annotated[list[str] | None, typer.Option(help=f"LANGUAGE=FILE, as often as needed. {FILES}")] = None,
     against: Annotated[str | None, typer.Option(help="The base to compare with.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of questions with options.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="NAME:LANGUAGE=FILE of your own questions.")] = None,
     learn: Annotated[str, typer.Option(help="Languages that were learned.")] = "",
     retain: Annotated[str, typer.Option(help="Languages that were to be retained.")] = "",
     max_length: Annotated[int | None, typer.Option(help="Window in tokens.")] = None,

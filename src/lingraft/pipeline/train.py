@@ -226,11 +226,13 @@ def _train(trainee: Trainee, checkpoints: Path) -> _Outcome:
     if stage.instructions:
         outcome = _learn_instructions(trainee, adaptation, tokenizer, arguments, pulls)
     else:
-        patience, text = stage.early_stopping.patience if stage.early_stopping else None, _training_text(trainee)
+        stops = stage.early_stopping
+        patience, threshold = (stops.patience, stops.threshold) if stops else (None, 0.0)
+        text = _training_text(trainee)
         if adaptation.fit is not None:
             fit_on_text(adaptation.fit, text, context)
         averages, measured = _averages(stage, context), _abilities(trainee, context)
-        outcome = train(adaptation, text, arguments, pulls, patience, averages, abilities=measured)
+        outcome = train(adaptation, text, arguments, pulls, patience, threshold, averages, abilities=measured)
     with context.precision():
         gates = gate_activity(adaptation.plain, _validation(trainee))
     return _Outcome(adaptation, outcome, parts, gates, tokenizer)

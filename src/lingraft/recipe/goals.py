@@ -57,7 +57,7 @@ GOALS: dict[Goal, Choice] = {
         "copies of the base's units beside them, closed on its own text; the base is frozen. Measured, Chichewa onto "
         "SmolLM2-135M-Instruct: bits per byte of Chichewa, English and chat, and answers that begin as the base's: "
         "-35.0 %, 0.0 %, 0.0 %, 100 %; all weights (method full) without replay: -31.0 %, +4.5 %, +12.8 %, 10 % by "
-        "AdamW, and -39.2 %, +156.7 %, +187.1 %, 0 % by Muon",
+        "AdamW, and -39.4 %, +38.8 %, +56.8 %, 0 % by Muon",
         "docs/results.md",
         is_silent=True,
     ),

@@ -99,6 +99,8 @@ class EarlyStopping(Section):
 
     patience: Count = 6
     """Evaluations, which are `training.eval_steps` apart."""
+    threshold: Annotated[float, Field(ge=0)] = 0.0
+    """Nats per token by which a loss must be below the lowest before to count as lower."""
 
 
 class Pull(Section):

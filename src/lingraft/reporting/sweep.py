@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -54,7 +54,9 @@ class Group:
 
 
 class Sign(NamedTuple):
-    """Whether a figure tells settings apart: low noise, a stable order, monotonic, three of FineTasks' four signs."""
+    """Whether a figure tells settings apart, by the four signs of FineTasks: above chance, low noise, a stable order,
+    monotonic.
+    """
 
     figure: str
     between_settings: float
@@ -66,10 +68,13 @@ class Sign(NamedTuple):
     steady: float | None
     """Mean over runs of the size of Spearman's rank correlation of the step with the figure, measured in training."""
 
+    is_above_chance: bool = True
+    """Of a task: whether a model is better than guessing in any run."""
+
     @property
     def tells(self) -> bool:
-        """Whether settings differ by more than their seeds do, and in a stable order."""
-        return self.between_settings > self.between_seeds and (self.order or 0) >= STABLE_ORDER
+        """Whether settings differ by more than their seeds do, in a stable order, and not by guessing."""
+        return self.is_above_chance and self.between_settings > self.between_seeds and (self.order or 0) >= STABLE_ORDER
 
     @property
     def is_unsteady(self) -> bool:
@@ -144,18 +149,30 @@ def signs_of(sweep: SweepResults) -> list[Sign]:
         return []
     runs = [[of[seed] for seed in sorted(seeds, key=str)] for of in by_setting.values()]
     figures = [name for name in runs[0][0] if all(name in run for of in runs for run in of)]
+    guessed = _guessed(sweep.finished.values())
     steady = [monotonicity(results, sweep.logs.get(name, [])) for name, results in sweep.finished.items()]
     return [
         _sign(
             name,
             100 * np.array([[run[name] for run in of] for of in runs]),
             [abs(run[name]) for run in steady if name in run],
+            name.rpartition(", ")[0] not in guessed,
         )
         for name in figures
     ]
 
 
-def _sign(name: str, values: npt.NDArray[np.float64], steady: Sequence[float]) -> Sign:
+def _guessed(runs: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Tasks in which no model of any run is better than guessing."""
+    above: dict[str, bool] = {}
+    for results in runs:
+        for task, of_task in (results.get("tasks") or {}).items():
+            languages = of_task["languages"].values()
+            above[task] = above.get(task, False) or any(entry.get("above_chance", True) for entry in languages)
+    return {task for task, is_above in above.items() if not is_above}
+
+
+def _sign(name: str, values: npt.NDArray[np.float64], steady: Sequence[float], is_above_chance: bool) -> Sign:
     """`values`: (settings, seeds)."""
     rest = values - values.mean(0) - (values - values.mean(0)).mean(1, keepdims=True)
     freedom = (len(values) - 1) * (values.shape[1] - 1)
@@ -163,7 +180,8 @@ def _sign(name: str, values: npt.NDArray[np.float64], steady: Sequence[float]) -
     known = [order for order in orders if order is not None]
     order = mean(known) if known else None
     between_settings, between_seeds = values.mean(1).std(ddof=1), ((rest**2).sum() / freedom) ** 0.5
-    return Sign(name, float(between_settings), float(between_seeds), order, mean(steady) if steady else None)
+    known_steady = mean(steady) if steady else None
+    return Sign(name, float(between_settings), float(between_seeds), order, known_steady, is_above_chance)
 
 
 def flat(sweep: SweepResults) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ def train(
     arguments: GraftArguments,
     penalties: Sequence[PenaltyTerm] = (),
     patience: int | None = None,
+    threshold: float = 0.0,
     averages: Averages | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     abilities: Callable[[], Mapping[str, float]] | None = None,
@@ -42,15 +43,15 @@ def train(
     """Train on blocks of tokens; resumes from the newest undamaged checkpoint of the output folder.
 
     With `averages`, the weights are those that it restores at the end. With `patience`, training stops after that many
-    evaluations without a lower loss on `text.selection`, and restores the weights of the lowest loss. `abilities` are
-    measured at each evaluation, and logged.
+    evaluations without a loss on `text.selection` that is lower by more than `threshold`, and restores the weights of
+    the lowest loss. `abilities` are measured at each evaluation, and logged.
 
     Raises:
         TrainingError: the loss is no longer a number.
     """
     folder = Path(str(arguments.output_dir))
     validation = {**text.validation, **({SELECTION: text.selection} if text.selection is not None else {})}
-    stopping = EarlyStopping(folder, patience, adaptation.trainable) if patience else None
+    stopping = EarlyStopping(folder, patience, adaptation.trainable, threshold) if patience else None
     trainer = LanguageTrainer(
         text,
         adaptation,
