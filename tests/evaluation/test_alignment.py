@@ -82,6 +82,10 @@ def test_a_run_measures_alignment_and_does_not_train_on_the_pairs(recipe, texts,
             [{"parallel": {"eng_Latn": "en", "swh_Latn": "sw"}}, {"parallel": {"swh_Latn": "sw", "spa_Latn": "es"}}],
             r"pairs\.1: there are pairs of swh_Latn already, in evaluation\.pairs\.0",
         ),
+        (
+            [{"parallel": {"eng_Latn": "en", "swh_Latn": "sw"}, "file": "a"}],
+            r"pairs\.0\.file: unknown key \(did you mean 'files'\?\); allowed here: parallel, files$",
+        ),
         ([{"parallel": {"eng_Latn": "en"}}], r"pairs\.0\.parallel: .*at least 2"),
     ],
 )
@@ -92,7 +96,7 @@ def test_pairs_that_cannot_be_told_of_a_language_are_refused(recipe, pairs, give
 
 
 def test_files_without_pairs_are_told_by_their_place(pairs) -> None:
-    with pytest.raises(CorpusError, match=r"pairs\.jsonl:1: there is no text in the field 'da'"):
+    with pytest.raises(CorpusError, match=r"pairs\.jsonl:1: there is no text in the field 'da'; the record has en, sw"):
         read_pairs([pairs], ("en", "da"))
     pairs.write_text(json.dumps({"en": "short", "sw": "fupi"}))
     with pytest.raises(CorpusError, match="0 pairs of 30 characters and more"):

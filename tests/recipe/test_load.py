@@ -13,6 +13,10 @@ from lingraft.recipe import Recipe, load_recipe, recipe_yaml
 BROKEN = {
     "unknown key": (["lerning_rate=1"], "lerning_rate: unknown key; allowed here: base, languages,"),
     "unknown key below": (["method.frist=2"], "method.frist: unknown key (did you mean 'first'?)"),
+    "unknown key in a section of a section": (
+        ["averaging={pull: {every: 0.1, beta: 0.3, evry: 1}}"],
+        "averaging.pull.evry: unknown key (did you mean 'every'?); allowed here: every, beta",
+    ),
     "unknown key in a list": (["corpus.0.token=5"], "corpus.0.token: unknown key (did you mean 'tokens'?)"),
     "wrong type": (["max_length=long"], "max_length: should be a valid integer (given: 'long')"),
     "a number written as text": (["method.rank='8'"], "method.rank: should be a valid integer (given: '8')"),

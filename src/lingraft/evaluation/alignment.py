@@ -64,10 +64,9 @@ def read_pairs(files: Sequence[Path], fields: tuple[str, str]) -> list[tuple[str
     found: dict[tuple[str, str], None] = {}
     for place, record in read_records(files):
         sides = [str(record.get(field) or "") if isinstance(record, Mapping) else "" for field in fields]
-        if not all(side.strip() for side in sides):
-            raise CorpusError(
-                f"{place}: there is no text in the field '{fields[1] if sides[0].strip() else fields[0]}'"
-            )
+        if empty := [field for field, side in zip(fields, sides, strict=True) if not side.strip()]:
+            has = f"; the record has {', '.join(map(str, record))}" if isinstance(record, Mapping) else ""
+            raise CorpusError(f"{place}: there is no text in the field '{empty[0]}'{has}")
         if max(map(len, sides)) >= FEWEST_CHARACTERS:
             found[(sides[0], sides[1])] = None
         if len(found) == MOST_PAIRS:

@@ -26,7 +26,7 @@ SUITES = Path(__file__).with_name("suites")
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int) else value
 
 
 Words = Annotated[list[str], BeforeValidator(_as_list)]
@@ -49,7 +49,7 @@ class SuiteTask(BaseModel):
     """ISO 639-3 codes of the languages that there are; not said, those of the names, or of the data."""
     without: Words = Field(default=[], alias="except")
     """ISO 639-3 codes for which it makes no sense: a translation into English, of English."""
-    only: dict[str, Words] = {}
+    only: dict[str, Annotated[list[str | int], BeforeValidator(_as_list)]] = {}
     """Field of a question -> its values: others have no right answer, as where annotators did not agree."""
     shots: Annotated[int, Field(ge=0)] | None = None
     """Worked examples before each question; not said, the task's own number."""
@@ -75,7 +75,9 @@ class SuiteTask(BaseModel):
         """The questions of a split that have one of the values of `only`."""
         if lacking := [field for field in self.only if field not in questions.column_names]:
             raise UserError(f"only: a question has no field '{lacking[0]}'; it has {', '.join(questions.column_names)}")
-        chosen = questions.filter(lambda one: all(str(one[field]) in values for field, values in self.only.items()))
+        chosen = questions.filter(
+            lambda one: all(str(one[field]) in map(str, values) for field, values in self.only.items())
+        )
         if len(questions) and not len(chosen):
             raise UserError(f"only: none of {len(questions)} questions has these values: {self.only}")
         return chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -75,12 +75,23 @@ def _place(location: list[str]) -> tuple[list[str], type[BaseModel]]:
     return _within(location, Recipe)
 
 
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the first section in a type, as in a list of sections."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
+
+
 def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
     """Do the same within a recipe, or within one stage."""
     if len(location) > 1:
         section = SECTIONS.get(location[0], section)
     if location[:1] == ["penalties"] and len(location) > 2:
         section = PENALTIES.get(location[1], section)
+    elif location[0] in SECTIONS:
+        for key in location[1:-1]:
+            if key in section.model_fields:
+                section = _section_in(section.model_fields[key].annotation) or section
     for key, at, forms in (("method", 1, METHODS), ("merge", 2, STEPS)):
         if location[:1] == [key] and len(location) > at and location[at] in forms:
             section = forms[location.pop(at)]
