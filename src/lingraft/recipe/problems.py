@@ -88,7 +88,7 @@ def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], t
         section = SECTIONS.get(location[0], section)
     if location[:1] == ["penalties"] and len(location) > 2:
         section = PENALTIES.get(location[1], section)
-    elif location[0] in SECTIONS:
+    elif location and location[0] in SECTIONS:
         for key in location[1:-1]:
             if key in section.model_fields:
                 section = _section_in(section.model_fields[key].annotation) or section
