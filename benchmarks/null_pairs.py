@@ -4,7 +4,8 @@
 
 RUN and OTHER are folders of finished runs of one recipe with two seeds, measured on the same text. Which of both is
 "after" is drawn for each document, so that there is no change on the whole, and so many of the documents are drawn.
-Printed is the share of draws whose interval of 95 % leaves out 0, with its own standard error; 5 % are to be expected.
+Printed is the share of draws whose interval of 95 % leaves out 0, with its own standard error; 5 % are to be expected,
+since random signs are what the interval assumes: this checks it on differences as large and unequal as real ones.
 """
 
 from __future__ import annotations

@@ -245,18 +245,19 @@ def test_a_figure_tells_nothing_where_seeds_disagree() -> None:
 def test_a_figure_that_goes_up_and_down_while_models_train_is_told() -> None:
     """Learning follows the loss of learned languages downwards, forgetting that of retained ones upwards."""
     languages = {"dan_Latn": {"role": "learn"}, "eng_Latn": {"role": "retain"}}
-    rising, falling, unsteady = [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 4.0, 2.0, 3.0]
+    rising, unsteady = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 6.0, 2.0, 5.0, 3.0, 4.0]
+    falling = rising[::-1]
 
     def log(danish, english, copying):
         lines = {"eval_dan_Latn_loss": danish, "eval_eng_Latn_loss": english, "copying_eng_Latn": copying}
-        return [{"step": i, **{key: line[i] for key, line in lines.items()}} for i in range(4)]
+        return [{"step": i, **{key: line[i] for key, line in lines.items()}} for i in range(6)]
 
     steady = monotonicity({"languages": languages}, log(falling, rising, unsteady))
     assert steady == {
         "learning": 1.0, "forgetting": 1.0, "Danish, bits per byte": -1.0, "English, bits per byte": 1.0,
-        "in-context copying, forgetting": pytest.approx(-0.4),
+        "in-context copying, forgetting": pytest.approx(-0.2571, abs=1e-4),
     }  # fmt: skip
-    assert monotonicity({"languages": languages}, log(falling, rising, unsteady)[:2]) == {}
+    assert monotonicity({"languages": languages}, log(falling, rising, unsteady)[:5]) == {}
     sweep = sweep_of({"a": (0.1, 0.2), "b": (0.2, 0.3), "c": (0.4, 0.5)})
     runs = {name: {**results, "languages": languages} for name, results in sweep.finished.items()}
     for of in runs.values():

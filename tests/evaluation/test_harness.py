@@ -330,6 +330,8 @@ def test_chrf_and_bleu_are_of_the_whole_and_their_interval_is_paired() -> None:
         low, high = score.ci95
         assert 0 < low < score.delta < high
         assert 0 < score.least_shown < score.delta
+        same = corpus_scores(metric, of[0], of[0], {}).languages["eng_Latn"].score
+        assert (same.delta, same.least_shown) == (0, 0)  # no text differs
 
 
 def test_a_run_measures_suites_before_and_after_and_does_not_train_on_them(recipe, texts, datasets, tmp_path) -> None:

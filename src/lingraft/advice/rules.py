@@ -188,7 +188,8 @@ def amount(facts: Facts, goal: Goal) -> Advice | None:
     code = min(facts.texts, key=lambda code: facts.texts[code].tokens)
     tokens = facts.texts[code].tokens
     if tokens < FEW_TOKENS:
-        alone, batch = len(facts.learn) == 1, batch_of(EPOCHS * sum(text.tokens for text in facts.texts.values()))
+        alone = len(facts.learn) == 1
+        batch = batch_of(EPOCHS * tokens) if alone else BATCH
         keys: dict[str, Any] = {"corpus.0.max_epochs": EPOCHS} if alone else {}
         choice = f"all text of {code}, {EPOCHS} times: tokens {EPOCHS * tokens:,}, max_epochs {EPOCHS}"
         reason = (

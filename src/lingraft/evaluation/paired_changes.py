@@ -49,7 +49,9 @@ def delta_interval(
     return (low, high) if np.isfinite([low, high]).all() else None
 
 
-def least_shown(change: npt.NDArray[np.float64], size: npt.NDArray[np.int64]) -> float | None:
+def least_shown(
+    change: npt.NDArray[np.float64], size: npt.NDArray[np.int64], are_questions: bool = True
+) -> float | None:
     """The smallest change that so many documents show in four of five cases: 2.8 standard errors of their change.
 
     Of questions that are right or wrong, six that change the same way are needed at least.
@@ -59,13 +61,19 @@ def least_shown(change: npt.NDArray[np.float64], size: npt.NDArray[np.int64]) ->
         return None
     rest = change - size * (change.sum() / size.sum())
     error = float(np.sqrt((rest**2).sum() * count / (count - 1)) / size.sum())
-    is_right_or_wrong = bool(np.isin(change, [-1, 0, 1]).all() and (size == 1).all())
+    is_right_or_wrong = are_questions and bool(np.isin(change, [-1, 0, 1]).all() and (size == 1).all())
     return max(2.8 * error, 6 / count if is_right_or_wrong else 0.0)
 
 
-def mean_change(before: float, after: float, change: npt.NDArray[np.float64], size: npt.NDArray[np.int64]) -> Change:
+def mean_change(
+    before: float,
+    after: float,
+    change: npt.NDArray[np.float64],
+    size: npt.NDArray[np.int64],
+    are_questions: bool = True,
+) -> Change:
     """A number before and after, with the interval of its change, and the smallest change that would show."""
-    least = least_shown(change, size)
+    least = least_shown(change, size, are_questions)
     return _changed(before, after, delta_interval(change, size), least)
 
 
@@ -167,8 +175,8 @@ def _statistics(metric: str, texts: Texts) -> npt.NDArray[np.int64]:
 
 
 def _of_all(metric: str, after: npt.NDArray[np.int64], before: npt.NDArray[np.int64] | None) -> Change:
-    """The change of a score of all texts together; of each text, what the change is less without it (jackknife), so
-    that the interval is of one kind with those of means.
+    """The change of a score of all texts together, with how much each text contributes to it (jackknife), so that the
+    interval is of one kind with those of means.
 
     With D_-i the change without text i, and n texts: c_i = D - (n - 1) (D_-i - mean_j D_-j).
     """
@@ -184,4 +192,4 @@ def _of_all(metric: str, after: npt.NDArray[np.int64], before: npt.NDArray[np.in
         return _changed(score(before), score(after), None)
     without = [score(np.delete(after, i, 0)) - score(np.delete(before, i, 0)) for i in range(count)]
     change = -(count - 1) * (np.array(without) - np.mean(without)) + delta
-    return mean_change(score(before), score(after), change, np.ones(count, dtype=np.int64))
+    return mean_change(score(before), score(after), change, np.ones(count, dtype=np.int64), are_questions=False)

@@ -156,20 +156,21 @@ def signs_of(sweep: SweepResults) -> list[Sign]:
             name,
             100 * np.array([[run[name] for run in of] for of in runs]),
             [abs(run[name]) for run in steady if name in run],
-            name.rpartition(", ")[0] not in guessed,
+            name not in guessed,
         )
         for name in figures
     ]
 
 
 def _guessed(runs: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Tasks in which no model of any run is better than guessing."""
-    above: dict[str, bool] = {}
+    """Figures of tasks in whose languages, learned or retained, no model of any run is better than guessing."""
+    above: dict[str, list[bool]] = {}
     for results in runs:
         for task, of_task in (results.get("tasks") or {}).items():
-            languages = of_task["languages"].values()
-            above[task] = above.get(task, False) or any(entry.get("above_chance", True) for entry in languages)
-    return {task for task, is_above in above.items() if not is_above}
+            for entry in of_task["languages"].values():
+                kind = {"learn": "learning", "retain": "forgetting"}.get(entry["role"], "")
+                above.setdefault(f"{task}, {kind}", []).append(entry.get("above_chance", True))
+    return {name for name, of in above.items() if not any(of)}
 
 
 def _sign(name: str, values: npt.NDArray[np.float64], steady: Sequence[float], is_above_chance: bool) -> Sign:

@@ -33,7 +33,7 @@ def losses(training: Mapping[str, Any], languages: Mapping[str, Any]) -> dict[st
     for name, prefix in ABILITIES.items():
         shares = {code: [(step, 100 * share) for step, share in line] for code, line in _lines(log, prefix, "").items()}
         if any(shares.values()):
-            unit = "% of 32 pairs and all layers" if name == ALIGNMENT else "% of tokens predicted"
+            unit = "% of up to 32 pairs and all layers" if name == ALIGNMENT else "% of tokens predicted"
             figures[f"{name}, {unit}"] = curves(shares, [*order, *shares], quiet, unit="%")
     return figures
 

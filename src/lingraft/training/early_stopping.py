@@ -45,7 +45,7 @@ class EarlyStopping(TrainerCallback):
         if best == state.global_step and state.is_world_process_zero:
             self._save(event["model"], best)
         if self.is_over(state.log_history):
-            logger.info("no lower loss in %d evaluations: training stops, back to step %d", self.patience, best)
+            logger.info("no loss low enough in %d evaluations: training stops, back to step %d", self.patience, best)
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
