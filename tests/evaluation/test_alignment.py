@@ -101,3 +101,24 @@ def test_files_without_pairs_are_told_by_their_place(pairs) -> None:
     pairs.write_text(json.dumps({"en": "short", "sw": "fupi"}))
     with pytest.raises(CorpusError, match="0 pairs of 30 characters and more"):
         read_pairs([pairs], ("en", "sw"))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{name: silent-adapters, extra_width: 8}",
+        "{name: neutral-residues}",
+        "{name: block-expansion, blocks: 2}",
+        "{name: lora, rank: 2}",
+    ],
+)
+def test_every_method_is_measured_while_it_trains(recipe, pairs, tmp_path, method) -> None:
+    recipe["max_length"], recipe["method"] = 64, yaml.safe_load(method)
+    recipe["evaluation"] |= {"pairs": [{"parallel": {"eng_Latn": "en", "swh_Latn": "sw"}, "files": str(pairs)}]}
+    if "silent" in method:
+        recipe["replay"] = {"self_generated": 0.2}
+    results = lingraft.run(recipe, tmp_path / "out")
+    log = json.loads((tmp_path / "out" / "training.json").read_text())["log"]
+    watched = [entry["alignment_swh_Latn"] for entry in log if "alignment_swh_Latn" in entry]
+    score = results["tasks"]["alignment"]["languages"]["swh_Latn"]["score"]
+    assert (watched[0], watched[-1]) == pytest.approx((score["before"], score["after"]), abs=0.07)
