@@ -84,18 +84,15 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 
 def _within(location: list[str], section: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
     """Do the same within a recipe, or within one stage."""
+    start = 1
     if len(location) > 1:
         section = SECTIONS.get(location[0], section)
     if location[:1] == ["penalties"] and len(location) > 2:
-        section = PENALTIES.get(location[1], section)
-    elif location and location[0] in SECTIONS:
-        for key in location[1:-1]:
-            if key in section.model_fields:
-                section = _section_in(section.model_fields[key].annotation) or section
+        section, start = PENALTIES.get(location[1], section), 2
     for key, at, forms in (("method", 1, METHODS), ("merge", 2, STEPS)):
         if location[:1] == [key] and len(location) > at and location[at] in forms:
-            section = forms[location.pop(at)]
-            inner = section.model_fields.get(location[at]) if len(location) > at + 1 else None
-            if inner is not None and isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):
-                section = inner.annotation
+            section, start = forms[location.pop(at)], at
+    for key in location[start:-1]:
+        if key in section.model_fields:
+            section = _section_in(section.model_fields[key].annotation) or section
     return location, section

@@ -58,13 +58,12 @@ def list_abilities(
     """Return the suites that need no questions: of languages whose texts have words enough, and of pairs."""
     words = {code: words_of(documents) for code, documents in texts.items()} if num_sequences else {}
     enough = {code: of for code, of in words.items() if len(of) >= FEWEST_WORDS}
-    abilities: list[Ability] = [Alignment(pairs)] if pairs else []
+    abilities: list[Ability] = []
     if enough:
-        abilities = [
-            Copying({code: draw_sequences(of, num_sequences) for code, of in enough.items()}),
-            InContextLearning({code: draw_lines(of, num_sequences) for code, of in enough.items()}),
-            *abilities,
-        ]
+        abilities.append(Copying({code: draw_sequences(of, num_sequences) for code, of in enough.items()}))
+        abilities.append(InContextLearning({code: draw_lines(of, num_sequences) for code, of in enough.items()}))
+    if pairs:
+        abilities.append(Alignment(pairs))
     return abilities
 
 
